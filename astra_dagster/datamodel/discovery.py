@@ -1,0 +1,193 @@
+"""Finding the files of a product on disk, by walking along its path template.
+
+Only folders that the template can lead to are listed. What looks like a file of the product and is not one is
+reported with the reason. What becomes of the findings is not decided here.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from astra_dagster.datamodel.keys import our_name
+from astra_dagster.datamodel.products import DataID, Product
+from astra_dagster.datamodel.templates import AGAIN, COMPRESSIONS, Template
+from astra_dagster.errors import AstraError, InvalidKeyError
+
+Where = Mapping[str, Collection[str]]
+"""Allowed texts by part name."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A file of a product on disk."""
+
+    data_id: DataID
+    path: Path
+    size: int
+    mtime_ns: int
+
+    @property
+    def version(self) -> str:
+        """Data version from size in bytes and modification time in nanoseconds."""
+        return file_version(self.size, self.mtime_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Something on disk that looks like a file of the product and is not taken, with the reason."""
+
+    path: Path
+    reason: str
+
+
+def file_version(size: int, mtime_ns: int) -> str:
+    """Data version of a file's state, as text."""
+    return f"{size}-{mtime_ns}"
+
+
+def content_version(path: Path) -> str:
+    """Data version from a file's contents: ``sha256:`` and the hash."""
+    with path.open("rb") as stream:
+        return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def find_files(
+    product: Product, release: str, root: Path, where: Where | None = None
+) -> tuple[list[FoundFile], list[Skipped]]:
+    """Find the files of a product and release below `root`.
+
+    Parameters
+    ----------
+    where
+        Take only files whose parts have one of these texts; folders are pruned by them too.
+
+    Returns
+    -------
+    files, skipped
+        Both in the order of their paths. A file and its compressed variant are one entry; the plain file wins.
+
+    Raises
+    ------
+    UnknownProductError, UnresolvableTemplateError, ConfigurationError
+        If the product has no path in this release.
+    InvalidKeyError
+        If `where` names a part that the product lacks.
+    """
+    template = product.template(release)
+    wanted = _canonical(product, template, where or {})
+    skipped: list[Skipped] = []
+    found: dict[str, FoundFile] = {}
+    if wanted is None:
+        return [], []
+    top = root.parent if template.software else root
+    starts = [start for start in dict.fromkeys(top / root for root in template.roots) if start.is_dir()]
+    for entry in chain.from_iterable(_walk(start, 0, template, wanted, skipped) for start in starts):
+        path = Path(entry.path)
+        try:
+            data_id = product.parse_path(path, release, top)
+            status = entry.stat()
+        except AstraError as error:
+            skipped.append(Skipped(path, str(error)))
+            continue
+        except OSError as error:
+            skipped.append(Skipped(path, f"cannot be examined: {error.strerror}"))
+            continue
+        values = data_id.values
+        if all(values.get(name) in texts for name, texts in (where or {}).items()):
+            file = FoundFile(data_id, path, status.st_size, status.st_mtime_ns)
+            other = found.get(data_id.key)
+            if other is None or other.path.suffix in COMPRESSIONS:
+                found[data_id.key] = file
+    return sorted(found.values(), key=lambda f: f.path), sorted(skipped, key=lambda s: s.path)
+
+
+def _canonical(product: Product, template: Template, where: Where) -> dict[str, set[str]] | None:
+    """Allowed canonical texts by SDSS key; None where this release can have no such file."""
+    by_name = {key.name: key for key in template.keys.values()}
+    wanted: dict[str, set[str]] = {}
+    for name, texts in where.items():
+        if name not in product.parts:
+            raise InvalidKeyError(f"{product.name} has no {name}", hint=f"its parts are {product.key_order}")
+        if name not in by_name:
+            return None
+        wanted[by_name[name].sdss_name] = set(texts)
+    return wanted
+
+
+def _walk(
+    folder: Path, depth: int, template: Template, wanted: Mapping[str, set[str]], skipped: list[Skipped]
+) -> Iterator[os.DirEntry[str]]:
+    """Entries below `folder` that may be files of the template."""
+    segment = template.segments[depth]
+    last = depth == len(template.segments) - 1
+    if not last and segment.fullmatch(""):
+        # A special function that may give no folder at all.
+        yield from _walk(folder, depth + 1, template, wanted, skipped)
+    literal = re.sub(r"\\(.)", r"\1", segment.pattern)
+    if not last and re.escape(literal) == segment.pattern:
+        if (folder / literal).is_dir():
+            yield from _walk(folder / literal, depth + 1, template, wanted, skipped)
+        return
+    lead = re.compile(_lead(segment.pattern))
+    try:
+        with os.scandir(folder) as entries:
+            listed = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        skipped.append(Skipped(folder, f"the folder cannot be listed: {error.strerror}"))
+        return
+    for entry in listed:
+        name = _plain(entry.name) if last else entry.name
+        match = segment.fullmatch(name)
+        if match is None and last:
+            match = segment.fullmatch(entry.name) or segment.fullmatch(name + ".gz")
+        if match is None:
+            if last and lead.pattern and lead.match(entry.name) and entry.is_file():
+                yield entry
+            elif not last and segment.groupindex and entry.name[0].isdigit() and entry.is_dir():
+                skipped.append(Skipped(Path(entry.path), _not_a_folder(segment)))
+        elif not _allowed(match, template, wanted):
+            continue
+        elif last:
+            if _is_file(entry, skipped):
+                yield entry
+        elif entry.is_dir():
+            yield from _walk(Path(entry.path), depth + 1, template, wanted, skipped)
+
+
+def _not_a_folder(segment: re.Pattern[str]) -> str:
+    name = our_name(next(iter(segment.groupindex)).partition(AGAIN)[0])
+    return f"the folder's name is no {name}; nothing below it was looked at"
+
+
+def _is_file(entry: os.DirEntry[str], skipped: list[Skipped]) -> bool:
+    if entry.is_file():
+        return True
+    skipped.append(Skipped(Path(entry.path), "not a file" if entry.is_dir() else "a link that leads nowhere"))
+    return False
+
+
+def _allowed(match: re.Match[str], template: Template, wanted: Mapping[str, set[str]]) -> bool:
+    for name, text in match.groupdict().items():
+        key = name.partition(AGAIN)[0]
+        if key in wanted and text:
+            try:
+                if template.keys[key].canonical(text) not in wanted[key]:
+                    return False
+            except InvalidKeyError:
+                return True  # left to the parser, which gives the reason
+    return True
+
+
+def _plain(name: str) -> str:
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix in COMPRESSIONS and "." in stem else name
+
+
+def _lead(pattern: str) -> str:
+    """Beginning of a file name's pattern that holds no key: what makes a name look like the product's."""
+    found = re.match(r"(?:a\[ps\]|\\.|[A-Za-z0-9_])*", pattern)
+    return found.group() if found else ""

@@ -1,0 +1,152 @@
+"""The parts of a data ID: their names, their order, and which texts each may hold.
+
+Every value is checked here, against a list of what is allowed, before any path is formed from it. How the
+parts sit in a path is the business of `templates`.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from astra_dagster.errors import InvalidKeyError
+
+ABSENT = "-"
+"""Written in a partition key for a part that the release's template lacks, or that the file does without."""
+
+MAX_PART, MAX_KEY = 128, 512
+
+RENAMED = {
+    "fiber": "fibre",
+    "fiberid": "fibre",
+    "plateid": "plate",
+    "fieldid": "field",
+    "release": "data_release",
+    "dib_model | None": "dib_model",
+}
+"""Our name of an SDSS key, where it is not the same."""
+
+ORDER = (
+    *("run2d", "survey", "telescope", "instrument", "field", "healpix", "plate", "designid", "configid", "tileid"),
+    *("mjd", "fibre", "ifu", "catalogid", "reduction", "obj", "sdss_id", "cat_id", "component"),
+    *("v_targ", "rerun", "run", "camcol", "filter", "frame", "br", "id", "chip"),
+)
+"""Order of the parts in a partition key, after the release; parts not listed follow alphabetically."""
+
+NUMERIC = frozenset(
+    ["mjd", "plate", "plateid", "fiber", "fiberid", "healpix", "sdss_id", "cat_id", "catalogid", "designid", "configid", "tileid", "num"]
+)
+"""SDSS keys that are numbers wherever they occur; others are numbers where their template pads them."""
+
+_TEXT = r"-?[A-Za-z0-9_+(][A-Za-z0-9_.+,:=()-]*"
+_PATTERNS = {
+    "mjd": r"[1-9][0-9]{4}",
+    "prefix": r"a[ps]",
+    "filter": r"[ugriz]",
+    "camcol": r"[1-6]",
+    "camrow": r"[0-9]",
+    "br": r"[a-z]",
+    "rc": r"[a-z0-9]",
+    "kind": r"[a-z]",
+    "dr": r"[A-Za-z]+[0-9]+",
+    "component": r"[A-Za-z][A-Za-z0-9]*",
+    "obs": r"[a-z]+",
+    "fieldid": r"(?:0|[1-9][0-9]{0,19}|(?![0-9]+(?:[^A-Za-z0-9_.+,:=()-]|$))" + _TEXT + ")",
+}
+APOGEE_PATTERNS = {"telescope": r"(?:apo25m|lco25m|apo1m)", "instrument": r"(?:apogee-n|apogee-s)"}
+_LARGEST = {"fiber": 300, "fiberid": 1000}
+
+
+def our_name(sdss_key: str) -> str:
+    """Our name of an SDSS key: ``fiberid`` is ``fibre``."""
+    return RENAMED.get(sdss_key, sdss_key)
+
+
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Part names in the documented order of partition keys."""
+    rank = {name: i for i, name in enumerate(ORDER)}
+    return tuple(sorted(set(names), key=lambda name: (rank.get(name, len(rank)), name)))
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key of a path template, with the texts that it may hold.
+
+    Attributes
+    ----------
+    sdss_name
+        As the template spells it.
+    width
+        Digits to which the template pads it; 0 where it does not.
+    number
+        Whether the template formats it as a number.
+    optional
+        Whether a file may lack it.
+    apogee
+        Whether it belongs to an APOGEE product, where telescopes and instruments are a closed list.
+    """
+
+    sdss_name: str
+    width: int = 0
+    number: bool = False
+    optional: bool = False
+    apogee: bool = False
+
+    @property
+    def name(self) -> str:
+        """Our name of the part."""
+        return our_name(self.sdss_name)
+
+    @property
+    def numeric(self) -> bool:
+        """Whether the value is a number."""
+        return self.number or self.width > 0 or self.sdss_name in NUMERIC
+
+    @property
+    def pattern(self) -> str:
+        """Regular expression of the canonical text."""
+        if self.apogee and self.sdss_name in APOGEE_PATTERNS:
+            return APOGEE_PATTERNS[self.sdss_name]
+        if self.sdss_name in _PATTERNS:
+            return _PATTERNS[self.sdss_name]
+        if self.width:
+            return rf"(?:[0-9]{{{self.width}}}|[1-9][0-9]{{{self.width},19}})"
+        if self.numeric:
+            # Zero stands for "none" where the number is optional, and is then not written.
+            return r"[1-9][0-9]{0,19}" if self.optional else r"(?:0|[1-9][0-9]{0,19})"
+        return _TEXT
+
+    def canonical(self, value: str | int) -> str:
+        """Canonical text of a value: numbers padded as in the file name.
+
+        Raises
+        ------
+        InvalidKeyError
+            If the value could not be part of any file name of this product.
+        """
+        text = str(value)
+        if not text or len(text) > MAX_PART:
+            size = f"{len(text)} characters" if text else "empty"
+            raise InvalidKeyError(f"{self.name} is {size}", hint=f"1 to {MAX_PART} are allowed")
+        digits = text.isascii() and text.isdigit() and len(text) <= 20
+        if digits and (self.numeric or self.sdss_name == "fieldid"):
+            text = str(int(text)).zfill(self.width)
+        if ".." in text or not re.fullmatch(self.pattern, text):
+            raise InvalidKeyError(f"{self.name} cannot be {_shown(value)}", hint=f"expected {self._expected()}")
+        largest = _LARGEST.get(self.sdss_name)
+        if largest and not 1 <= int(text) <= largest:
+            raise InvalidKeyError(f"{self.name} cannot be {_shown(value)}", hint=f"expected 1 to {largest}")
+        return text
+
+    def _expected(self) -> str:
+        if self.sdss_name == "mjd":
+            return "a five-digit MJD"
+        if self.numeric:
+            return "a whole number"
+        if self.apogee and self.sdss_name in APOGEE_PATTERNS:
+            return "one of " + APOGEE_PATTERNS[self.sdss_name][3:-1].replace("|", ", ")
+        return "letters, digits and _ . + , : = ( ) -"
+
+
+def _shown(value: str | int) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

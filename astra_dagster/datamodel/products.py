@@ -1,0 +1,287 @@
+"""Products and data IDs: what identifies a file, as a typed value, a partition key and a path.
+
+A partition key is the release, then the keys of the product's path template in one documented order, less those
+that follow from the others. One file has exactly one key.
+"""
+
+import functools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath, PurePosixPath
+
+from astra_dagster.datamodel import keys as parts_of
+from astra_dagster.datamodel.keys import ABSENT, MAX_KEY, our_name
+from astra_dagster.datamodel.releases import Release, release, releases, version_keys
+from astra_dagster.datamodel.special import SPECIALS
+from astra_dagster.datamodel.templates import COMPRESSIONS, Template
+from astra_dagster.datamodel.tree import tree, tree_names
+from astra_dagster.errors import (
+    AstraError,
+    InvalidKeyError,
+    PathMismatchError,
+    UnknownProductError,
+    nearest,
+)
+
+SEED_PRODUCTS = ("apVisit", "apStar", "spec")
+"""Products that are source assets from the start."""
+
+_ASSET_NAMES = {
+    "specLite": "spec_lite_sdssv",
+    "MASK": "mask_polygons",
+    "astraStarSLAM": "astra_star_slam_ipl",
+    "astraVisitSLAM": "astra_visit_slam_ipl",
+    "astraAllStarAPOGEENet": "astra_all_star_apogee_net_ipl",
+    "astraAllStarSLAM": "astra_all_star_slam_ipl",
+}
+"""Our names of the products whose SDSS name differs from another's in case or punctuation only."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """One SDSS data-model species.
+
+    Attributes
+    ----------
+    name
+        Name in the SDSS tree: ``apVisit``.
+    asset_name
+        Our name, also that of its source asset: ``ap_visit``.
+    parts
+        Names of the parts of a partition key after the release.
+    releases
+        Names of the tree configurations that have it.
+    """
+
+    name: str
+    asset_name: str
+    parts: tuple[str, ...] = field(compare=False)
+    releases: tuple[str, ...] = field(compare=False)
+
+    @property
+    def key_order(self) -> str:
+        """The parts of a partition key, as text: ``release/telescope/field/plate/mjd/fibre``."""
+        return "/".join(("release", *self.parts))
+
+    def template(self, release_name: str) -> Template:
+        """Compiled path template in a release."""
+        return release(release_name).template(self.name)
+
+    def data_id(self, release: str, **values: str | int) -> "DataID":
+        """Data ID from values by part name; numbers need no padding.
+
+        Raises
+        ------
+        InvalidKeyError
+            If a part is missing, unknown, or cannot be part of a file name.
+        """
+        found = self.template(release)
+        unknown = set(values) - set(self.parts)
+        if unknown:
+            raise InvalidKeyError(
+                f"{self.name} has no {', '.join(sorted(unknown))}", hint=f"its parts are {self.key_order}"
+            )
+        return self._checked(found, {n: v for n, v in values.items() if v != ABSENT}, None)
+
+    def parse_key(self, key: str) -> "DataID":
+        """Data ID from a partition key, which must be written in its canonical form.
+
+        Raises
+        ------
+        InvalidKeyError
+            If the key identifies no file of this product.
+        UnknownReleaseError
+            If its release is not known.
+        """
+        shown = repr(key if len(str(key)) <= 100 else str(key)[:97] + "...")
+        if not isinstance(key, str) or len(key) > MAX_KEY:
+            raise InvalidKeyError(f"a partition key of {self.name} is text of at most {MAX_KEY} characters", key=shown)
+        texts = key.split("/")
+        if len(texts) != len(self.parts) + 1:
+            raise InvalidKeyError(
+                f"{shown} has {len(texts)} parts, a key of {self.name} has {len(self.parts) + 1}",
+                hint=f"its parts are {self.key_order}",
+            )
+        found = self.template(texts[0])
+        given = {name: text for name, text in zip(self.parts, texts[1:], strict=True) if text != ABSENT}
+        data_id = self._checked(found, given, shown)
+        if data_id.key != key:
+            raise InvalidKeyError(f"{shown} is not canonical", hint=f"write it as {data_id.key}")
+        return data_id
+
+    def parse_path(self, path: str | PurePath, release: str, root: str | PurePath | None = None) -> "DataID":
+        """Data ID from a path: below `root` if that is given, else relative to SAS_BASE_DIR.
+
+        Raises
+        ------
+        PathMismatchError
+            If it is not a path of this product in this release.
+        """
+        relative = PurePath(path)
+        if root is not None:
+            try:
+                relative = relative.relative_to(root)
+            except ValueError as error:
+                raise PathMismatchError("not below SAS_BASE_DIR", path=str(path)) from error
+        found = self.template(release)
+        try:
+            values = found.parse(relative.as_posix())
+        except InvalidKeyError as error:
+            raise PathMismatchError(error.message, path=str(path), hint=error.hint) from error
+        return self._assembled(found, values)
+
+    def _checked(self, found: Template, given: Mapping[str, str | int], shown: str | None) -> "DataID":
+        """Data ID from checked values, only if its path leads back to the same values."""
+        values: dict[str, str] = {}
+        missing = []
+        for sdss_name, part in found.keys.items():
+            if part.name in given:
+                try:
+                    values[sdss_name] = part.canonical(given[part.name])
+                except InvalidKeyError as error:
+                    raise InvalidKeyError(error.message, key=shown, hint=error.hint) from None
+            elif not part.optional:
+                missing.append(part.name)
+        extra = set(given) - {part.name for part in found.keys.values()}
+        if missing or extra:
+            needed = ", ".join(missing) and f"needs {', '.join(missing)}"
+            surplus = ", ".join(sorted(extra)) and f"has no {', '.join(sorted(extra))}"
+            raise InvalidKeyError(
+                f"{self.name} in {found.release} {' and '.join(filter(None, (needed, surplus)))}",
+                key=shown,
+                hint=f"its parts are {self.key_order}, with - for a part that the release lacks",
+            )
+        data_id = self._assembled(found, values)
+        try:
+            back: Mapping[str, str] | None = found.parse(data_id.relative_path)
+        except AstraError:
+            back = None
+        if back != values:
+            like = f"write it as {self._assembled(found, back).key}" if back else "no file name shows these values"
+            raise InvalidKeyError(f"{data_id.key!r} does not survive the way to a path and back", hint=like)
+        return data_id
+
+    def _assembled(self, found: Template, values: Mapping[str, str]) -> "DataID":
+        ours = {our_name(name): text for name, text in values.items()}
+        parts = tuple(ours.get(name, ABSENT) for name in self.parts)
+        return DataID(self, found.release, parts, found.format(values), found.software)
+
+
+@dataclass(frozen=True, slots=True)
+class DataID:
+    """The parameters that identify one file. Make one with the methods of `Product`.
+
+    Attributes
+    ----------
+    product, release
+        What it is, and of which release.
+    parts
+        Canonical texts, in the order of ``product.parts``; ``-`` for what the release lacks.
+    relative_path
+        Path below SAS_BASE_DIR (below PRODUCT_ROOT if `software`).
+    """
+
+    product: Product
+    release: str
+    parts: tuple[str, ...]
+    relative_path: str = field(compare=False)
+    software: bool = field(compare=False, default=False)
+
+    @property
+    def key(self) -> str:
+        """Partition key."""
+        return "/".join((self.release, *self.parts))
+
+    @property
+    def values(self) -> dict[str, str]:
+        """Values by part name, the release first, without absent parts."""
+        named = zip(self.product.parts, self.parts, strict=True)
+        return {"release": self.release, **{n: t for n, t in named if t != ABSENT}}
+
+    def path(self, root: str | PurePath) -> Path:
+        """Where the file lies below `root`, the folder that SAS_BASE_DIR names.
+
+        Software products lie beside the mirror, as sdss_access has it by default.
+        """
+        top = Path(root).parent if self.software else Path(root)
+        return top / self.relative_path
+
+    def existing_path(self, root: str | PurePath) -> Path | None:
+        """The file on disk, or a compressed variant of it; None if there is neither."""
+        path = self.path(root)
+        candidates = [path, *(path.with_name(path.name + suffix) for suffix in COMPRESSIONS)]
+        if path.suffix in COMPRESSIONS:
+            candidates.append(path.with_suffix(""))
+        return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+    @property
+    def url(self) -> str:
+        """Address on the Science Archive Server: public releases on the public host."""
+        if self.software:
+            raise AstraError(f"{self.product.name} is a software product, not on the SAS", key=self.key)
+        public = release(self.release).tree.startswith("DR")
+        host = "data.sdss.org" if public else "data.sdss5.org"
+        return f"https://{host}/sas/{PurePosixPath(self.relative_path)}"
+
+    def __str__(self) -> str:
+        return self.key
+
+
+def product(name: str) -> Product:
+    """The product of that name: the SDSS tree's (``apVisit``) or ours (``ap_visit``).
+
+    Raises
+    ------
+    UnknownProductError
+        If there is none; the message lists the nearest names.
+    """
+    known = products()
+    try:
+        return known[name] if name in known else known[_by_asset_name()[name]]
+    except (KeyError, TypeError):
+        every = [*known, *_by_asset_name()]
+        raise UnknownProductError(f"no product {str(name)[:80]!r}", hint=nearest(name, every)) from None
+
+
+@functools.cache
+def products() -> Mapping[str, Product]:
+    """All products of the SDSS tree by SDSS name."""
+    found: dict[str, list[str]] = {}
+    parts: dict[str, set[str]] = {}
+    for tree_name in tree_names():
+        fixed = version_keys(tree_name)
+        for name, text in tree(tree_name).templates.items():
+            found.setdefault(name, []).append(tree_name)
+            parts.setdefault(name, set()).update(our_name(key) for key in _free_keys(text, fixed))
+    return {
+        name: Product(name, _asset_name(name), parts_of.in_order(parts[name]), tuple(names))
+        for name, names in found.items()
+    }
+
+
+def _free_keys(text: str, fixed: tuple[str, ...]) -> set[str]:
+    """SDSS keys of a template that neither the release nor another key fixes."""
+    found = set(re.findall(r"\{([^}:]+)", text))
+    special = {key for name in re.findall(r"@(\w+)\|", text) if name in SPECIALS for key in SPECIALS[name].keys}
+    if "plateid" in found:
+        special.discard("plate")
+    if {"telescope", "instrument"} & found:
+        found.discard("prefix")
+    if "run2d" in found:
+        found.discard("run1d")
+    return (found | special) - set(fixed)
+
+
+def _asset_name(name: str) -> str:
+    words = re.sub(r"[^A-Za-z0-9]+", "_", name)
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", words)
+    return _ASSET_NAMES.get(name, words.lower())
+
+
+@functools.cache
+def _by_asset_name() -> Mapping[str, str]:
+    return {item.asset_name: item.name for item in products().values()}
+
+
+__all__ = ["DataID", "Product", "Release", "product", "products", "release", "releases"]

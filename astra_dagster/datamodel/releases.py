@@ -1,0 +1,175 @@
+"""Releases: which tree configuration each uses, and the reduction versions that it fixes.
+
+The table below holds the versions of the public releases. A working area has several reductions side by side, so
+that each gets a release of its own in the configuration file::
+
+    [releases.APOGEE-r13]
+    tree = "DR17"
+    apred = "r13"
+
+Any key of a path template can be fixed this way.
+"""
+
+import functools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from astra_dagster import settings
+from astra_dagster.datamodel.templates import Template, compile_template
+from astra_dagster.datamodel.tree import tree, tree_names
+from astra_dagster.errors import ConfigurationError, UnknownProductError, UnknownReleaseError, nearest
+
+VERSION_KEYS = ("apred", "apstar", "aspcap", "results", "v_astra")
+"""SDSS keys that follow from the release. From DR18 on, ``run2d`` does too."""
+
+_VERSIONS: dict[str, dict[str, str]] = {
+    "DR10": {"apred": "r3", "apstar": "s3", "aspcap": "a3", "results": "v304"},
+    "DR12": {"apred": "r5", "apstar": "stars", "aspcap": "l25_6d", "results": "v603"},
+    "DR13": {"apred": "r6", "apstar": "stars", "aspcap": "l30e", "results": "l30e.2"},
+    "DR14": {"apred": "r8", "apstar": "stars", "aspcap": "l31c", "results": "l31c.2"},
+    "DR15": {"apred": "r8", "apstar": "stars", "aspcap": "l31c", "results": "l31c.2"},
+    "DR16": {"apred": "r12", "apstar": "stars", "aspcap": "l33", "results": "l33"},
+    "DR17": {"apred": "dr17", "apstar": "stars", "aspcap": "synspec_rev1", "results": "synspec_rev1"},
+    "DR18": {"run2d": "v6_0_4"},
+    "DR19": {"apred": "1.3", "run2d": "v6_1_3", "v_astra": "0.6.0"},
+    "DR20": {"apred": "1.3", "run2d": "v6_2_1", "v_astra": "0.8.1"},
+    "sdsswork": {"apred": "daily", "run2d": "master", "v_astra": "0.8.1"},
+}
+
+
+@dataclass(frozen=True)
+class Release:
+    """A data release or working area.
+
+    Attributes
+    ----------
+    name
+        First part of a partition key.
+    tree
+        Name of the tree configuration that holds its path templates.
+    versions
+        What the release fixes, by SDSS key, as pairs; None where it should fix a key and has no default.
+    own
+        For a release of the configuration file: the keys that it fixes otherwise than the tree's own release.
+    """
+
+    name: str
+    tree: str
+    versions: tuple[tuple[str, str | None], ...]
+    own: frozenset[str] | None = None
+
+    @property
+    def products(self) -> tuple[str, ...]:
+        """SDSS names of the products that the release has a template for."""
+        return tuple(name for name, text in tree(self.tree).templates.items() if self._serves(text))
+
+    def _serves(self, template: str) -> bool:
+        """Whether a template is this release's: one of the user's own takes only what its versions change."""
+        return self.own is None or not self.own.isdisjoint(re.findall(r"\{(\w+)", template))
+
+    def template(self, product: str) -> Template:
+        """Compiled path template of a product, by its SDSS name.
+
+        Raises
+        ------
+        UnknownProductError
+            If the release has no such product.
+        UnresolvableTemplateError
+            If the tree's template leads nowhere.
+        ConfigurationError
+            If the release lacks a version that the template needs.
+        """
+        return _compiled(self, product)
+
+
+@functools.cache
+def _compiled(release: Release, product: str) -> Template:
+    source = tree(release.tree)
+    if product not in source.templates:
+        raise UnknownProductError(f"{release.name} has no product {product!r}", hint=nearest(product, source.templates))
+    if not release._serves(source.templates[product]):
+        raise UnknownProductError(
+            f"{release.name} has no {product} of its own", hint=f"it is the same file as in {release.tree}"
+        )
+    return compile_template(source, product, dict(release.versions), release.name)
+
+
+def version_keys(tree_name: str) -> tuple[str, ...]:
+    """SDSS keys that a release of this tree configuration fixes."""
+    before_dr18 = re.fullmatch(r"DR([7-9]|1[0-7])", tree_name)
+    return VERSION_KEYS if before_dr18 else (*VERSION_KEYS, "run2d")
+
+
+def releases() -> Mapping[str, Release]:
+    """All releases by name: those of the SDSS tree, then those of the configuration file."""
+    return _releases(_frozen(settings.config().get("releases", {})))
+
+
+def release(name: str) -> Release:
+    """The release of that name.
+
+    Raises
+    ------
+    UnknownReleaseError
+        If there is none; the message lists the nearest names.
+    """
+    known = releases()
+    try:
+        return known[name]
+    except (KeyError, TypeError):
+        raise UnknownReleaseError(f"no release {str(name)[:80]!r}", hint=nearest(name, known)) from None
+
+
+Extra = tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+
+
+def _frozen(tables: Any) -> Extra:
+    if not isinstance(tables, Mapping) or not all(isinstance(t, Mapping) for t in tables.values()):
+        raise ConfigurationError('releases are tables: [releases.NAME] with tree = "..." and versions')
+    return tuple(
+        (name, tuple(sorted((key, str(value)) for key, value in table.items()))) for name, table in tables.items()
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def _releases(extra: Extra) -> Mapping[str, Release]:
+    known: dict[str, Release] = {}
+    for name in tree_names():
+        defaults = _VERSIONS.get(name, {})
+        known[name] = Release(name, name, tuple((k, defaults.get(k)) for k in version_keys(name)))
+    built_in = dict(known)
+    for name, pairs in extra:
+        known[name] = _configured(name, dict(pairs), known, built_in)
+    return MappingProxyType(known)
+
+
+def _configured(
+    name: str, table: dict[str, str], known: Mapping[str, Release], built_in: Mapping[str, Release]
+) -> Release:
+    where = f"[releases.{name}]"
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name) or ".." in name:
+        raise ConfigurationError(f"{where}: a release's name is letters, digits and _ . -")
+    if name in known:
+        raise ConfigurationError(f"{where}: there is a release of this name already")
+    base = table.pop("tree", None)
+    if base not in built_in:
+        raise ConfigurationError(
+            f"{where}: tree must name a release of the SDSS tree", hint=nearest(str(base), built_in)
+        )
+    keys = {key for text in tree(base).templates.values() for key in re.findall(r"\{(\w+)", text)}
+    for key, value in table.items():
+        if key not in keys:
+            raise ConfigurationError(f"{where}: no template of {base} has a key {key!r}", hint=nearest(key, keys))
+        if not re.fullmatch(r"[A-Za-z0-9_+][A-Za-z0-9_.+-]*", value) or ".." in value:
+            raise ConfigurationError(f"{where}: {key} cannot be {value!r}")
+    versions = {**dict(built_in[base].versions), **table}
+    built_in_versions = dict(built_in[base].versions)
+    own = frozenset(key for key, value in table.items() if built_in_versions.get(key) != value)
+    made = Release(name, base, tuple(versions.items()), own)
+    for other in known.values():
+        if (other.tree, dict(other.versions)) == (base, versions):
+            raise ConfigurationError(f"{where} is {other.name} under another name", hint="a file has exactly one key")
+    return made

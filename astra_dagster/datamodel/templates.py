@@ -1,0 +1,369 @@
+"""One path template of the SDSS tree, compiled: values to path and path to values, by pure functions.
+
+A template is compiled for one release, whose versions (``apred``, ``run2d``, ...) are filled in once. Which
+templates there are is known to `tree`, what their special functions do to `special`, what a value may look like
+to `keys`. Nothing here touches the disk or the environment.
+"""
+
+import posixpath
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from astra_dagster.datamodel.keys import MAX_PART, Key
+from astra_dagster.datamodel.special import LEGACY_RUN2D, SPECIALS, Special
+from astra_dagster.datamodel.tree import SAS, Tree
+from astra_dagster.errors import ConfigurationError, PathMismatchError, UnresolvableTemplateError
+
+COMPRESSIONS = (".gz", ".bz2", ".fz", ".zip")
+"""Suffixes of compressed variants; a file and its compressed variant are the same partition."""
+
+AGAIN = "__"
+"""In the name of a group of `Template.segments`: another occurrence of the key before it."""
+
+_TOKEN = re.compile(r"\{([^}:]+)(?::([^}]*))?\}|@(\w+)\|")
+_FOLDED = ("isplate", "sptypefolder", "epochflag")
+
+
+@dataclass(frozen=True)
+class Field:
+    """A key in a template, with its format specification.
+
+    `repad` is the number of digits to write where that is not the number in the canonical text.
+    """
+
+    key: str
+    spec: str = ""
+    repad: int | None = None
+
+    @property
+    def width(self) -> int:
+        """Digits to which this occurrence is padded."""
+        padded = re.match(r"0>([0-9]+)", self.spec)
+        return int(padded.group(1)) if padded else 0
+
+    @property
+    def truncates(self) -> bool:
+        """Whether the text in the path is only the beginning of the value."""
+        return "." in self.spec
+
+    @property
+    def shown(self) -> int:
+        """How many characters of the value the path shows."""
+        return int(self.spec.partition(".")[2]) if self.truncates else MAX_PART
+
+
+Token = str | Field | Special
+
+
+@dataclass(frozen=True)
+class Template:
+    """A compiled path template; make one with `compile_template`.
+
+    Attributes
+    ----------
+    product, release
+        What it is the template of.
+    keys
+        The keys that a data ID must give, by SDSS name.
+    versions
+        The keys that the release gives.
+    software
+        Whether the path lies in a software product (below PRODUCT_ROOT) and not on the SAS.
+    roots
+        Folder where the path starts; two where ``run2d`` chooses between SDSS and BOSS reductions.
+    segments
+        Regular expression of each folder below and of the file name, in order, for walking along the template.
+    """
+
+    product: str
+    release: str
+    keys: Mapping[str, Key]
+    versions: Mapping[str, str]
+    software: bool
+    roots: tuple[str, ...]
+    segments: tuple[re.Pattern[str], ...]
+    _tokens: tuple[Token, ...] = field(repr=False)
+    _pattern: re.Pattern[str] = field(repr=False)
+
+    def format(self, values: Mapping[str, str]) -> str:
+        """Path, relative to SAS_BASE_DIR (PRODUCT_ROOT for software products).
+
+        Parameters
+        ----------
+        values
+            Canonical text by SDSS key, one for each of `keys`; optional ones may be missing.
+        """
+        everything = {**self.versions, **values}
+        pieces: list[str] = [self._root(everything)]
+        for token in self._tokens:
+            if isinstance(token, str):
+                pieces.append(token)
+            elif isinstance(token, Field):
+                pieces.append(_text(token, everything[token.key]))
+            else:
+                pieces.append(token.function(everything, self.product))
+        path = "".join(pieces)
+        return re.sub("/{2,}", "/", path) if "//" in path else path
+
+    def parse(self, path: str) -> dict[str, str]:
+        """Values by SDSS key from a path as `format` gives it, or a compressed variant of one.
+
+        Raises
+        ------
+        PathMismatchError
+            If `format` gives that path for no values.
+        """
+        for candidate in _uncompressed(path):
+            match = self._pattern.fullmatch(candidate)
+            if match is None:
+                continue
+            values = {
+                name: self.keys[name].canonical(text)
+                for name, text in match.groupdict().items()
+                if text and AGAIN not in name
+            }
+            if self.format(values) == candidate:
+                return values
+        raise PathMismatchError(
+            f"not a path of {self.product} in {self.release}",
+            path=path,
+            hint=f"such a path looks like {self.shape}",
+        )
+
+    @property
+    def shape(self) -> str:
+        """The template with the release's versions filled in, for people to read."""
+        names = {id(special): name for name, special in SPECIALS.items()}
+        pieces = [self.roots[0]]
+        for token in self._tokens:
+            if isinstance(token, str):
+                pieces.append(token)
+            elif isinstance(token, Field):
+                pieces.append(f"{{{token.key}}}")
+            else:
+                pieces.append(f"@{names[id(token)]}|")
+        return "".join(pieces)
+
+    def _root(self, values: Mapping[str, str]) -> str:
+        return self.roots[values["run2d"] not in LEGACY_RUN2D] if self.roots[1:] else self.roots[0]
+
+
+def _text(token: Field, value: str) -> str:
+    if token.truncates:
+        return format(value, token.spec)
+    return value if token.repad is None else str(int(value)).zfill(token.repad)
+
+
+def _uncompressed(path: str) -> tuple[str, ...]:
+    stem, suffix = posixpath.splitext(path)
+    return (path, stem) if suffix in COMPRESSIONS else (path, *(path + c for c in COMPRESSIONS))
+
+
+def compile_template(tree: Tree, product: str, versions: Mapping[str, str | None], release: str) -> Template:
+    """Compile the template of `product` in `tree`.
+
+    Parameters
+    ----------
+    versions
+        Text by SDSS key for what the release fixes; None for what it should fix and does not.
+    release
+        Name of the release, for messages.
+
+    Raises
+    ------
+    UnresolvableTemplateError
+        If the tree's template leads nowhere.
+    ConfigurationError
+        If the template needs a version that the release does not give.
+    """
+    text = tree.templates[product]
+    start, slash, rest = text.partition("/")
+    tokens = _tokens(rest)
+    named = {token.key for token in tokens if isinstance(token, Field)}
+    if "run1d" in named and "run2d" in named:
+        tokens = [Field("run2d", t.spec) if isinstance(t, Field) and t.key == "run1d" else t for t in tokens]
+        named.discard("run1d")
+    if "prefix" in named and {"telescope", "instrument"} & named:
+        tokens = [SPECIALS["apgprefix"] if isinstance(t, Field) and t.key == "prefix" else t for t in tokens]
+        named.discard("prefix")
+
+    roots, software = _roots(tree, start, release, product)
+    roots = tuple(root + slash for root in roots)
+    fixed = _fixed(named, versions, release, product)
+    tokens = _fold(tokens, fixed, product)
+    keys = _keys(tokens, fixed, apogee="apred" in named)
+    tokens = [_repadded(token, keys) if isinstance(token, Field) else token for token in tokens]
+    segments = _segments(tokens, keys)
+    captured = re.findall(r"\(\?P<(\w+)>", "/".join(segments))
+    lost = set(keys) - set(captured)
+    if lost:
+        raise UnresolvableTemplateError(f"{product} in {release}: no path shows the value of {', '.join(sorted(lost))}")
+    return Template(
+        product=product,
+        release=release,
+        keys=keys,
+        versions=fixed,
+        software=software,
+        segments=tuple(re.compile(segment) for segment in segments),
+        roots=roots,
+        _tokens=tuple(tokens),
+        _pattern=re.compile("(?:" + "|".join(map(re.escape, roots)) + ")" + _joined(segments)),
+    )
+
+
+def _tokens(text: str) -> list[Token]:
+    tokens: list[Token] = []
+    position = 0
+    for match in _TOKEN.finditer(text):
+        if literal := text[position : match.start()]:
+            tokens.append(literal)
+        key, spec, special = match.groups()
+        tokens.append(SPECIALS[special] if special else Field(key, spec or ""))
+        position = match.end()
+    if rest := text[position:]:
+        tokens.append(rest)
+    return tokens
+
+
+def _roots(tree: Tree, start: str, release: str, product: str) -> tuple[tuple[str, ...], bool]:
+    """Folder(s) where a template starts: two where ``run2d`` chooses between SDSS and BOSS reductions."""
+    names = ("SPECTRO_REDUX", "BOSS_SPECTRO_REDUX") if start == "@spectrodir|" else (start[1:],)
+    roots = []
+    for name in names:
+        folder = "$" + name
+        while folder.startswith("$") and not folder.startswith("$PRODUCT_ROOT"):
+            variable, slash, below = folder[1:].partition("/")
+            if variable not in tree.environment:
+                raise UnresolvableTemplateError(f"{product} in {release}: the SDSS tree defines no ${variable}")
+            folder = tree.environment[variable] + slash + below
+        roots.append(re.sub(r"tags/(v?[0-9._]+)", r"\1", folder, count=1))
+    top = roots[0].partition("/")[0]
+    if top not in (SAS, "$PRODUCT_ROOT"):
+        raise UnresolvableTemplateError(f"{product} in {release}: {roots[0]} is not below SAS_BASE_DIR")
+    return tuple(root.removeprefix(top).lstrip("/") for root in roots), top != SAS
+
+
+def _fixed(named: set[str], versions: Mapping[str, str | None], release: str, product: str) -> dict[str, str]:
+    fixed: dict[str, str] = {}
+    for key in sorted(named & set(versions)):
+        value = versions[key]
+        if value is None:
+            raise ConfigurationError(
+                f"{product} in {release} needs {key}, and {release} has no default for it",
+                hint=f'define a release of your own in astra.toml: [releases.MINE] tree = "{release}", {key} = "..."',
+            )
+        fixed[key] = value
+    return fixed
+
+
+def _fold(tokens: list[Token], fixed: Mapping[str, str], product: str) -> list[Token]:
+    """Replace what the release fixes by its text, and join neighbouring texts."""
+    folded: list[Token] = []
+    constant = {id(SPECIALS[name]) for name in _FOLDED} if "run2d" in fixed else set()
+    for token in tokens:
+        if isinstance(token, Field) and token.key in fixed:
+            token = format(fixed[token.key], token.spec) if token.truncates else fixed[token.key]
+        elif isinstance(token, Special) and id(token) in constant:
+            token = token.function(fixed, product)
+        if isinstance(token, str) and folded and isinstance(folded[-1], str):
+            folded[-1] += token
+        else:
+            folded.append(token)
+    return [
+        re.sub("/{2,}", "/", t).lstrip("/" if i == 0 else "") if isinstance(t, str) else t for i, t in enumerate(folded)
+    ]
+
+
+def _keys(tokens: list[Token], fixed: Mapping[str, str], *, apogee: bool) -> dict[str, Key]:
+    widths: dict[str, int] = {}
+    numbers: set[str] = set()
+    optional: set[str] = set()
+    for token in tokens:
+        if isinstance(token, Field):
+            if not token.key.isidentifier():
+                raise UnresolvableTemplateError(f"the SDSS tree writes a key {{{token.key}}} that no value can fill")
+            widths[token.key] = max(widths.get(token.key, 0), token.width)
+            if token.spec.endswith("d"):
+                numbers.add(token.key)
+        elif isinstance(token, Special):
+            if token is SPECIALS["apgprefix"]:
+                apogee = True
+            for key in token.keys:
+                if key == "plate" and "plateid" in widths:
+                    continue
+                if key not in fixed:
+                    widths.setdefault(key, 0)
+                    if key in token.optional:
+                        optional.add(key)
+    written = {token.key for token in tokens if isinstance(token, Field)}
+    return {
+        key: Key(key, width, key in numbers, optional=key in optional and key not in written, apogee=apogee)
+        for key, width in widths.items()
+    }
+
+
+def _repadded(token: Field, keys: Mapping[str, Key]) -> Field:
+    differs = token.width != keys[token.key].width and not token.truncates
+    return replace(token, repad=token.width) if differs else token
+
+
+def _segments(tokens: list[Token], keys: Mapping[str, Key]) -> list[str]:
+    """Regular expressions of the folders and the file name; each key is captured once, where it stands last."""
+    capturing: dict[str, int] = {}
+    for i, token in enumerate(tokens):
+        if isinstance(token, Special):
+            for key in re.findall(r"\(\?P<(\w+)>", token.pattern):
+                capturing.setdefault(key, i)
+    fields = [(i, token) for i, token in enumerate(tokens) if isinstance(token, Field)]
+    for i, token in sorted(fields, key=lambda field: field[1].shown):
+        capturing[token.key] = i
+
+    pieces = []
+    for i, token in enumerate(tokens):
+        if isinstance(token, str):
+            pieces.append(re.escape(token))
+        elif isinstance(token, Special):
+            keep = {key for key, at in capturing.items() if at == i}
+            pieces.append(re.sub(r"\(\?P<(\w+)>", lambda m, keep=keep: m[0] if m[1] in keep else "(?:", token.pattern))
+        elif capturing.get(token.key) == i:
+            pieces.append(f"(?P<{token.key}>{keys[token.key].pattern})")
+        else:
+            pieces.append("[^/]*?" if token.truncates else _again(keys[token.key], i))
+    return _split("".join(pieces))
+
+
+def _again(key: Key, position: int) -> str:
+    pattern = "[0-9]+" if key.numeric else key.pattern
+    return f"(?P<{key.sdss_name}{AGAIN}{position}>{pattern})"
+
+
+def _split(pattern: str) -> list[str]:
+    """Split a regular expression at the slashes that are not inside a group or a character class."""
+    segments, depth, in_class, current = [], 0, False, ""
+    i = 0
+    while i < len(pattern):
+        character = pattern[i]
+        if character == "\\":
+            current += pattern[i : i + 2]
+            i += 2
+            continue
+        if in_class:
+            in_class = character != "]"
+        elif character == "[":
+            in_class = True
+        elif character in "()":
+            depth += 1 if character == "(" else -1
+        elif character == "/" and depth == 0:
+            segments.append(current)
+            current = ""
+            i += 1
+            continue
+        current += character
+        i += 1
+    return [*segments, current]
+
+
+def _joined(segments: list[str]) -> str:
+    folders = [f"(?:{s}/)?" if re.fullmatch(s, "") else f"{s}/" for s in segments[:-1]]
+    return "".join(folders) + segments[-1]

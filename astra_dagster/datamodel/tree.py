@@ -1,0 +1,110 @@
+"""Snapshots of the SDSS tree: the path templates and folders of each tree configuration.
+
+Read straight from the configuration files that the `sdss-tree` distribution installs, as text. Nothing of
+`tree` or `sdss_access` is imported, so no environment variable, exception hook or warning hook changes, and
+the snapshots of two releases cannot mix. What a template means is not decided here (see `templates`).
+"""
+
+import configparser
+import functools
+import importlib.metadata
+import os
+import posixpath
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from astra_dagster.errors import ConfigurationError, UnknownReleaseError, nearest
+
+SAS = "@SAS@"
+"""Stands for SAS_BASE_DIR in the values of `Tree.environment`."""
+
+
+@dataclass(frozen=True)
+class Tree:
+    """One configuration of the SDSS tree.
+
+    Attributes
+    ----------
+    name
+        As sdss_access spells it: ``DR17``, ``IPL3``, ``sdsswork``.
+    templates
+        Path template by product name, as the tree writes it.
+    environment
+        Folder by variable name; values start with `SAS`, or with ``$PRODUCT_ROOT`` for software products.
+    """
+
+    name: str
+    templates: Mapping[str, str]
+    environment: Mapping[str, str]
+
+
+def configuration_folder() -> Path:
+    """Folder of the tree's configuration files: ``$TREE_DIR/data``, else the installed distribution's."""
+    tree_dir = os.environ.get("TREE_DIR")
+    if tree_dir and (Path(tree_dir) / "data").is_dir():
+        return Path(tree_dir) / "data"
+    try:
+        folder = importlib.metadata.distribution("sdss-tree").locate_file("tree/data")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ConfigurationError("the SDSS tree is not installed", hint="pip install sdss-access brings it") from error
+    return Path(str(folder))
+
+
+@functools.cache
+def tree_names() -> tuple[str, ...]:
+    """Names of all tree configurations, in the order DR7 ... DR20, IPL1 ..., sdsswork."""
+    names = []
+    for path in configuration_folder().glob("*.cfg"):
+        stem = path.stem
+        names.append(stem if stem == "sdsswork" else stem.upper())
+    return tuple(sorted(names, key=_age))
+
+
+def _age(name: str) -> tuple[str, int]:
+    letters = name.rstrip("0123456789")
+    return letters, int(name[len(letters) :] or 0)
+
+
+@functools.cache
+def tree(name: str) -> Tree:
+    """Snapshot of the tree configuration `name`.
+
+    Raises
+    ------
+    UnknownReleaseError
+        If the SDSS tree has no configuration of that name.
+    """
+    if name not in tree_names():
+        raise UnknownReleaseError(f"the SDSS tree has no release {name!r}", hint=nearest(name, tree_names()))
+    folder = configuration_folder()
+    chain = [name.lower()]
+    while base := _read(folder / f"{chain[-1]}.cfg").defaults().get("base"):
+        chain.append(base)
+    config = _read(*(folder / f"{stem}.cfg" for stem in reversed(chain)))
+    if config.has_section("BOSS") and config.has_section("EBOSS"):
+        # eBOSS took the folders of BOSS over; the tree itself drops the older section.
+        config.remove_section("BOSS")
+
+    environment: dict[str, str] = {}
+    for section in config.sections():
+        if section == "PATHS":
+            continue
+        for option in config.options(section):
+            if option not in config.defaults():
+                value = config.get(section, option, vars={"FILESYSTEM": SAS})
+                environment[option.upper()] = posixpath.normpath(value)
+    templates: dict[str, str] = {}
+    if config.has_section("PATHS"):
+        for product, template in config.items("PATHS", raw=True):
+            if product not in config.defaults():
+                templates[product] = template
+    return Tree(name, MappingProxyType(templates), MappingProxyType(environment))
+
+
+def _read(*paths: Path) -> configparser.ConfigParser:
+    config = configparser.ConfigParser()
+    config.optionxform = str  # type: ignore[assignment, method-assign]
+    config.read(paths, encoding="utf-8")
+    return config

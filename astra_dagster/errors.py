@@ -1,0 +1,121 @@
+"""The errors of the package: typed, and each says what to do next.
+
+Every error that a user can provoke derives from `AstraError`. Errors of one product family or one layer
+do not get modules of their own: callers catch them by these names.
+"""
+
+import difflib
+from collections.abc import Iterable
+from os import PathLike
+
+
+class AstraError(Exception):
+    """Something that a user can understand and mend.
+
+    Parameters
+    ----------
+    message
+        What is wrong, in one sentence.
+    key
+        The partition key concerned, if there is one.
+    path
+        The file concerned, if there is one.
+    hint
+        What to do next.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        key: str | None = None,
+        path: str | PathLike[str] | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.key = key
+        self.path = None if path is None else str(path)
+        self.hint = hint
+
+    def __str__(self) -> str:
+        where = [
+            f"{name} {value}"
+            for name, value in (("key", self.key), ("file", self.path))
+            if value is not None and value not in self.message
+        ]
+        text = f"{self.message} ({', '.join(where)})" if where else self.message
+        return f"{text}; {self.hint}" if self.hint else text
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions with keyword-only arguments do not unpickle by themselves.
+        return _rebuild, (type(self), self.message, self.key, self.path, self.hint)
+
+
+def _rebuild(kind: type[AstraError], message: str, key: str | None, path: str | None, hint: str | None) -> AstraError:
+    return kind(message, key=key, path=path, hint=hint)
+
+
+class ConfigurationError(AstraError):
+    """A setting is missing or makes no sense."""
+
+
+class UnknownReleaseError(AstraError, KeyError):
+    """No release of this name."""
+
+    __str__ = AstraError.__str__
+
+
+class UnknownProductError(AstraError, KeyError):
+    """No product of this name, or none in this release."""
+
+    __str__ = AstraError.__str__
+
+
+class UnknownTaskError(AstraError, KeyError):
+    """No task of this name."""
+
+    __str__ = AstraError.__str__
+
+
+class InvalidKeyError(AstraError, ValueError):
+    """A partition key, or a part of one, that identifies no file."""
+
+
+class PathMismatchError(AstraError, ValueError):
+    """A path that is not one of the product's in this release."""
+
+
+class UnresolvableTemplateError(AstraError):
+    """A path template of the SDSS tree that leads nowhere, with the reason."""
+
+
+class SpectrumFileError(AstraError):
+    """A file that is not what its data model says."""
+
+
+class InputMissingError(AstraError):
+    """The file that a partition stands for is not on this disk."""
+
+
+class OutputError(AstraError):
+    """An output that cannot be written or is not what its record says."""
+
+
+class ParameterError(AstraError, ValueError):
+    """A task parameter of an unknown name, wrong type or impossible value."""
+
+
+class TaskError(AstraError):
+    """A task's function failed, or returned something that cannot be stored."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Say which known names are most like `name`, for the hint of an error."""
+    folded: dict[str, str] = {}
+    for candidate in known:
+        folded.setdefault(candidate.lower(), candidate)
+    close = difflib.get_close_matches(str(name)[:80].lower(), folded, n=3, cutoff=0.5)
+    if not close:
+        return "nothing of a similar name is known"
+    return "did you mean " + ", ".join(folded[c] for c in close) + "?"

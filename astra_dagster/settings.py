@@ -1,0 +1,116 @@
+"""Where things are: the few settings of the package, from environment variables and one optional file.
+
+``SAS_BASE_DIR``
+    Top of the SAS mirror, the folder that holds ``dr17``, ``sdsswork``, ...
+``ASTRA_OUTPUTS``
+    Folder of the outputs; by default ``astra-outputs`` beside ``DAGSTER_HOME``.
+``ASTRA_CONFIG``
+    Configuration file (TOML); by default ``astra.toml`` in ``DAGSTER_HOME``, if it exists. It may hold
+    ``products = ["mwmStar"]``, products that get a source asset besides the seed products, and one table
+    ``[releases.NAME]`` for each release of one's own (see `astra_dagster.datamodel.releases`).
+
+Nothing is created here, and nothing is read at import.
+"""
+
+import functools
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from astra_dagster.errors import ConfigurationError
+
+
+def sas_base_dir() -> Path:
+    """Top folder of the SAS mirror.
+
+    Raises
+    ------
+    ConfigurationError
+        If ``SAS_BASE_DIR`` is not set, or is not a folder.
+    """
+    value = os.environ.get("SAS_BASE_DIR", "").strip()
+    if not value:
+        raise ConfigurationError(
+            "SAS_BASE_DIR is not set",
+            hint="set it to the top folder of your SAS mirror, the one that holds dr17, sdsswork, ...",
+        )
+    root = Path(value).expanduser()
+    if not root.is_dir():
+        raise ConfigurationError(
+            "SAS_BASE_DIR is not a folder", path=root, hint="set it to the top folder of your SAS mirror"
+        )
+    return root.resolve()
+
+
+def dagster_home() -> Path:
+    """Folder where Dagster keeps its records.
+
+    Raises
+    ------
+    ConfigurationError
+        If ``DAGSTER_HOME`` is not set, or is not an absolute path.
+    """
+    value = os.environ.get("DAGSTER_HOME", "").strip()
+    if not value:
+        raise ConfigurationError(
+            "DAGSTER_HOME is not set",
+            hint="set it to a folder where Dagster may keep its records, for example $HOME/.dagster",
+        )
+    home = Path(value).expanduser()
+    if not home.is_absolute():
+        raise ConfigurationError("DAGSTER_HOME is not an absolute path", path=value, hint="give it in full")
+    return home
+
+
+def outputs_dir() -> Path:
+    """Folder of the outputs; it need not exist yet.
+
+    Raises
+    ------
+    ConfigurationError
+        If neither ``ASTRA_OUTPUTS`` nor ``DAGSTER_HOME`` is set.
+    """
+    value = os.environ.get("ASTRA_OUTPUTS", "").strip()
+    if value:
+        return Path(value).expanduser().absolute()
+    if not os.environ.get("DAGSTER_HOME", "").strip():
+        raise ConfigurationError(
+            "neither ASTRA_OUTPUTS nor DAGSTER_HOME is set",
+            hint="set ASTRA_OUTPUTS to the folder where the outputs should go",
+        )
+    return dagster_home().parent / "astra-outputs"
+
+
+def config() -> Mapping[str, Any]:
+    """Contents of the configuration file; empty if there is none.
+
+    Raises
+    ------
+    ConfigurationError
+        If ``ASTRA_CONFIG`` names no file, or the file is not valid TOML.
+    """
+    named = os.environ.get("ASTRA_CONFIG", "").strip()
+    home = os.environ.get("DAGSTER_HOME", "").strip()
+    if named:
+        path = Path(named).expanduser()
+    elif home:
+        path = Path(home).expanduser() / "astra.toml"
+    else:
+        return {}
+    try:
+        status = path.stat()
+    except OSError as error:
+        if not named:
+            return {}
+        raise ConfigurationError("ASTRA_CONFIG names no readable file", path=path) from error
+    return _parsed(path, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=8)
+def _parsed(path: Path, _mtime_ns: int) -> Mapping[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"the configuration cannot be read: {error}", path=path) from error
