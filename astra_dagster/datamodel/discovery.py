@@ -7,18 +7,15 @@ reported with the reason. What becomes of the findings is not decided here.
 import hashlib
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from astra_dagster.datamodel.keys import our_name
-from astra_dagster.datamodel.products import DataID, Product
+from astra_dagster.datamodel.products import DataID, Product, Where
 from astra_dagster.datamodel.templates import AGAIN, COMPRESSIONS, Template
 from astra_dagster.errors import AstraError, InvalidKeyError
-
-Where = Mapping[str, Collection[str]]
-"""Allowed texts by part name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +75,12 @@ def find_files(
         If `where` names a part that the product lacks.
     """
     template = product.template(release)
-    wanted = _canonical(product, template, where or {})
+    allowed = product.allowed(release, where or {})
     skipped: list[Skipped] = []
     found: dict[str, FoundFile] = {}
-    if wanted is None:
+    if allowed is None:
         return [], []
+    wanted = {key: allowed[part.name] for key, part in template.keys.items() if part.name in allowed}
     top = root.parent if template.software else root
     starts = [start for start in dict.fromkeys(top / root for root in template.roots) if start.is_dir()]
     for entry in chain.from_iterable(_walk(start, 0, template, wanted, skipped) for start in starts):
@@ -96,26 +94,12 @@ def find_files(
         except OSError as error:
             skipped.append(Skipped(path, f"cannot be examined: {error.strerror}"))
             continue
-        values = data_id.values
-        if all(values.get(name) in texts for name, texts in (where or {}).items()):
+        if data_id.matches(allowed):
             file = FoundFile(data_id, path, status.st_size, status.st_mtime_ns)
             other = found.get(data_id.key)
             if other is None or other.path.suffix in COMPRESSIONS:
                 found[data_id.key] = file
     return sorted(found.values(), key=lambda f: f.path), sorted(skipped, key=lambda s: s.path)
-
-
-def _canonical(product: Product, template: Template, where: Where) -> dict[str, set[str]] | None:
-    """Allowed canonical texts by SDSS key; None where this release can have no such file."""
-    by_name = {key.name: key for key in template.keys.values()}
-    wanted: dict[str, set[str]] = {}
-    for name, texts in where.items():
-        if name not in product.parts:
-            raise InvalidKeyError(f"{product.name} has no {name}", hint=f"its parts are {product.key_order}")
-        if name not in by_name:
-            return None
-        wanted[by_name[name].sdss_name] = set(texts)
-    return wanted
 
 
 def _walk(
@@ -183,8 +167,8 @@ def _allowed(match: re.Match[str], template: Template, wanted: Mapping[str, set[
 
 
 def _plain(name: str) -> str:
-    stem, suffix = os.path.splitext(name)
-    return stem if suffix in COMPRESSIONS and "." in stem else name
+    path = PurePath(name)
+    return path.stem if path.suffix in COMPRESSIONS and "." in path.stem else name
 
 
 def _lead(pattern: str) -> str:

@@ -33,7 +33,21 @@ ORDER = (
 """Order of the parts in a partition key, after the release; parts not listed follow alphabetically."""
 
 NUMERIC = frozenset(
-    ["mjd", "plate", "plateid", "fiber", "fiberid", "healpix", "sdss_id", "cat_id", "catalogid", "designid", "configid", "tileid", "num"]
+    [
+        "mjd",
+        "plate",
+        "plateid",
+        "fiber",
+        "fiberid",
+        "healpix",
+        "sdss_id",
+        "cat_id",
+        "catalogid",
+        "designid",
+        "configid",
+        "tileid",
+        "num",
+    ]
 )
 """SDSS keys that are numbers wherever they occur; others are numbers where their template pads them."""
 

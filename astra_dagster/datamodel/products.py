@@ -6,7 +6,7 @@ that follow from the others. One file has exactly one key.
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PurePosixPath
 
@@ -23,6 +23,9 @@ from astra_dagster.errors import (
     UnknownProductError,
     nearest,
 )
+
+Where = Mapping[str, Collection[str]]
+"""Allowed texts by part name, for selecting data IDs."""
 
 SEED_PRODUCTS = ("apVisit", "apStar", "spec")
 """Products that are source assets from the start."""
@@ -131,6 +134,23 @@ class Product:
             raise PathMismatchError(error.message, path=str(path), hint=error.hint) from error
         return self._assembled(found, values)
 
+    def allowed(self, release: str, where: Where) -> dict[str, set[str]] | None:
+        """Canonical texts that `where` allows in a release, by part name; None if no file of it can match.
+
+        Raises
+        ------
+        InvalidKeyError
+            If `where` names a part that the product lacks, or a value that it cannot have.
+        """
+        by_name = {key.name: key for key in self.template(release).keys.values()}
+        allowed: dict[str, set[str]] = {}
+        for name, texts in where.items():
+            if name not in self.parts:
+                raise InvalidKeyError(f"{self.name} has no {name}", hint=f"its parts are {self.key_order}")
+            if name in by_name:
+                allowed[name] = {by_name[name].canonical(text) for text in texts}
+        return allowed if len(allowed) == len(where) else None
+
     def _checked(self, found: Template, given: Mapping[str, str | int], shown: str | None) -> "DataID":
         """Data ID from checked values, only if its path leads back to the same values."""
         values: dict[str, str] = {}
@@ -214,6 +234,11 @@ class DataID:
         if path.suffix in COMPRESSIONS:
             candidates.append(path.with_suffix(""))
         return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+    def matches(self, allowed: Mapping[str, Collection[str]]) -> bool:
+        """Whether each part has one of the allowed texts."""
+        values = self.values
+        return all(values.get(name) in texts for name, texts in allowed.items())
 
     @property
     def url(self) -> str:

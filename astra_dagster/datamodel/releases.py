@@ -154,10 +154,10 @@ def _configured(
         raise ConfigurationError(f"{where}: a release's name is letters, digits and _ . -")
     if name in known:
         raise ConfigurationError(f"{where}: there is a release of this name already")
-    base = table.pop("tree", None)
+    base = table.pop("tree", "")
     if base not in built_in:
         raise ConfigurationError(
-            f"{where}: tree must name a release of the SDSS tree", hint=nearest(str(base), built_in)
+            f"{where}: tree must name a release of the SDSS tree", hint=nearest(base, built_in)
         )
     keys = {key for text in tree(base).templates.values() for key in re.findall(r"\{(\w+)", text)}
     for key, value in table.items():

@@ -325,12 +325,17 @@ def _segments(tokens: list[Token], keys: Mapping[str, Key]) -> list[str]:
             pieces.append(re.escape(token))
         elif isinstance(token, Special):
             keep = {key for key, at in capturing.items() if at == i}
-            pieces.append(re.sub(r"\(\?P<(\w+)>", lambda m, keep=keep: m[0] if m[1] in keep else "(?:", token.pattern))
+            pieces.append(_keeping(token.pattern, keep))
         elif capturing.get(token.key) == i:
             pieces.append(f"(?P<{token.key}>{keys[token.key].pattern})")
         else:
             pieces.append("[^/]*?" if token.truncates else _again(keys[token.key], i))
     return _split("".join(pieces))
+
+
+def _keeping(pattern: str, groups: set[str]) -> str:
+    """Keep these named groups of a regular expression, and make the others nameless."""
+    return re.sub(r"\(\?P<(\w+)>", lambda match: match[0] if match[1] in groups else "(?:", pattern)
 
 
 def _again(key: Key, position: int) -> str:

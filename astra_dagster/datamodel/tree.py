@@ -95,11 +95,8 @@ def tree(name: str) -> Tree:
             if option not in config.defaults():
                 value = config.get(section, option, vars={"FILESYSTEM": SAS})
                 environment[option.upper()] = posixpath.normpath(value)
-    templates: dict[str, str] = {}
-    if config.has_section("PATHS"):
-        for product, template in config.items("PATHS", raw=True):
-            if product not in config.defaults():
-                templates[product] = template
+    paths = config.items("PATHS", raw=True) if config.has_section("PATHS") else []
+    templates = {product: template for product, template in paths if product not in config.defaults()}
     return Tree(name, MappingProxyType(templates), MappingProxyType(environment))
 
 

@@ -1,0 +1,1 @@
+"""The task abstraction: parameters, completeness, outputs and the runner."""

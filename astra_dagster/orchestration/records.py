@@ -1,0 +1,185 @@
+"""Records: the one place that reads and writes Dagster's materialisation events by partition.
+
+Writing uses an internal of Dagster, `DagsterEvent.asset_materialization`, because it alone takes per-partition
+metadata and data versions in batches. The tests of this module fail loudly when Dagster changes it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import dagster as dg
+from dagster._core.definitions.data_version import (
+    CODE_VERSION_TAG,
+    DATA_VERSION_TAG,
+    get_input_data_version_tag,
+    get_input_event_pointer_tag,
+)
+from dagster._core.events import (
+    AssetMaterializationPlannedData,
+    DagsterEvent,
+    DagsterEventBatchMetadata,
+)
+from dagster._core.utils import make_new_run_id
+
+from astra_dagster.datamodel.products import Product
+from astra_dagster.tasks.completeness import Record
+from astra_dagster.tasks.runner import Work
+from astra_dagster.tasks.store import OutputStore, Written
+from astra_dagster.tasks.task import Task
+
+FILE_TAG = "astra/file"
+"""Tag of a source record: size and modification time of the file."""
+
+OUTPUT_TAG = "astra/output"
+"""Tag of a task's record: parameters digest and output size, joined by a full stop."""
+
+LOOK_UP = 10_000
+"""Partitions asked for in one query: SQLite limits the number of variables."""
+
+REGISTER = 25_000
+"""Partitions registered in one call, for the same reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRecord:
+    """What was recorded of a file when it was last seen."""
+
+    version: str
+    file: str | None
+
+
+def partitions_def(product: Product) -> dg.DynamicPartitionsDefinition:
+    """Partitions of a product: one a file, registered by discovery."""
+    return dg.DynamicPartitionsDefinition(name=product.asset_name)
+
+
+def register(instance: dg.DagsterInstance, product: Product, keys: Sequence[str]) -> None:
+    """Register partition keys, in their order, in as few calls as the storage allows."""
+    for chunk in _chunks(keys, REGISTER):
+        instance.add_dynamic_partitions(product.asset_name, chunk)
+
+
+def registered(instance: dg.DagsterInstance, product: Product) -> Sequence[str]:
+    """All registered partition keys of a product, in the order of their registration."""
+    return instance.get_dynamic_partitions(product.asset_name)
+
+
+def source_records(
+    instance: dg.DagsterInstance, product: Product, keys: Sequence[str]
+) -> dict[str, SourceRecord]:
+    """Latest record of each file, by partition key; files never recorded are missing."""
+    tags = _latest_tags(instance, product.asset_name, keys, [DATA_VERSION_TAG, FILE_TAG])
+    return {
+        key: SourceRecord(found[DATA_VERSION_TAG], found.get(FILE_TAG))
+        for key, found in tags.items()
+        if DATA_VERSION_TAG in found
+    }
+
+
+def task_records(instance: dg.DagsterInstance, task: Task, keys: Sequence[str]) -> dict[str, Record]:
+    """Latest record of each partition of a task, by key; partitions without one are missing."""
+    names = [DATA_VERSION_TAG, CODE_VERSION_TAG, get_input_data_version_tag(_key(task.requires)), OUTPUT_TAG]
+    records = {}
+    for key, found in _latest_tags(instance, task.name, keys, names).items():
+        data_version, code_version, input_version, output = (found.get(name, "") for name in names)
+        digest, _, size = output.partition(".")
+        records[key] = Record(data_version, code_version, input_version, digest, int(size or -1))
+    return records
+
+
+def event_pointers(instance: dg.DagsterInstance, product: Product, keys: Sequence[str]) -> dict[str, int]:
+    """Storage id of the latest record of each file, by partition key."""
+    pointers: dict[str, int] = {}
+    for chunk in _chunks(keys, LOOK_UP):
+        pointers.update(
+            instance.event_log_storage.get_latest_storage_id_by_partition(
+                _key(product), dg.DagsterEventType.ASSET_MATERIALIZATION, set(chunk)
+            )
+        )
+    return pointers
+
+
+def source_materialisation(
+    product: Product, key: str, version: str, file: str, metadata: Mapping[str, dg.MetadataValue]
+) -> dg.AssetMaterialization:
+    """Record of a file as it is now."""
+    return dg.AssetMaterialization(
+        asset_key=_key(product),
+        partition=key,
+        metadata=metadata,
+        tags={DATA_VERSION_TAG: version, FILE_TAG: file},
+    )
+
+
+def task_materialisation(
+    store: OutputStore, work: Work, written: Written, pointer: int | None
+) -> dg.AssetMaterialization:
+    """Record of an output, with the provenance that Dagster's own staleness marks go by."""
+    task = store.task
+    source = _key(task.requires)
+    tags = {
+        DATA_VERSION_TAG: written.version,
+        CODE_VERSION_TAG: task.version,
+        get_input_data_version_tag(source): work.input_version,
+        OUTPUT_TAG: f"{store.parameters.digest}.{written.size}",
+    }
+    if pointer is not None:
+        tags[get_input_event_pointer_tag(source)] = str(pointer)
+    results = {name: value for name, value in written.results.items() if value is not None}
+    return dg.AssetMaterialization(
+        asset_key=dg.AssetKey(task.name),
+        partition=work.data_id.key,
+        metadata={
+            **results,
+            "output": dg.MetadataValue.path(str(written.path)),
+            "input": dg.MetadataValue.path(str(work.path)),
+            "parameters": dg.MetadataValue.json(store.parameters.as_dict()),
+        },
+        tags=tags,
+    )
+
+
+def write(context: dg.OpExecutionContext, materialisations: Sequence[dg.AssetMaterialization]) -> None:
+    """Write records in one batch."""
+    step_context = context.get_step_execution_context()
+    batch = make_new_run_id()
+    for i, materialisation in enumerate(materialisations, start=1):
+        end = DagsterEventBatchMetadata(batch, is_end=i == len(materialisations))
+        DagsterEvent.asset_materialization(step_context, materialisation, end)
+
+
+def write_planned(context: dg.OpExecutionContext, task: Task, keys: Sequence[str]) -> None:
+    """Say that this run meant to materialise these partitions: where it fails, Dagster shows them as failed.
+
+    Dagster does so itself for a run over a range of partitions, and cannot for one without.
+    """
+    for key in keys:
+        event = DagsterEvent.build_asset_materialization_planned_event(
+            context.job_name,
+            context.get_step_execution_context().step.key,
+            AssetMaterializationPlannedData(dg.AssetKey(task.name), partition=key),
+        )
+        context.instance.report_dagster_event(event, context.run_id)
+
+
+def _key(product: Product) -> dg.AssetKey:
+    return dg.AssetKey(product.asset_name)
+
+
+def _latest_tags(
+    instance: dg.DagsterInstance, asset: str, keys: Sequence[str], names: Sequence[str]
+) -> dict[str, Mapping[str, str]]:
+    found: dict[str, Mapping[str, str]] = {}
+    for chunk in _chunks(keys, LOOK_UP):
+        found.update(
+            instance.event_log_storage.get_latest_tags_by_partition(
+                dg.AssetKey(asset), dg.DagsterEventType.ASSET_MATERIALIZATION, names, chunk
+            )
+        )
+    return found
+
+
+def _chunks(keys: Sequence[str], size: int) -> list[list[str]]:
+    rest = iter(keys)
+    return [chunk for _ in range(0, len(keys), size) if (chunk := list(islice(rest, size)))]

@@ -1,0 +1,134 @@
+"""Source assets: one for each product, external to Dagster, one partition a file; and recording what is on disk."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+
+from astra_dagster import settings
+from astra_dagster.datamodel.discovery import FoundFile, content_version, file_version
+from astra_dagster.datamodel.products import SEED_PRODUCTS, DataID, Product, product
+from astra_dagster.errors import ConfigurationError
+from astra_dagster.orchestration import records
+
+_MODEL = "https://data.sdss.org/datamodel/files/"
+_PAGES = {
+    "apVisit": "APOGEE_REDUX/APRED_VERS/visit/TELESCOPE/FIELD/PLATE_ID/MJD5/apVisit.html",
+    "apStar": "APOGEE_REDUX/APRED_VERS/stars/TELESCOPE/FIELD/apStar.html",
+    "spec": "BOSS_SPECTRO_REDUX/RUN2D/spectra/full/PLATE4/spec.html",
+}
+_DESCRIPTIONS = {
+    "apVisit": "One visit of APOGEE to a star: near-infrared flux, error and mask on three chips, 1.51-1.70 microns, "
+    "in 1e-17 erg/s/cm2/Angstrom, as observed, with the sky and telluric models that were removed.",
+    "apStar": "One star of APOGEE: the visits resampled to the rest frame on a common logarithmic grid, and their "
+    "combination.",
+    "spec": "One optical spectrum of SDSS, BOSS or eBOSS: coadded flux and inverse variance over 0.36-1.04 microns "
+    "with the pipeline's classification and redshift.",
+}
+_GROUPS = {"ap": "apogee", "as": "apogee", "sp": "boss", "mw": "mwm", "ma": "manga", "lv": "lvm"}
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """The file of a data ID as it is on disk now.
+
+    Attributes
+    ----------
+    version
+        Its data version, None if the file is not there.
+    recorded
+        Whether its latest record says the same.
+    """
+
+    data_id: DataID
+    file: FoundFile | None
+    version: str | None
+    recorded: bool
+
+
+def group_of(name: str) -> str:
+    """Asset group of a product: the survey that it comes from."""
+    return _GROUPS.get(name[:2], "sdss")
+
+
+def source_products() -> list[Product]:
+    """Products that have a source asset whether or not a task requires them."""
+    extra = settings.config().get("products", [])
+    if not isinstance(extra, list) or not all(isinstance(name, str) for name in extra):
+        raise ConfigurationError('products must be a list of names, for example products = ["mwmStar"]')
+    return [product(name) for name in dict.fromkeys([*SEED_PRODUCTS, *extra])]
+
+
+def source_asset(item: Product) -> dg.AssetSpec:
+    """External asset of a product."""
+    page = _PAGES.get(item.name)
+    return dg.AssetSpec(
+        key=item.asset_name,
+        partitions_def=records.partitions_def(item),
+        group_name=group_of(item.name),
+        kinds={"fits"} if item.name in SEED_PRODUCTS else None,
+        description=_DESCRIPTIONS.get(item.name, f"Files of the SDSS data model {item.name}.")
+        + f"\n\nA partition is one file; its key reads `{item.key_order}`.",
+        metadata={
+            "product": item.name,
+            "partition_key": item.key_order,
+            "data_model": dg.MetadataValue.url(_MODEL + (page or "")),
+        },
+    )
+
+
+def examine(
+    instance: dg.DagsterInstance, item: Product, data_ids: Sequence[DataID], root: Path
+) -> list[Input]:
+    """Look at the files of these data IDs on disk, and compare them with their records."""
+    known = records.source_records(instance, item, [data_id.key for data_id in data_ids])
+    inputs = []
+    for data_id in data_ids:
+        path = data_id.existing_path(root)
+        if path is None:
+            inputs.append(Input(data_id, None, None, recorded=False))
+            continue
+        status = path.stat()
+        file = FoundFile(data_id, path, status.st_size, status.st_mtime_ns)
+        inputs.append(_compared(file, known.get(data_id.key), by_content=False))
+    return inputs
+
+
+def compare(
+    instance: dg.DagsterInstance, item: Product, files: Sequence[FoundFile], *, by_content: bool
+) -> list[Input]:
+    """Compare files that were found with their records, by size and modification time or by content."""
+    known = records.source_records(instance, item, [file.data_id.key for file in files])
+    return [_compared(file, known.get(file.data_id.key), by_content=by_content) for file in files]
+
+
+def _compared(file: FoundFile, record: records.SourceRecord | None, *, by_content: bool) -> Input:
+    state = file_version(file.size, file.mtime_ns)
+    hashed = record is not None and record.version.startswith("sha256")
+    if record is not None and record.file == state and (hashed or not by_content):
+        return Input(file.data_id, file, record.version, recorded=True)
+    # A file once recorded by its contents stays so: an unchanged copy with a new date keeps its version.
+    version = content_version(file.path) if by_content or hashed else state
+    return Input(file.data_id, file, version, recorded=False)
+
+
+def record(context: dg.OpExecutionContext, item: Product, inputs: Iterable[Input]) -> None:
+    """Record the files whose latest record does not say what is on disk."""
+    made = [
+        records.source_materialisation(
+            item,
+            found.data_id.key,
+            found.version,
+            file_version(found.file.size, found.file.mtime_ns),
+            {
+                "path": dg.MetadataValue.path(str(found.file.path)),
+                "size": dg.MetadataValue.int(found.file.size),
+                "modified": dg.MetadataValue.timestamp(found.file.mtime_ns / 1e9),
+            },
+        )
+        for found in inputs
+        if found.file is not None and found.version is not None and not found.recorded
+    ]
+    if made:
+        records.write(context, made)
