@@ -1,5 +1,6 @@
 """Everything that Dagster is told: assets and jobs. ``dagster dev`` and ``dagster -m`` load this module."""
 
+import warnings
 from collections.abc import Mapping
 
 import dagster as dg
@@ -26,4 +27,7 @@ def build_definitions() -> dg.Definitions:
     )
 
 
-defs = build_definitions()
+with warnings.catch_warnings():
+    # Marked beta by Dagster, and used on purpose; a user can do nothing about it.
+    warnings.simplefilter("ignore", dg.BetaWarning)
+    defs = build_definitions()

@@ -47,9 +47,9 @@ def file_version(size: int, mtime_ns: int) -> str:
 
 
 def content_version(path: Path) -> str:
-    """Data version from a file's contents: ``sha256:`` and the hash."""
+    """Data version from a file's contents: ``sha256-`` and the hash."""
     with path.open("rb") as stream:
-        return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
+        return "sha256-" + hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def find_files(

@@ -7,6 +7,7 @@ metadata and data versions in batches. The tests of this module fail loudly when
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 
 import dagster as dg
 from dagster._core.definitions.data_version import (
@@ -23,7 +24,7 @@ from dagster._core.events import (
 from dagster._core.utils import make_new_run_id
 
 from astra_dagster.datamodel.products import Product
-from astra_dagster.tasks.completeness import Record
+from astra_dagster.tasks.completeness import Record, record_of
 from astra_dagster.tasks.runner import Work
 from astra_dagster.tasks.store import OutputStore, Written
 from astra_dagster.tasks.task import Task
@@ -31,8 +32,10 @@ from astra_dagster.tasks.task import Task
 FILE_TAG = "astra/file"
 """Tag of a source record: size and modification time of the file."""
 
-OUTPUT_TAG = "astra/output"
-"""Tag of a task's record: parameters digest and output size, joined by a full stop."""
+HASHED = "sha256-"
+"""Beginning of a data version that is a hash of the contents."""
+
+T = TypeVar("T")
 
 LOOK_UP = 10_000
 """Partitions asked for in one query: SQLite limits the number of variables."""
@@ -46,7 +49,7 @@ class SourceRecord:
     """What was recorded of a file when it was last seen."""
 
     version: str
-    file: str | None
+    file: str
 
 
 def partitions_def(product: Product) -> dg.DynamicPartitionsDefinition:
@@ -69,23 +72,17 @@ def source_records(
     instance: dg.DagsterInstance, product: Product, keys: Sequence[str]
 ) -> dict[str, SourceRecord]:
     """Latest record of each file, by partition key; files never recorded are missing."""
-    tags = _latest_tags(instance, product.asset_name, keys, [DATA_VERSION_TAG, FILE_TAG])
-    return {
-        key: SourceRecord(found[DATA_VERSION_TAG], found.get(FILE_TAG))
-        for key, found in tags.items()
-        if DATA_VERSION_TAG in found
-    }
+    versions = _latest_versions(instance, product.asset_name, keys)
+    hashed = [key for key, version in versions.items() if version.startswith(HASHED)]
+    files = _file_tags(instance, product, hashed) if hashed else {}
+    return {key: SourceRecord(version, files.get(key, version)) for key, version in versions.items()}
 
 
 def task_records(instance: dg.DagsterInstance, task: Task, keys: Sequence[str]) -> dict[str, Record]:
     """Latest record of each partition of a task, by key; partitions without one are missing."""
-    names = [DATA_VERSION_TAG, CODE_VERSION_TAG, get_input_data_version_tag(_key(task.requires)), OUTPUT_TAG]
-    records = {}
-    for key, found in _latest_tags(instance, task.name, keys, names).items():
-        data_version, code_version, input_version, output = (found.get(name, "") for name in names)
-        digest, _, size = output.partition(".")
-        records[key] = Record(data_version, code_version, input_version, digest, int(size or -1))
-    return records
+    versions = _latest_versions(instance, task.name, keys)
+    parsed = {key: Record.parse(version) for key, version in versions.items()}
+    return {key: record for key, record in parsed.items() if record is not None}
 
 
 def event_pointers(instance: dg.DagsterInstance, product: Product, keys: Sequence[str]) -> dict[str, int]:
@@ -119,10 +116,9 @@ def task_materialisation(
     task = store.task
     source = _key(task.requires)
     tags = {
-        DATA_VERSION_TAG: written.version,
+        DATA_VERSION_TAG: str(record_of(store, work.input_version, written)),
         CODE_VERSION_TAG: task.version,
         get_input_data_version_tag(source): work.input_version,
-        OUTPUT_TAG: f"{store.parameters.digest}.{written.size}",
     }
     if pointer is not None:
         tags[get_input_event_pointer_tag(source)] = str(pointer)
@@ -167,19 +163,29 @@ def _key(product: Product) -> dg.AssetKey:
     return dg.AssetKey(product.asset_name)
 
 
-def _latest_tags(
-    instance: dg.DagsterInstance, asset: str, keys: Sequence[str], names: Sequence[str]
-) -> dict[str, Mapping[str, str]]:
-    found: dict[str, Mapping[str, str]] = {}
+def _file_tags(instance: dg.DagsterInstance, product: Product, keys: Sequence[str]) -> dict[str, str]:
+    """State of the file in each latest record, which unlike the data version is not in Dagster's index."""
+    files: dict[str, str] = {}
+    for chunk in _chunks(list(event_pointers(instance, product, keys).values()), LOOK_UP):
+        wanted = dg.EventRecordsFilter(dg.DagsterEventType.ASSET_MATERIALIZATION, _key(product), storage_ids=chunk)
+        for event in instance.event_log_storage.get_event_records(wanted):
+            made = event.asset_materialization
+            if made is not None and made.partition is not None and made.tags:
+                files[made.partition] = made.tags.get(FILE_TAG, "")
+    return files
+
+
+def _latest_versions(instance: dg.DagsterInstance, asset: str, keys: Sequence[str]) -> dict[str, str]:
+    """Data version of the latest record by key: the one tag that Dagster keeps in an index."""
+    found: dict[str, str] = {}
     for chunk in _chunks(keys, LOOK_UP):
-        found.update(
-            instance.event_log_storage.get_latest_tags_by_partition(
-                dg.AssetKey(asset), dg.DagsterEventType.ASSET_MATERIALIZATION, names, chunk
-            )
+        tags = instance.event_log_storage.get_latest_tags_by_partition(
+            dg.AssetKey(asset), dg.DagsterEventType.ASSET_MATERIALIZATION, [DATA_VERSION_TAG], chunk
         )
+        found.update((key, values[DATA_VERSION_TAG]) for key, values in tags.items())
     return found
 
 
-def _chunks(keys: Sequence[str], size: int) -> list[list[str]]:
+def _chunks(keys: Sequence[T], size: int) -> list[list[T]]:
     rest = iter(keys)
     return [chunk for _ in range(0, len(keys), size) if (chunk := list(islice(rest, size)))]

@@ -105,7 +105,7 @@ def compare(
 
 def _compared(file: FoundFile, record: records.SourceRecord | None, *, by_content: bool) -> Input:
     state = file_version(file.size, file.mtime_ns)
-    hashed = record is not None and record.version.startswith("sha256")
+    hashed = record is not None and record.version.startswith(records.HASHED)
     if record is not None and record.file == state and (hashed or not by_content):
         return Input(file.data_id, file, record.version, recorded=True)
     # A file once recorded by its contents stays so: an unchanged copy with a new date keeps its version.

@@ -4,31 +4,56 @@ A partition is complete when its record carries today's parameters digest, code 
 its output is there with the recorded size. Records come from outside; nothing here knows who keeps them.
 """
 
-from dataclasses import dataclass
+import hashlib
+import re
+from dataclasses import astuple, dataclass
+from typing import Self
 
 from astra_dagster.datamodel.products import DataID
-from astra_dagster.tasks.store import OutputStore
+from astra_dagster.tasks.store import OutputStore, Written
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
     """What was recorded of a partition of a task when it was last materialised.
 
+    Its text is the output's data version: everything that completeness needs to know in one indexed value.
+
     Attributes
     ----------
-    data_version, code_version, input_version
-        Of the output, of the task, and of the file that it was made from.
+    results
+        Hash of the results.
     digest
         Parameters digest.
+    code_version
+        Of the task.
+    input
+        Hash of the data version of the file that it was made from.
     size
         Size of the output in bytes.
     """
 
-    data_version: str
-    code_version: str
-    input_version: str
+    results: str
     digest: str
+    code_version: str
+    input: str
     size: int
+
+    def __str__(self) -> str:
+        return ".".join(str(value) for value in astuple(self))
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """Record from its text; None if the text is not one."""
+        match = re.fullmatch(r"([0-9a-f]+)\.([0-9a-f]+)\.([^.]+)\.([0-9a-f]+)\.([0-9]+)", text)
+        return cls(*match.groups()[:4], int(match[5])) if match else None
+
+
+def record_of(store: OutputStore, input_version: str, written: Written) -> Record:
+    """Record of an output that is on disk."""
+    return Record(
+        written.version, store.parameters.digest, store.task.version, _hashed(input_version), written.size
+    )
 
 
 def why_incomplete(record: Record | None, data_id: DataID, input_version: str, store: OutputStore) -> str | None:
@@ -47,7 +72,7 @@ def why_incomplete(record: Record | None, data_id: DataID, input_version: str, s
         return _parameters_changed(record.digest, store)
     if record.code_version != store.task.version:
         return f"code version {record.code_version} -> {store.task.version}"
-    if record.input_version != input_version:
+    if record.input != _hashed(input_version):
         return "input changed"
     try:
         size = store.path(data_id).stat().st_size
@@ -63,3 +88,7 @@ def _parameters_changed(digest: str, store: OutputStore) -> str:
     names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
     changes = (f"{name} {before.get(name, 'unset')} -> {now.get(name, 'unset')}" for name in names)
     return "parameters changed: " + ", ".join(changes)
+
+
+def _hashed(version: str) -> str:
+    return hashlib.sha256(version.encode()).hexdigest()[:12]

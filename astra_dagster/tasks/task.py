@@ -1,5 +1,6 @@
 """The task: parameters, a requirement, a function and an output. Knows nothing of Dagster."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,6 +44,10 @@ class Task:
     function: Callable[[SpectrumBatch, Any], Columns]
     columns: Mapping[str, str]
     description: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,32}", self.version):
+            raise ValueError(f"version of {self.name} must be letters, digits, _ or -, not {self.version!r}")
 
 
 def find_task(name: str, tasks: Mapping[str, Task]) -> Task:
