@@ -67,7 +67,11 @@ def discover(
         if not any(item.inputs for item in found):
             from astra_dagster import settings
 
-            click.echo(f"no files found below {settings.sas_base_dir()}", err=True)
+            raise AstraError(
+                "no files found" + (" for this selection" if products or releases or where else ""),
+                path=settings.sas_base_dir(),
+                hint="is SAS_BASE_DIR the folder that holds dr17, sdsswork, ...?",
+            )
         if not dry_run and any(item.to_record or item.new for item in found):
             result = discover_job.execute_in_process(
                 instance=instance,
@@ -95,9 +99,8 @@ def run(
 
     Example: astra-dagster run ap_visit_snr --release DR13 --where mjd=56439
     """
-    import dagster as dg
-
     from astra_dagster import definitions, settings
+    from astra_dagster.orchestration.assets import update_job_name, update_run_config
     from astra_dagster.orchestration.planning import make_plan, select_keys
     from astra_dagster.tasks.store import OutputStore
     from astra_dagster.tasks.task import find_task
@@ -106,26 +109,27 @@ def run(
     parameters = found.parameters.from_mapping(dict(_pair(text, "--set") for text in values))
     wanted, root = _where(where), settings.sas_base_dir()
     with _instance() as instance:
-        store = OutputStore(settings.outputs_dir(), found, parameters)
+        store = OutputStore(settings.check_outputs_dir(), found, parameters)
         keys = select_keys(instance, found.requires, releases, wanted)
         if not keys:
             raise AstraError(
-                f"no {found.requires.name} partition is registered" + (" for this selection" if releases or where else ""),
+                f"no {found.requires.name} partition is registered"
+                + (" for this selection" if releases or where else ""),
                 hint=f"run astra-dagster discover --product {found.requires.name}",
             )
         plan = make_plan(instance, store, keys, root, overwrite=overwrite)
         click.echo("\n".join([f"{task}: {len(keys)} partitions", *plan.lines()]))
-        if dry_run or not (plan.incomplete or plan.invalid):
+        if dry_run or not (plan.incomplete or plan.invalid or plan.found):
             return
         config = {**parameters.as_dict(), "overwrite": overwrite, "releases": list(releases), "where": wanted}
-        result = definitions.defs.resolve_implicit_global_asset_job_def().execute_in_process(
+        job = definitions.defs.resolve_job_def(update_job_name(found))
+        result = job.execute_in_process(
             instance=instance,
-            asset_selection=[dg.AssetKey(task)],
-            run_config={"ops": {task: {"config": config}}, **QUIET},
+            run_config={**update_run_config(found, config), **QUIET},
             raise_on_error=False,
         )
         _raise_failures(result)
-        click.echo(f"outputs in {store.folder}")
+        click.echo(f"{len(plan.incomplete)} computed; outputs in {store.folder}")
 
 
 @contextmanager
@@ -176,5 +180,3 @@ def _raise_failures(result: Any) -> None:
             message = data.error.message.strip() if data.error else "no reason given"
             raise click.ClickException(f"the run {result.run_id} failed: {message}")
     raise click.ClickException(f"the run {result.run_id} failed")
-
-

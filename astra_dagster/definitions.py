@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from astra_dagster.orchestration.assets import task_asset
+from astra_dagster.orchestration.assets import task_asset, update_job
 from astra_dagster.orchestration.discover import discover_job
 from astra_dagster.orchestration.sources import source_asset, source_products
 from astra_dagster.tasks.snr import ap_visit_snr
@@ -23,7 +23,7 @@ def build_definitions() -> dg.Definitions:
             *(source_asset(item) for item in dict.fromkeys(required)),
             *(task_asset(task) for task in TASKS.values()),
         ],
-        jobs=[discover_job],
+        jobs=[discover_job, *(update_job(task) for task in TASKS.values())],
     )
 
 

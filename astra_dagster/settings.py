@@ -83,6 +83,23 @@ def outputs_dir() -> Path:
     return dagster_home().parent / "astra-outputs"
 
 
+def check_outputs_dir() -> Path:
+    """Folder of the outputs, after a look whether it can be made and written to.
+
+    Raises
+    ------
+    ConfigurationError
+        If it cannot, or is not set.
+    """
+    folder = outputs_dir()
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigurationError(
+            "the outputs cannot be written", path=folder, hint="set ASTRA_OUTPUTS to a folder that you can write to"
+        )
+    return folder
+
+
 def config() -> Mapping[str, Any]:
     """Contents of the configuration file; empty if there is none.
 

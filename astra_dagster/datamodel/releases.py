@@ -156,9 +156,7 @@ def _configured(
         raise ConfigurationError(f"{where}: there is a release of this name already")
     base = table.pop("tree", "")
     if base not in built_in:
-        raise ConfigurationError(
-            f"{where}: tree must name a release of the SDSS tree", hint=nearest(base, built_in)
-        )
+        raise ConfigurationError(f"{where}: tree must name a release of the SDSS tree", hint=nearest(base, built_in))
     keys = {key for text in tree(base).templates.values() for key in re.findall(r"\{(\w+)", text)}
     for key, value in table.items():
         if key not in keys:

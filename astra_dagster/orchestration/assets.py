@@ -1,17 +1,19 @@
 """Task to asset: the partitioned Dagster asset of a task, and what one run of it does."""
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+import typing
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
-from dagster._core.storage.tags import ASSET_PARTITION_RANGE_START_TAG, PARTITION_NAME_TAG
 from pydantic import Field, create_model
 from tqdm import tqdm
 
 from astra_dagster import settings
 from astra_dagster.errors import AstraError
 from astra_dagster.orchestration import records, sources
+from astra_dagster.orchestration.partitions import partitions_def
 from astra_dagster.orchestration.planning import Plan, make_plan, select_keys
 from astra_dagster.tasks import runner
 from astra_dagster.tasks.runner import Work
@@ -26,35 +28,35 @@ class RunConfig(dg.Config):
     """What a run takes besides the task's parameters."""
 
     overwrite: bool = Field(default=False, description="Compute complete partitions again.")
-    releases: list[str] = Field(
-        default=[], description="For a run without partitions: only these releases; all if empty."
-    )
+
+
+class UpdateConfig(RunConfig):
+    """What a run over everything takes besides the task's parameters."""
+
+    releases: list[str] = Field(default=[], description="Only these releases; all if empty.")
     where: dict[str, list[str]] = Field(
-        default={}, description="For a run without partitions: allowed values by part of the key."
+        default={}, description='Only these values of parts of the key, for example {"mjd": ["56439"]}.'
     )
 
 
-def config_class(task: Task) -> type[RunConfig]:
-    """Launchpad schema of a task: its parameters with their defaults, then `RunConfig`."""
-    import dataclasses
-    import typing
-
+def config_class(task: Task, base: type[RunConfig]) -> type[RunConfig]:
+    """Launchpad schema of a task: its parameters with their defaults, then those of `base`."""
     hints = typing.get_type_hints(task.parameters)
     parameters: dict[str, Any] = {
         field.name: (hints[field.name], field.default)
         for field in dataclasses.fields(task.parameters)  # type: ignore[arg-type]
     }
-    return create_model(f"{task.name}_config", __base__=RunConfig, **parameters)
+    return create_model(f"{task.name}_{base.__name__}", __base__=base, **parameters)
 
 
 def task_asset(task: Task) -> dg.AssetsDefinition:
     """Partitioned asset of a task: one run takes any number of partitions."""
     columns = "\n".join(f"- `{name}`: {text}" for name, text in task.columns.items())
 
-    @dg.asset(
+    @dg.asset(  # type: ignore[call-overload]
         name=task.name,
         deps=[task.requires.asset_name],
-        partitions_def=records.partitions_def(task.requires),
+        partitions_def=partitions_def(task.requires),
         backfill_policy=dg.BackfillPolicy.single_run(),
         group_name=sources.group_of(task.requires.name),
         kinds={"json"},
@@ -64,64 +66,89 @@ def task_asset(task: Task) -> dg.AssetsDefinition:
         output_required=False,
         dagster_type=dg.Nothing,
     )
-    def asset(context: dg.AssetExecutionContext, config: config_class(task)):  # type: ignore[valid-type]
-        yield from _materialise(context, task, config)
+    def asset(context: dg.AssetExecutionContext, config: config_class(task, RunConfig)):  # type: ignore[valid-type, no-untyped-def]
+        _materialise(context.op_execution_context, task, config, context.partition_keys)
+        # Dagster makes no records of its own for such an output: those of _materialise are the only ones.
+        yield dg.Output(None, metadata={SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True})
 
     return asset
 
 
-def _materialise(context: dg.AssetExecutionContext, task: Task, config: RunConfig) -> Iterator[dg.Output]:
-    """Bring the run's partitions up to date, record them, and fail for those that could not be."""
-    op_context = context.op_execution_context
+def update_job(task: Task) -> dg.JobDefinition:
+    """Job that brings everything of a task up to date, wherever the incomplete partitions are.
+
+    A run of the asset takes one contiguous range of partitions; this one takes any.
+    """
+
+    @dg.op(name=f"update_{task.name}_partitions", description=f"Run {task.name} on every partition not complete.")
+    def update(context: dg.OpExecutionContext, config: config_class(task, UpdateConfig)) -> None:  # type: ignore[valid-type]
+        try:
+            keys = select_keys(context.instance, task.requires, config.releases, config.where)
+        except AstraError as error:
+            raise dg.Failure(str(error), allow_retries=False) from None
+        _materialise(context, task, config, keys, planned=False)
+
+    @dg.job(name=update_job_name(task), description=f"Run {task.name} on every partition that is not complete.")
+    def job() -> None:
+        update()
+
+    return job
+
+
+def update_job_name(task: Task) -> str:
+    """Name of the job of `update_job`."""
+    return f"update_{task.name}"
+
+
+def update_run_config(task: Task, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Run configuration of the job of `update_job`."""
+    return {"ops": {f"update_{task.name}_partitions": {"config": dict(config)}}}
+
+
+def _materialise(
+    context: dg.OpExecutionContext, task: Task, config: RunConfig, keys: Sequence[str], planned: bool = True
+) -> None:
+    """Bring partitions up to date and record them; fail if one could not be.
+
+    `planned` says whether Dagster knows which partitions the run is for.
+    """
     try:
         store, root = open_store(task, config), settings.sas_base_dir()
-        tagged = bool({PARTITION_NAME_TAG, ASSET_PARTITION_RANGE_START_TAG} & set(context.run.tags))
-        if tagged:
-            keys: Sequence[str] = context.partition_keys
-        else:
-            keys = select_keys(context.instance, task.requires, config.releases, config.where)
         plan = make_plan(context.instance, store, keys, root, overwrite=config.overwrite)
         for line in plan.lines():
             context.log.info(line)
         failures = [(key, str(error)) for key, error in plan.invalid]
-        failures += _run_plan(op_context, store, plan, config.overwrite)
+        failures += _run_plan(context, store, plan)
     except AstraError as error:
         raise dg.Failure(str(error), allow_retries=False) from None
 
     if failures:
-        if tagged:
+        if planned:
             # Dagster calls every partition failed that a failed run planned and did not record.
-            _record_again(op_context, store, plan.complete)
+            _record_again(context, store, plan.complete)
         else:
-            records.write_planned(op_context, task, [key for key, _ in failures])
+            records.write_planned(context, task, [key for key, _ in failures])
         raise _failure(failures, len(keys))
-    yield dg.Output(None, metadata={SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True})
 
 
 def open_store(task: Task, config: RunConfig) -> OutputStore:
     """Output store of a task with the parameters of a run's configuration."""
-    values = {name: value for name, value in dict(config).items() if name not in RunConfig.model_fields}
-    return OutputStore(settings.outputs_dir(), task, task.parameters.from_mapping(values))
+    values = {name: value for name, value in dict(config).items() if name not in UpdateConfig.model_fields}
+    return OutputStore(settings.check_outputs_dir(), task, task.parameters.from_mapping(values))
 
 
-def _run_plan(
-    context: dg.OpExecutionContext, store: OutputStore, plan: Plan, overwrite: bool
-) -> list[tuple[str, str]]:
+def _run_plan(context: dg.OpExecutionContext, store: OutputStore, plan: Plan) -> list[tuple[str, str]]:
     """Do what is incomplete, and return key and reason of what failed."""
     product = store.task.requires
     sources.record(context, product, plan.inputs.values())
     todo = [work for work, _ in plan.incomplete]
-    pointers = records.event_pointers(context.instance, product, [work.data_id.key for work in todo])
-    there = [] if overwrite else [(w, found) for w in todo if (found := store.find(w.data_id, w.input_version))]
-    if there:
-        store.prepare()
-        context.log.info(f"{len(there)} outputs of these parameters are there already: recorded, not computed")
+    keys = [work.data_id.key for work in (*todo, *(work for work, _ in plan.found))]
+    pointers = records.event_pointers(context.instance, product, keys)
+    if plan.found:
         records.write(
             context,
-            [records.task_materialisation(store, w, found, pointers.get(w.data_id.key)) for w, found in there],
+            [records.task_materialisation(store, w, found, pointers.get(w.data_id.key)) for w, found in plan.found],
         )
-    done = {work.data_id.key for work, _ in there}
-    todo = [work for work in todo if work.data_id.key not in done]
     failures: list[tuple[str, str]] = []
     with tqdm(total=len(todo), unit="file", disable=None, desc=store.task.name) as progress:
         for outcomes in runner.run(store, todo) if todo else ():
@@ -139,9 +166,7 @@ def _run_plan(
 
 
 def _record_again(context: dg.OpExecutionContext, store: OutputStore, complete: Sequence[Work]) -> None:
-    pointers = records.event_pointers(
-        context.instance, store.task.requires, [work.data_id.key for work in complete]
-    )
+    pointers = records.event_pointers(context.instance, store.task.requires, [work.data_id.key for work in complete])
     made = [
         records.task_materialisation(store, work, found, pointers.get(work.data_id.key))
         for work in complete

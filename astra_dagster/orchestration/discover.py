@@ -10,7 +10,8 @@ from astra_dagster import settings
 from astra_dagster.datamodel.discovery import Skipped, find_files
 from astra_dagster.datamodel.products import Product, Where, product, releases
 from astra_dagster.errors import AstraError, UnknownProductError, UnresolvableTemplateError
-from astra_dagster.orchestration import records, sources
+from astra_dagster.orchestration import sources
+from astra_dagster.orchestration.partitions import register, registered
 from astra_dagster.orchestration.sources import Input
 
 LISTED = 100
@@ -80,7 +81,7 @@ def search(instance: dg.DagsterInstance, config: DiscoverConfig) -> Iterator[Dis
             if not files and not skipped and not (config.releases and config.products):
                 continue
             if known is None:
-                known = set(records.registered(instance, item))
+                known = set(registered(instance, item))
             inputs = sources.compare(instance, item, files, by_content=config.by_content)
             new = tuple(found.data_id.key for found in inputs if found.data_id.key not in known)
             yield Discovery(item, name, tuple(inputs), new, tuple(skipped))
@@ -92,7 +93,7 @@ def discover_files(context: dg.OpExecutionContext, config: DiscoverConfig) -> No
     total = 0
     try:
         for found in search(context.instance, config):
-            records.register(context.instance, found.product, found.new)
+            register(context.instance, found.product, found.new)
             sources.record(context, found.product, found.to_record)
             context.log.info(str(found))
             for skipped in found.skipped[:LISTED]:

@@ -13,10 +13,11 @@ import dagster as dg
 from astra_dagster.datamodel.products import DataID, Product, Where
 from astra_dagster.errors import AstraError
 from astra_dagster.orchestration import records, sources
+from astra_dagster.orchestration.partitions import registered
 from astra_dagster.orchestration.sources import Input
 from astra_dagster.tasks.completeness import why_incomplete
 from astra_dagster.tasks.runner import Work
-from astra_dagster.tasks.store import OutputStore
+from astra_dagster.tasks.store import OutputStore, Written
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,9 @@ class Plan:
     ----------
     complete
         Work that is done, its output being there and recorded.
+    found
+        Work whose output is there, made from this input by this code and these parameters, while the latest record
+        is another one or none: to be recorded, not computed.
     incomplete
         Work to do, with the reason.
     no_input
@@ -38,6 +42,7 @@ class Plan:
     """
 
     complete: tuple[Work, ...]
+    found: tuple[tuple[Work, Written], ...]
     incomplete: tuple[tuple[Work, str], ...]
     no_input: tuple[str, ...]
     invalid: tuple[tuple[str, AstraError], ...]
@@ -52,6 +57,8 @@ class Plan:
         """The plan in words."""
         lines = [f"{len(self.complete)} complete, {len(self.incomplete)} to do"]
         lines += [f"  {count} {reason}" for reason, count in self.reasons.most_common()]
+        if self.found:
+            lines.append(f"{len(self.found)} outputs are there already, to be recorded again and not computed")
         if self.no_input:
             lines.append(f"{len(self.no_input)} without input: the file is not below SAS_BASE_DIR")
         if self.invalid:
@@ -69,7 +76,7 @@ def select_keys(
     InvalidKeyError, UnknownReleaseError
         If no key could ever be selected so.
     """
-    keys = records.registered(instance, product)
+    keys = registered(instance, product)
     if not releases and not where:
         return list(keys)
     where = where or {}
@@ -125,7 +132,7 @@ def make_plan(
             invalid.append((key, error))
     inputs = sources.examine(instance, task.requires, data_ids, root)
     known = records.task_records(instance, task, [data_id.key for data_id in data_ids])
-    complete, incomplete, no_input = [], [], []
+    complete, there, incomplete, no_input = [], [], [], []
     for found in inputs:
         key = found.data_id.key
         if found.file is None or found.version is None:
@@ -137,10 +144,13 @@ def make_plan(
             reason = "overwrite"
         if reason is None:
             complete.append(work)
+        elif not overwrite and (written := store.find(found.data_id, found.version)):
+            there.append((work, written))
         else:
             incomplete.append((work, reason))
     return Plan(
         tuple(complete),
+        tuple(there),
         tuple(incomplete),
         tuple(no_input),
         tuple(invalid),

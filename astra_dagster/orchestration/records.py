@@ -6,8 +6,6 @@ metadata and data versions in batches. The tests of this module fail loudly when
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import TypeVar
 
 import dagster as dg
 from dagster._core.definitions.data_version import (
@@ -24,6 +22,7 @@ from dagster._core.events import (
 from dagster._core.utils import make_new_run_id
 
 from astra_dagster.datamodel.products import Product
+from astra_dagster.orchestration.partitions import chunks
 from astra_dagster.tasks.completeness import Record, record_of
 from astra_dagster.tasks.runner import Work
 from astra_dagster.tasks.store import OutputStore, Written
@@ -35,13 +34,8 @@ FILE_TAG = "astra/file"
 HASHED = "sha256-"
 """Beginning of a data version that is a hash of the contents."""
 
-T = TypeVar("T")
-
 LOOK_UP = 10_000
 """Partitions asked for in one query: SQLite limits the number of variables."""
-
-REGISTER = 25_000
-"""Partitions registered in one call, for the same reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,25 +46,7 @@ class SourceRecord:
     file: str
 
 
-def partitions_def(product: Product) -> dg.DynamicPartitionsDefinition:
-    """Partitions of a product: one a file, registered by discovery."""
-    return dg.DynamicPartitionsDefinition(name=product.asset_name)
-
-
-def register(instance: dg.DagsterInstance, product: Product, keys: Sequence[str]) -> None:
-    """Register partition keys, in their order, in as few calls as the storage allows."""
-    for chunk in _chunks(keys, REGISTER):
-        instance.add_dynamic_partitions(product.asset_name, chunk)
-
-
-def registered(instance: dg.DagsterInstance, product: Product) -> Sequence[str]:
-    """All registered partition keys of a product, in the order of their registration."""
-    return instance.get_dynamic_partitions(product.asset_name)
-
-
-def source_records(
-    instance: dg.DagsterInstance, product: Product, keys: Sequence[str]
-) -> dict[str, SourceRecord]:
+def source_records(instance: dg.DagsterInstance, product: Product, keys: Sequence[str]) -> dict[str, SourceRecord]:
     """Latest record of each file, by partition key; files never recorded are missing."""
     versions = _latest_versions(instance, product.asset_name, keys)
     hashed = [key for key, version in versions.items() if version.startswith(HASHED)]
@@ -88,7 +64,7 @@ def task_records(instance: dg.DagsterInstance, task: Task, keys: Sequence[str]) 
 def event_pointers(instance: dg.DagsterInstance, product: Product, keys: Sequence[str]) -> dict[str, int]:
     """Storage id of the latest record of each file, by partition key."""
     pointers: dict[str, int] = {}
-    for chunk in _chunks(keys, LOOK_UP):
+    for chunk in chunks(keys, LOOK_UP):
         pointers.update(
             instance.event_log_storage.get_latest_storage_id_by_partition(
                 _key(product), dg.DagsterEventType.ASSET_MATERIALIZATION, set(chunk)
@@ -166,7 +142,7 @@ def _key(product: Product) -> dg.AssetKey:
 def _file_tags(instance: dg.DagsterInstance, product: Product, keys: Sequence[str]) -> dict[str, str]:
     """State of the file in each latest record, which unlike the data version is not in Dagster's index."""
     files: dict[str, str] = {}
-    for chunk in _chunks(list(event_pointers(instance, product, keys).values()), LOOK_UP):
+    for chunk in chunks(list(event_pointers(instance, product, keys).values()), LOOK_UP):
         wanted = dg.EventRecordsFilter(dg.DagsterEventType.ASSET_MATERIALIZATION, _key(product), storage_ids=chunk)
         for event in instance.event_log_storage.get_event_records(wanted):
             made = event.asset_materialization
@@ -178,14 +154,9 @@ def _file_tags(instance: dg.DagsterInstance, product: Product, keys: Sequence[st
 def _latest_versions(instance: dg.DagsterInstance, asset: str, keys: Sequence[str]) -> dict[str, str]:
     """Data version of the latest record by key: the one tag that Dagster keeps in an index."""
     found: dict[str, str] = {}
-    for chunk in _chunks(keys, LOOK_UP):
+    for chunk in chunks(keys, LOOK_UP):
         tags = instance.event_log_storage.get_latest_tags_by_partition(
             dg.AssetKey(asset), dg.DagsterEventType.ASSET_MATERIALIZATION, [DATA_VERSION_TAG], chunk
         )
         found.update((key, values[DATA_VERSION_TAG]) for key, values in tags.items())
     return found
-
-
-def _chunks(keys: Sequence[T], size: int) -> list[list[T]]:
-    rest = iter(keys)
-    return [chunk for _ in range(0, len(keys), size) if (chunk := list(islice(rest, size)))]

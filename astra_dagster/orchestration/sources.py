@@ -11,6 +11,7 @@ from astra_dagster.datamodel.discovery import FoundFile, content_version, file_v
 from astra_dagster.datamodel.products import SEED_PRODUCTS, DataID, Product, product
 from astra_dagster.errors import ConfigurationError
 from astra_dagster.orchestration import records
+from astra_dagster.orchestration.partitions import partitions_def
 
 _MODEL = "https://data.sdss.org/datamodel/files/"
 _PAGES = {
@@ -65,7 +66,7 @@ def source_asset(item: Product) -> dg.AssetSpec:
     page = _PAGES.get(item.name)
     return dg.AssetSpec(
         key=item.asset_name,
-        partitions_def=records.partitions_def(item),
+        partitions_def=partitions_def(item),
         group_name=group_of(item.name),
         kinds={"fits"} if item.name in SEED_PRODUCTS else None,
         description=_DESCRIPTIONS.get(item.name, f"Files of the SDSS data model {item.name}.")
@@ -78,9 +79,7 @@ def source_asset(item: Product) -> dg.AssetSpec:
     )
 
 
-def examine(
-    instance: dg.DagsterInstance, item: Product, data_ids: Sequence[DataID], root: Path
-) -> list[Input]:
+def examine(instance: dg.DagsterInstance, item: Product, data_ids: Sequence[DataID], root: Path) -> list[Input]:
     """Look at the files of these data IDs on disk, and compare them with their records."""
     known = records.source_records(instance, item, [data_id.key for data_id in data_ids])
     inputs = []

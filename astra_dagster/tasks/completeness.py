@@ -46,14 +46,12 @@ class Record:
     def parse(cls, text: str) -> Self | None:
         """Record from its text; None if the text is not one."""
         match = re.fullmatch(r"([0-9a-f]+)\.([0-9a-f]+)\.([^.]+)\.([0-9a-f]+)\.([0-9]+)", text)
-        return cls(*match.groups()[:4], int(match[5])) if match else None
+        return cls(match[1], match[2], match[3], match[4], int(match[5])) if match else None
 
 
 def record_of(store: OutputStore, input_version: str, written: Written) -> Record:
     """Record of an output that is on disk."""
-    return Record(
-        written.version, store.parameters.digest, store.task.version, _hashed(input_version), written.size
-    )
+    return Record(written.version, store.parameters.digest, store.task.version, _hashed(input_version), written.size)
 
 
 def why_incomplete(record: Record | None, data_id: DataID, input_version: str, store: OutputStore) -> str | None:

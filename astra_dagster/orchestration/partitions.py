@@ -1,0 +1,75 @@
+"""Partitions of a product, one a file: their definition in Dagster, and their registration."""
+
+import os
+from collections.abc import Sequence
+from itertools import islice
+from typing import TypeVar
+
+import click
+import dagster as dg
+from dagster._core.definitions.partitions.context import PartitionLoadingContext
+from dagster._core.errors import DagsterUnknownPartitionError
+
+from astra_dagster import settings
+from astra_dagster.datamodel.products import Product, product
+from astra_dagster.errors import AstraError
+
+REGISTER = 25_000
+"""Partitions registered in one call: SQLite limits the number of variables of a statement."""
+
+T = TypeVar("T")
+
+
+class ProductPartitions(dg.DynamicPartitionsDefinition):
+    """Dynamic partitions named after a product, which say what to do about a key that is not registered.
+
+    Dagster's own command line validates a partition before it starts a run; what is raised here it prints in one
+    line, where any other error would be a traceback.
+    """
+
+    def validate_partition_key(self, partition_key: str, context: PartitionLoadingContext) -> None:
+        """Check that the key is registered and that there is somewhere to read from and write to."""
+        try:
+            settings.sas_base_dir()
+            settings.check_outputs_dir()
+            super().validate_partition_key(partition_key, context)
+        except AstraError as error:
+            raise click.ClickException(str(error)) from None
+        except DagsterUnknownPartitionError:
+            raise click.ClickException(self._unregistered(partition_key)) from None
+
+    def _unregistered(self, partition_key: str) -> str:
+        if not os.environ.get("DAGSTER_HOME"):
+            return "DAGSTER_HOME is not set: no partition is registered without it"
+        item = product(str(self.name))
+        try:
+            item.parse_key(partition_key)
+        except AstraError as error:
+            return str(error)
+        release = partition_key.partition("/")[0]
+        return (
+            f"partition {partition_key} of {item.asset_name} is not registered; "
+            f"run astra-dagster discover --release {release} --product {item.name}"
+        )
+
+
+def partitions_def(item: Product) -> ProductPartitions:
+    """Partitions of a product."""
+    return ProductPartitions(name=item.asset_name)
+
+
+def register(instance: dg.DagsterInstance, item: Product, keys: Sequence[str]) -> None:
+    """Register partition keys, in their order, in as few calls as the storage allows."""
+    for chunk in chunks(keys, REGISTER):
+        instance.add_dynamic_partitions(item.asset_name, chunk)
+
+
+def registered(instance: dg.DagsterInstance, item: Product) -> Sequence[str]:
+    """All registered partition keys of a product, in the order of their registration."""
+    return instance.get_dynamic_partitions(item.asset_name)
+
+
+def chunks(items: Sequence[T], size: int) -> list[list[T]]:
+    """Split into lists of at most `size`, in order."""
+    rest = iter(items)
+    return [list(islice(rest, size)) for _ in range(0, len(items), size)]
