@@ -4,8 +4,11 @@ Exit codes: 0 all is well, 1 something failed or is missing (one line says what)
 """
 
 import json
+import os
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
@@ -130,6 +133,55 @@ def run(
         )
         _raise_failures(result)
         click.echo(f"{len(plan.incomplete)} computed; outputs in {store.folder}")
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.pass_context
+def demo(ctx: click.Context, folder: Path) -> None:
+    """Write a small synthetic SAS mirror into FOLDER, and run the whole pipeline on it.
+
+    Example: astra-dagster demo demo
+    """
+    from astra_dagster import definitions, settings
+    from astra_dagster.demo import write_mirror
+    from astra_dagster.orchestration.planning import make_plan, select_keys
+    from astra_dagster.tasks.store import OutputStore
+
+    folder = folder.absolute()
+    places = {"SAS_BASE_DIR": folder / "sas", "DAGSTER_HOME": folder / "dagster", "ASTRA_OUTPUTS": folder / "outputs"}
+    try:
+        paths = write_mirror(places["SAS_BASE_DIR"])
+        places["DAGSTER_HOME"].mkdir(exist_ok=True)
+        (places["DAGSTER_HOME"] / "dagster.yaml").write_text("telemetry:\n  enabled: false\n", encoding="utf-8")
+    except OSError as error:
+        raise AstraError(f"the demo cannot be written: {error.strerror}", path=folder) from error
+    click.echo(f"{len(paths)} synthetic files in {places['SAS_BASE_DIR']}")
+    os.environ.update({name: str(path) for name, path in places.items()})
+    os.environ.pop("ASTRA_CONFIG", None)
+    ctx.invoke(discover)
+    ctx.invoke(run, task="ap_visit_snr")
+
+    task = definitions.TASKS["ap_visit_snr"]
+    store = OutputStore(settings.outputs_dir(), task, task.parameters())
+    with _instance() as instance:
+        keys = select_keys(instance, task.requires)
+        plan = make_plan(instance, store, keys, settings.sas_base_dir())
+    width = max(map(len, keys))
+    click.echo("\n" + "  ".join([f"{'partition':{width}}", *(f"{name:>11}" for name in task.columns)]))
+    for work in plan.complete:
+        written = store.find(work.data_id, work.input_version)
+        if written is not None:
+            cells = (_cell(written.results[name]) for name in task.columns)
+            click.echo("  ".join([f"{work.data_id.key:{width}}", *cells]))
+    click.echo("\nTo look at it in the web UI, at http://localhost:3000:\n")
+    for name, path in places.items():
+        click.echo(f"  export {name}={shlex.quote(str(path))}")
+    click.echo("  dagster dev -m astra_dagster.definitions")
+
+
+def _cell(value: Any) -> str:
+    return f"{value:>11.2f}" if isinstance(value, float) else f"{value!s:>11}"
 
 
 @contextmanager
