@@ -1,0 +1,71 @@
+"""Shared fixtures: a clean environment, a synthetic mirror, the real files where they are, a Dagster instance."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from hypothesis import HealthCheck, settings
+
+from astra_dagster.demo import write_mirror
+
+settings.register_profile(
+    "default", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("default")
+
+VARIABLES = ("SAS_BASE_DIR", "DAGSTER_HOME", "ASTRA_OUTPUTS", "ASTRA_CONFIG", "TREE_DIR")
+REAL_FILES = Path(os.environ.get("ASTRA_TEST_SAS", Path(__file__).parents[2] / "shared" / "sas"))
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the machine reaches a test."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A synthetic SAS mirror; read only."""
+    root = tmp_path_factory.mktemp("sas")
+    write_mirror(root)
+    return root
+
+
+@pytest.fixture
+def mirror(synthetic: Path, tmp_path: Path) -> Path:
+    """A copy of the synthetic mirror that a test may damage."""
+    return Path(shutil.copytree(synthetic, tmp_path / "sas"))
+
+
+@pytest.fixture
+def real() -> Path:
+    """Real SDSS files, where they are."""
+    if not REAL_FILES.is_dir():
+        pytest.skip(f"no real SDSS files at {REAL_FILES}; set ASTRA_TEST_SAS to a mirror that holds them")
+    return REAL_FILES
+
+
+@pytest.fixture
+def extra_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A configured release: apred r13 in the DR17 tree."""
+    path = tmp_path / "astra.toml"
+    path.write_text('[releases.APOGEE-r13]\ntree = "DR17"\napred = "r13"\n')
+    monkeypatch.setenv("ASTRA_CONFIG", str(path))
+    return "APOGEE-r13"
+
+
+@pytest.fixture
+def instance(mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+    """A Dagster instance on disk, with SAS_BASE_DIR at the copied mirror and outputs beside."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    monkeypatch.setenv("SAS_BASE_DIR", str(mirror))
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    monkeypatch.setenv("ASTRA_OUTPUTS", str(tmp_path / "outputs"))
+    with dg.DagsterInstance.get() as made:
+        yield made

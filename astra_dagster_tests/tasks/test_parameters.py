@@ -1,0 +1,68 @@
+"""Parameters: checked, and with a digest that depends on nothing else."""
+
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from astra_dagster.errors import ParameterError
+from astra_dagster.tasks.parameters import Parameters
+
+
+class Sample(Parameters):
+    order: int = 3
+    width: float = 1.0
+    name: str = "a"
+    flag: bool = False
+    limit: float | None = None
+    regions: tuple[float, ...] = (1.0, 2.0)
+
+
+def test_digest_is_stable_across_processes_and_hash_seeds() -> None:
+    script = (
+        "from astra_dagster_tests.tasks.test_parameters import Sample;"
+        "print(Sample().digest, Sample(width=2, regions=[1, 3]).digest)"
+    )
+    expected = f"{Sample().digest} {Sample(width=2.0, regions=(1.0, 3.0)).digest}"
+    for seed in "01":
+        run = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": seed}
+        )
+        assert run.stdout.strip() == expected
+    assert Sample().digest == "dd879edd66ff"
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False), st.floats(allow_nan=False, allow_infinity=False))
+def test_equal_parameters_and_only_they_have_equal_digests(a: float, b: float) -> None:
+    assert (Sample(width=a).digest == Sample(width=b).digest) == (a == b)
+
+
+def test_int_and_float_are_one_parameter() -> None:
+    assert Sample(width=2) == Sample(width=2.0)
+    assert Sample(width=2).digest == Sample(width=2.0).digest
+    assert Sample(width=-0.0).digest == Sample(width=0.0).digest
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"order": 1.5},
+        {"order": True},
+        {"order": "1"},
+        {"width": "1"},
+        {"width": float("nan")},
+        {"width": float("inf")},
+        {"width": True},
+        {"name": 1},
+        {"flag": 1},
+        {"limit": "x"},
+        {"regions": (1.0, "x")},
+        {"regions": 1.0},
+        {"ordr": 1},
+    ],
+)
+def test_wrong_values_are_typed_errors(values: dict[str, object]) -> None:
+    with pytest.raises(ParameterError, match=next(iter(values))):
+        Sample.from_mapping(values)
