@@ -9,7 +9,13 @@ from pydantic import Field
 from astra_dagster import settings
 from astra_dagster.datamodel.discovery import Skipped, find_files
 from astra_dagster.datamodel.products import Product, Where, product, releases
-from astra_dagster.errors import AstraError, UnknownProductError, UnresolvableTemplateError
+from astra_dagster.errors import (
+    AstraError,
+    ConfigurationError,
+    InvalidKeyError,
+    UnknownProductError,
+    UnresolvableTemplateError,
+)
 from astra_dagster.orchestration import sources
 from astra_dagster.orchestration.partitions import register, registered
 from astra_dagster.orchestration.sources import Input
@@ -65,6 +71,8 @@ def search(instance: dg.DagsterInstance, config: DiscoverConfig) -> Iterator[Dis
     root = settings.sas_base_dir()
     wanted = [product(name) for name in config.products] or sources.source_products()
     where: Where = config.where
+    refusal: InvalidKeyError | None = None
+    accepted = False
     for item in wanted:
         known: set[str] | None = None
         for name in config.releases or releases():
@@ -74,10 +82,14 @@ def search(instance: dg.DagsterInstance, config: DiscoverConfig) -> Iterator[Dis
                 if config.releases and config.products:
                     raise
                 continue
-            except AstraError:
+            except InvalidKeyError as error:
+                refusal = error
+                continue
+            except ConfigurationError:
                 if config.releases:
                     raise
                 continue
+            accepted = True
             if not files and not skipped and not (config.releases and config.products):
                 continue
             if known is None:
@@ -85,6 +97,8 @@ def search(instance: dg.DagsterInstance, config: DiscoverConfig) -> Iterator[Dis
             inputs = sources.compare(instance, item, files, by_content=config.by_content)
             new = tuple(found.data_id.key for found in inputs if found.data_id.key not in known)
             yield Discovery(item, name, tuple(inputs), new, tuple(skipped))
+    if refusal is not None and not accepted:
+        raise refusal
 
 
 @dg.op(description="Find files below SAS_BASE_DIR, register their partition keys and record each file.")

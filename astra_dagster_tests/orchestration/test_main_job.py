@@ -7,7 +7,6 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster._core.definitions.partitions.context import partition_loading_context
-from dagster._core.instance.utils import RUNLESS_RUN_ID  # noqa: F401  (fails when Dagster moves its internals)
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 
 from astra_dagster import product
@@ -62,7 +61,9 @@ def failed(instance: dg.DagsterInstance) -> set[str]:
 
 
 def events(result: dg.ExecuteInProcessResult) -> list[dg.AssetMaterialization]:
-    return [e.step_materialization_data.materialization for e in result.all_events if e.is_step_materialization]
+    with dg.DagsterInstance.get() as instance:
+        logged = instance.all_logs(result.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+    return [e.dagster_event.step_materialization_data.materialization for e in logged]
 
 
 def outputs() -> dict[Path, int]:
