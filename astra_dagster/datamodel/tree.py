@@ -21,6 +21,9 @@ SAS = "@SAS@"
 """Stands for SAS_BASE_DIR in the values of `Tree.environment`."""
 
 
+Sections = dict[str, dict[str, str]]
+
+
 @dataclass(frozen=True)
 class Tree:
     """One configuration of the SDSS tree.
@@ -31,13 +34,15 @@ class Tree:
         As sdss_access spells it: ``DR17``, ``IPL3``, ``sdsswork``.
     templates
         Path template by product name, as the tree writes it.
-    environment
-        Folder by variable name; values start with `SAS`, or with ``$PRODUCT_ROOT`` for software products.
     """
 
     name: str
     templates: Mapping[str, str]
-    environment: Mapping[str, str]
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Folder by variable name; values start with `SAS`, or with ``$PRODUCT_ROOT`` for software products."""
+        return _environment(self.name)
 
 
 def configuration_folder() -> Path:
@@ -78,30 +83,48 @@ def tree(name: str) -> Tree:
     """
     if name not in tree_names():
         raise UnknownReleaseError(f"the SDSS tree has no release {name!r}", hint=nearest(name, tree_names()))
-    folder = configuration_folder()
-    chain = [name.lower()]
-    while base := _read(folder / f"{chain[-1]}.cfg").defaults().get("base"):
-        chain.append(base)
-    config = _read(*(folder / f"{stem}.cfg" for stem in reversed(chain)))
-    if config.has_section("BOSS") and config.has_section("EBOSS"):
-        # eBOSS took the folders of BOSS over; the tree itself drops the older section.
-        config.remove_section("BOSS")
+    sections = _merged(name)
+    defaults = sections[configparser.DEFAULTSECT]
+    templates = {product: text for product, text in sections.get("PATHS", {}).items() if product not in defaults}
+    return Tree(name, MappingProxyType(templates))
 
+
+@functools.cache
+def _environment(name: str) -> Mapping[str, str]:
+    sections = _merged(name)
+    config = configparser.ConfigParser()
+    config.optionxform = str  # type: ignore[assignment, method-assign]
+    config.read_dict({section: options for section, options in sections.items() if section != "PATHS"})
     environment: dict[str, str] = {}
     for section in config.sections():
-        if section == "PATHS":
-            continue
         for option in config.options(section):
             if option not in config.defaults():
                 value = config.get(section, option, vars={"FILESYSTEM": SAS})
                 environment[option.upper()] = posixpath.normpath(value)
-    paths = config.items("PATHS", raw=True) if config.has_section("PATHS") else []
-    templates = {product: template for product, template in paths if product not in config.defaults()}
-    return Tree(name, MappingProxyType(templates), MappingProxyType(environment))
+    return MappingProxyType(environment)
 
 
-def _read(*paths: Path) -> configparser.ConfigParser:
-    config = configparser.ConfigParser()
+def _merged(name: str) -> Sections:
+    """Sections of a configuration and of those that it is based on, the base's first."""
+    chain = [_read(name.lower())]
+    while base := chain[-1][configparser.DEFAULTSECT].get("base"):
+        chain.append(_read(base))
+    merged: Sections = {}
+    for sections in reversed(chain):
+        for section, options in sections.items():
+            merged.setdefault(section, {}).update(options)
+    if "EBOSS" in merged:
+        # eBOSS took the folders of BOSS over; the tree itself drops the older section.
+        merged.pop("BOSS", None)
+    return merged
+
+
+@functools.cache
+def _read(stem: str) -> Sections:
+    config = configparser.ConfigParser(interpolation=None)
     config.optionxform = str  # type: ignore[assignment, method-assign]
-    config.read(paths, encoding="utf-8")
-    return config
+    config.read(configuration_folder() / f"{stem}.cfg", encoding="utf-8")
+    own = {
+        section: {k: v for k, v in config.items(section) if k not in config.defaults()} for section in config.sections()
+    }
+    return {configparser.DEFAULTSECT: dict(config.defaults()), **own}

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy.io import fits
 
 from astra_dagster.errors import AstraError, InputMissingError, SpectrumFileError
 from astra_dagster.spectra.batch import SpectrumBatch
@@ -68,6 +67,10 @@ def read_ap_visit(path: Path) -> SpectrumBatch:
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
+    from astropy.io import (
+        fits,
+    )  # here, because it takes a third of a second that loading the definitions can do without
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of bad cards and short files; what matters is checked below
         with fits.open(path, mode="readonly", memmap=False, lazy_load_hdus=True) as hdus:
