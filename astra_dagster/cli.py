@@ -153,7 +153,9 @@ def demo(ctx: click.Context, folder: Path) -> None:
     try:
         paths = write_mirror(places["SAS_BASE_DIR"])
         places["DAGSTER_HOME"].mkdir(exist_ok=True)
-        (places["DAGSTER_HOME"] / "dagster.yaml").write_text("telemetry:\n  enabled: false\n", encoding="utf-8")
+        (places["DAGSTER_HOME"] / "dagster.yaml").write_text(
+            "telemetry:\n  enabled: false\nnux:\n  enabled: false\n", encoding="utf-8"
+        )
     except OSError as error:
         raise AstraError(f"the demo cannot be written: {error.strerror}", path=folder) from error
     click.echo(f"{len(paths)} synthetic files in {places['SAS_BASE_DIR']}")
