@@ -15,7 +15,7 @@ from pathlib import Path, PurePath
 from astra_dagster.datamodel.keys import our_name
 from astra_dagster.datamodel.products import DataID, Product, Where
 from astra_dagster.datamodel.templates import AGAIN, COMPRESSIONS, Template
-from astra_dagster.errors import AstraError, InvalidKeyError
+from astra_dagster.errors import AstraError, InvalidKeyError, SpectrumFileError
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +47,18 @@ def file_version(size: int, mtime_ns: int) -> str:
 
 
 def content_version(path: Path) -> str:
-    """Data version from a file's contents: ``sha256-`` and the hash."""
-    with path.open("rb") as stream:
-        return "sha256-" + hashlib.file_digest(stream, "sha256").hexdigest()
+    """Data version from a file's contents: ``sha256-`` and the hash.
+
+    Raises
+    ------
+    SpectrumFileError
+        If the file cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            return "sha256-" + hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise SpectrumFileError(f"cannot be read: {error.strerror}", path=path) from error
 
 
 def find_files(

@@ -60,7 +60,9 @@ class Plan:
         if self.found:
             lines.append(f"{len(self.found)} outputs are there already, to be recorded again and not computed")
         if self.no_input:
-            lines.append(f"{len(self.no_input)} without input: the file is not below SAS_BASE_DIR")
+            lines.append(
+                f"{len(self.no_input)} without input: the file is not below SAS_BASE_DIR, or cannot be reached"
+            )
         if self.invalid:
             lines.append(f"{len(self.invalid)} with an invalid partition key")
         return lines

@@ -84,11 +84,14 @@ def examine(instance: dg.DagsterInstance, item: Product, data_ids: Sequence[Data
     known = records.source_records(instance, item, [data_id.key for data_id in data_ids])
     inputs = []
     for data_id in data_ids:
-        path = data_id.existing_path(root)
-        if path is None:
+        try:
+            path = data_id.existing_path(root)
+            status = path.stat() if path is not None else None
+        except OSError:  # a folder on the way may not be entered, or the file went away just now
+            path = status = None
+        if path is None or status is None:
             inputs.append(Input(data_id, None, None, recorded=False))
             continue
-        status = path.stat()
         file = FoundFile(data_id, path, status.st_size, status.st_mtime_ns)
         inputs.append(_compared(file, known.get(data_id.key), by_content=False))
     return inputs

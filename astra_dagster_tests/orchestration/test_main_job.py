@@ -9,7 +9,7 @@ import pytest
 from dagster._core.definitions.partitions.context import partition_loading_context
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 
-from astra_dagster import product
+from astra_dagster import DataID, product
 from astra_dagster.definitions import TASKS, build_definitions, defs
 from astra_dagster.orchestration import records
 from astra_dagster.orchestration.assets import update_job_name, update_run_config
@@ -244,6 +244,21 @@ def test_a_missing_file_is_no_failure(instance: dg.DagsterInstance, keys: list[s
     assert update(instance).success
     assert recorded(instance) == set(keys[1:])
     assert failed(instance) == set()
+
+
+def test_a_file_that_cannot_be_reached_stops_no_other(
+    instance: dg.DagsterInstance, keys: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reach = DataID.existing_path
+
+    def refused(data_id: DataID, root: Path) -> Path | None:
+        if data_id.key == keys[3]:
+            raise PermissionError(13, "Permission denied")
+        return reach(data_id, root)
+
+    monkeypatch.setattr(DataID, "existing_path", refused)
+    assert update(instance).success
+    assert recorded(instance) == set(keys) - {keys[3]}
 
 
 def test_an_invalid_registered_key_fails_alone(instance: dg.DagsterInstance, keys: list[str]) -> None:
