@@ -17,6 +17,9 @@ from astra_dagster.datamodel.products import DataID, Product, Where
 from astra_dagster.datamodel.templates import AGAIN, COMPRESSIONS, Template
 from astra_dagster.errors import AstraError, InvalidKeyError, SpectrumFileError
 
+HASHED = "sha256-"
+"""Beginning of a data version that is a hash of the contents."""
+
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
@@ -56,7 +59,7 @@ def content_version(path: Path) -> str:
     """
     try:
         with path.open("rb") as stream:
-            return "sha256-" + hashlib.file_digest(stream, "sha256").hexdigest()
+            return HASHED + hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise SpectrumFileError(f"cannot be read: {error.strerror}", path=path) from error
 

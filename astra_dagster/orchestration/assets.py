@@ -17,7 +17,7 @@ from astra_dagster.orchestration.partitions import partitions_def
 from astra_dagster.orchestration.planning import Plan, make_plan, select_keys
 from astra_dagster.tasks import runner
 from astra_dagster.tasks.runner import Work
-from astra_dagster.tasks.store import OutputStore
+from astra_dagster.tasks.store import OutputStore, Written
 from astra_dagster.tasks.task import Task
 
 SHOWN = 20
@@ -144,22 +144,12 @@ def _run_plan(context: dg.OpExecutionContext, store: OutputStore, plan: Plan) ->
     todo = [work for work, _ in plan.incomplete]
     keys = [work.data_id.key for work in (*todo, *(work for work, _ in plan.found))]
     pointers = records.event_pointers(context.instance, product, keys)
-    if plan.found:
-        records.write(
-            context,
-            [records.task_materialisation(store, w, found, pointers.get(w.data_id.key)) for w, found in plan.found],
-        )
+    _record(context, store, plan.found, pointers)
     failures: list[tuple[str, str]] = []
     with tqdm(total=len(todo), unit="file", disable=None, desc=store.task.name) as progress:
         for outcomes in runner.run(store, todo) if todo else ():
             failures += [(o.work.data_id.key, str(o.error)) for o in outcomes if o.error is not None]
-            made = [
-                records.task_materialisation(store, o.work, o.written, pointers.get(o.work.data_id.key))
-                for o in outcomes
-                if o.written is not None
-            ]
-            if made:
-                records.write(context, made)
+            _record(context, store, [(o.work, o.written) for o in outcomes if o.written is not None], pointers)
             progress.update(len(outcomes))
     context.log.info(f"{len(todo) - len(failures)} computed, {len(failures)} failed")
     return failures
@@ -167,13 +157,18 @@ def _run_plan(context: dg.OpExecutionContext, store: OutputStore, plan: Plan) ->
 
 def _record_again(context: dg.OpExecutionContext, store: OutputStore, complete: Sequence[Work]) -> None:
     pointers = records.event_pointers(context.instance, store.task.requires, [work.data_id.key for work in complete])
-    made = [
-        records.task_materialisation(store, work, found, pointers.get(work.data_id.key))
-        for work in complete
-        if (found := store.find(work.data_id, work.input_version))
-    ]
-    if made:
-        records.write(context, made)
+    there = [(work, written) for work in complete if (written := store.find(work.data_id, work.input_version))]
+    _record(context, store, there, pointers)
+
+
+def _record(
+    context: dg.OpExecutionContext,
+    store: OutputStore,
+    outputs: Sequence[tuple[Work, Written]],
+    pointers: Mapping[str, int],
+) -> None:
+    made = [records.task_materialisation(store, w, written, pointers.get(w.data_id.key)) for w, written in outputs]
+    records.write(context, made)
 
 
 def _failure(failures: Sequence[tuple[str, str]], total: int) -> dg.Failure:

@@ -21,6 +21,7 @@ from dagster._core.events import (
 )
 from dagster._core.utils import make_new_run_id
 
+from astra_dagster.datamodel.discovery import HASHED
 from astra_dagster.datamodel.products import Product
 from astra_dagster.orchestration.partitions import chunks
 from astra_dagster.tasks.completeness import Record, record_of
@@ -30,9 +31,6 @@ from astra_dagster.tasks.task import Task
 
 FILE_TAG = "astra/file"
 """Tag of a source record: size and modification time of the file."""
-
-HASHED = "sha256-"
-"""Beginning of a data version that is a hash of the contents."""
 
 LOOK_UP = 10_000
 """Partitions asked for in one query: SQLite limits the number of variables."""
@@ -113,7 +111,7 @@ def task_materialisation(
 
 
 def write(context: dg.OpExecutionContext, materialisations: Sequence[dg.AssetMaterialization]) -> None:
-    """Write records in one batch."""
+    """Write records in one batch; none at all is no event."""
     step_context = context.get_step_execution_context()
     batch = make_new_run_id()
     for i, materialisation in enumerate(materialisations, start=1):

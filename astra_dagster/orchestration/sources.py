@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 
 from astra_dagster import settings
-from astra_dagster.datamodel.discovery import FoundFile, content_version, file_version
+from astra_dagster.datamodel.discovery import HASHED, FoundFile, content_version, file_version
 from astra_dagster.datamodel.products import SEED_PRODUCTS, DataID, Product, product
 from astra_dagster.errors import ConfigurationError
 from astra_dagster.orchestration import records
@@ -107,7 +107,7 @@ def compare(
 
 def _compared(file: FoundFile, record: records.SourceRecord | None, *, by_content: bool) -> Input:
     state = file_version(file.size, file.mtime_ns)
-    hashed = record is not None and record.version.startswith(records.HASHED)
+    hashed = record is not None and record.version.startswith(HASHED)
     if record is not None and record.file == state and (hashed or not by_content):
         return Input(file.data_id, file, record.version, recorded=True)
     # A file once recorded by its contents stays so: an unchanged copy with a new date keeps its version.
@@ -132,5 +132,4 @@ def record(context: dg.OpExecutionContext, item: Product, inputs: Iterable[Input
         for found in inputs
         if found.file is not None and found.version is not None and not found.recorded
     ]
-    if made:
-        records.write(context, made)
+    records.write(context, made)
