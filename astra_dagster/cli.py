@@ -136,6 +136,42 @@ def run(
 
 
 @main.command()
+@click.argument("task")
+@click.argument("key")
+@click.option("--set", "values", multiple=True, metavar="NAME=VALUE", help="Set a parameter: order=5.")
+@click.option("--row", default=0, metavar="N", help="Which spectrum of a file with several; the first is 0.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("spectrum.png"),
+    show_default=True,
+    help="Where to; the ending says how: png, pdf or svg.",
+)
+def plot(task: str, key: str, values: Sequence[str], row: int, output: Path) -> None:
+    """Draw what TASK made of KEY: the spectrum, its continuum, and the normalised flux.
+
+    Example: astra-dagster plot ap_visit_continuum DR13/apo25m/-/5564/55903/105 --output visit.png
+    """
+    from astra_dagster import definitions, settings
+    from astra_dagster.spectra.output import read_output
+    from astra_dagster.spectra.preview import preview, save_preview
+    from astra_dagster.tasks.store import OutputStore
+    from astra_dagster.tasks.task import find_task
+
+    found = find_task(task, definitions.TASKS)
+    if found.output != "fits":
+        raise AstraError(f"{task} makes no spectra", hint="ap_visit_continuum does, for example")
+    parameters = found.parameters.from_mapping(dict(_pair(text, "--set") for text in values))
+    path = OutputStore(settings.outputs_dir(), found, parameters).path(found.requires.parse_key(key))
+    if not path.is_file():
+        raise AstraError(
+            "there is no such output", key=key, path=path, hint=f"run astra-dagster run {task} with these parameters"
+        )
+    save_preview(preview(read_output(path), row, title=f"{task} {key}"), output)
+    click.echo(f"wrote {output}")
+
+
+@main.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.pass_context
 def demo(ctx: click.Context, folder: Path) -> None:

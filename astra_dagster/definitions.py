@@ -8,10 +8,14 @@ import dagster as dg
 from astra_dagster.orchestration.assets import task_asset, update_job
 from astra_dagster.orchestration.discover import discover_job
 from astra_dagster.orchestration.sources import source_asset, source_products
-from astra_dagster.tasks.snr import ap_visit_snr
+from astra_dagster.tasks.continuum import ap_star_continuum, ap_visit_continuum, spec_continuum
+from astra_dagster.tasks.snr import ap_star_snr, ap_visit_snr, spec_snr
 from astra_dagster.tasks.task import Task
 
-TASKS: Mapping[str, Task] = {task.name: task for task in (ap_visit_snr,)}
+TASKS: Mapping[str, Task] = {
+    task.name: task
+    for task in (ap_visit_snr, ap_star_snr, spec_snr, ap_visit_continuum, ap_star_continuum, spec_continuum)
+}
 """Tasks by name."""
 
 

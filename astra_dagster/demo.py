@@ -1,9 +1,12 @@
 """A synthetic SAS mirror that follows the data model, so that everything runs on a machine with no data.
 
-Deterministic: each file depends on its partition key alone, modification time included. The spectra are toys (a
-continuum, a few lines, noise); their files are not: HDUs, types, orders and bad pixels are as in the real ones.
+Deterministic: each file depends on its partition key alone, modification time included. The spectra are toys made to
+look like a cool giant in the H band and a G star in the optical: strong lines and bands where they are in stars, weak
+lines at random, none in the continuum windows, noise, and what the night sky leaves behind. The files are no toys:
+HDUs, types, orders and bad pixels are as in the real ones.
 """
 
+import functools
 import os
 import zlib
 from pathlib import Path
@@ -13,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from astropy.io import fits
 
+from astra_dagster.analysis.regions import named_regions
 from astra_dagster.datamodel.products import DataID, product
 
 Array = npt.NDArray[Any]
@@ -23,8 +27,28 @@ CHIPS = ((16473.0, 16954.0), (15857.0, 16435.0), (15143.0, 15810.0))
 APSTAR_WAVELENGTH = 10 ** (4.179 + 6e-6 * np.arange(8575))
 """Wavelengths of every apStar spectrum, Angstrom, vacuum."""
 
-_LINES = (15163.0, 15345.0, 15700.5, 15965.0, 16113.0, 16336.0, 16525.0, 16723.5, 16811.0)
-_OPTICAL_LINES = (3934.8, 4102.9, 4341.7, 4862.7, 5176.6, 5895.6, 6564.6, 8544.4)
+_LINES = {
+    "apogee": """1.1 0.38 15577 15745 15753.3 15770.1 15892.7 15964.4 16011.1 16066.1 16723.5 16755.1 16767.9
+        0.6 0.38 15163.3 15266.6 15282.7 15285.2 15298.7 15426.6 15548 15595.7 15607.1 15636.2 15719.9
+        0.4 0.38 15221.9 15398.9 15985.1 16106.8 16141.2 16161.8 16168.1 16201.5 16220.1 16320.8 16393.3
+        0.3 0.38 15172.5 15381 16045 16378.3 16491.2 16510.8 16566.3 16639.7 16685.3 16876.9 16895""",
+    "optical": """3.5 3.8 3934.8 3969.6
+        0.6 4 4102.9 4341.7 4862.7 6564.6
+        0.5 8 4306
+        0.6 2 4384.8 5168.8 5174.1 5185 5270.9
+        0.5 1.7 4227.9 5891.6 5897.6
+        0.7 2.8 8500.4 8544.4 8664.5""",
+}
+"""Strong lines of a cool giant and of a G star: optical depth, width, and centres in vacuum, Angstrom."""
+
+_CO_HEADS = (15581.5, 15780.0, 15981.5, 16189.8, 16400.5, 16618.0, 16840.0)
+_SKY = {
+    "apogee": """15187.2 15240.9 15287.8 15332.4 15395.3 15432.2 15509.8 15540.9 15546.1 15570.2 15597.6 15631.4 15655.1
+        15702.5 15870 15972.6 16030.8 16079.8 16128.6 16194.6 16235.4 16317.2 16351.6 16388.5 16475.8 16479.1 16502.4
+        16553.8 16692.4 16708.9 16732.5 16840.5 16903.7""",
+    "optical": "5578.9 6302.1 9378 9440 9478 9793 9917 10014",
+}
+_LIGHT = 299792.458  # km/s
 _TIME = 1_577_836_800
 _BAD_BIT, _WARNING_BIT = 1, 512
 
@@ -63,15 +87,15 @@ def write_ap_visit(data_id: DataID, root: Path, *, dithered: bool = True) -> Pat
     rng, values = _rng(data_id), data_id.values
     pixels = 4096 if dithered else 2048
     wavelength = np.array([np.linspace(high, low, pixels) for low, high in CHIPS])
-    flux, error = _observed(rng, wavelength, _LINES, shift=float(rng.normal(0, 1)))
+    velocity, correction = float(rng.normal(0, 3)), float(rng.uniform(-29, 29))
+    flux, error, sky = _observed(rng, wavelength, _model(rng, wavelength, "apogee", velocity), "apogee")
     mask = np.where(rng.random(flux.shape) < 0.2, _WARNING_BIT, 0)
     flagged, lost = rng.random(flux.shape) < 0.006, rng.random(flux.shape) < 0.002
-    mask[flagged] |= _BAD_BIT
+    mask[flagged | sky] |= _BAD_BIT
     error[lost] = 1e10
     flux32, error32 = flux.astype(">f4"), error.astype(">f4")
     named = data_id.release not in ("DR12", "DR13", "DR14", "DR15", "DR16", "DR17")
     primary = fits.PrimaryHDU()
-    velocity, correction = float(rng.normal(0, 30)), float(rng.uniform(-29, 29))
     primary.header.update(
         TELESCOP=values["telescope"],
         PLATE=values["plate"],
@@ -85,14 +109,14 @@ def write_ap_visit(data_id: DataID, root: Path, *, dithered: bool = True) -> Pat
         VRAD=velocity,
         VHELIO=velocity + correction,
     )
-    sky = (0.1 * np.abs(flux)).astype(">f4")
+    background = (0.1 * np.abs(flux)).astype(">f4")
     images = (
         ("FLUX", flux32),
         ("ERROR", error32),
         ("MASK", mask.astype(">i2")),
         ("WAVELENGTH", wavelength.astype(">f8")),
-        ("SKY", sky),
-        ("SKYERR", np.sqrt(sky).astype(">f4")),
+        ("SKY", background),
+        ("SKYERR", np.sqrt(background).astype(">f4")),
         ("TELLURIC", np.ones_like(flux32)),
         ("TELLURICERR", np.full_like(flux32, 0.01)),
         ("WAVECOEF", np.zeros((3, 14), ">f8")),
@@ -114,28 +138,24 @@ def write_ap_star(data_id: DataID, root: Path, visits: int) -> Path:
     """
     rng = _rng(data_id)
     covered = np.any([(low < APSTAR_WAVELENGTH) & (high > APSTAR_WAVELENGTH) for low, high in CHIPS], axis=0)
-    rows = [_observed(rng, APSTAR_WAVELENGTH, _LINES, shift=0.0) for _ in range(visits)]
-    weight = np.array([1 / error**2 for _, error in rows])
-    combined = (np.array([flux for flux, _ in rows]) * weight).sum(axis=0) / weight.sum(axis=0)
+    model = _model(rng, APSTAR_WAVELENGTH, "apogee")
+    rows = [_observed(rng, APSTAR_WAVELENGTH, model, "apogee", float(rng.normal(0, 15))) for _ in range(visits)]
+    seen, seen_error, sky = (np.array(part) for part in zip(*rows, strict=True))
+    weight = 1 / seen_error**2
+    combined = (seen * weight).sum(axis=0) / weight.sum(axis=0)
     combined_error = 1 / np.sqrt(weight.sum(axis=0))
     gap = np.where(covered, 1.0, np.nan)
-    flux = np.array([combined * gap] * 2 + [flux * covered for flux, _ in rows])
-    error = np.array([combined_error * gap] * 2 + [error * covered for _, error in rows])
+    flux = np.array([combined * gap] * 2 + [*(seen * covered)])
+    error = np.array([combined_error * gap] * 2 + [*(seen_error * covered)])
+    bad = ~covered | np.array([sky.all(axis=0)] * 2 + [*sky])
     if visits == 1:
-        flux, error = flux[:2], error[:2]
+        flux, error, bad = flux[:2], error[:2], bad[:2]
         flux[1] = error[1] = 0.0
-    mask = np.where(covered, 0, _BAD_BIT) * np.ones((len(flux), 1), int)
+    mask = np.where(bad, _BAD_BIT, 0)
     primary = fits.PrimaryHDU()
-    primary.header.update(
-        CRVAL1=4.179,
-        CDELT1=6e-6,
-        CRPIX1=1,
-        CTYPE1="LOG-LINEAR",
-        NWAVE=len(APSTAR_WAVELENGTH),
-        OBJID=data_id.values["obj"],
-        NVISITS=visits,
-        SNR=float(np.nanmedian(flux[0] / error[0])),
-    )
+    snr = float(np.nanmedian(flux[0] / error[0]))
+    primary.header.update(CRVAL1=4.179, CDELT1=6e-6, CRPIX1=1, CTYPE1="LOG-LINEAR", NWAVE=len(APSTAR_WAVELENGTH))
+    primary.header.update(OBJID=data_id.values["obj"], NVISITS=visits, SNR=snr)
     zero = np.zeros_like(flux)
     images = [flux, error, mask.astype(">i8"), zero, zero, zero, zero]
     table = fits.BinTableHDU.from_columns([fits.Column("snr", "D", array=np.zeros(visits))])
@@ -148,40 +168,80 @@ def write_spec(data_id: DataID, root: Path) -> Path:
     """Write a full spec file: the coadded spectrum and the pipeline's row of it."""
     rng, values = _rng(data_id), data_id.values
     loglam = 3.55 + 1e-4 * np.arange(int(rng.integers(4400, 4648)))
-    flux, error = _observed(rng, 10**loglam, _OPTICAL_LINES, shift=0.0)
-    ivar = np.where(rng.random(flux.shape) < 0.01, 0.0, 1 / error**2)
+    model = _model(rng, 10**loglam, "optical")
+    flux, error, sky = _observed(rng, 10**loglam, model, "optical")
+    ivar = np.where((rng.random(flux.shape) < 0.01) | sky, 0.0, 1 / error**2)
     primary = fits.PrimaryHDU()
     primary.header.update(PLATEID=int(values["plate"]), MJD=int(values["mjd"]), FIBERID=int(values["fibre"]))
     if values["run2d"].startswith("v"):
         primary.header["RUN2D"] = values["run2d"]
     mask = np.where(rng.random(flux.shape) < 0.3, 1 << 24, 0)
-    data = {"flux": flux, "loglam": loglam, "ivar": ivar, "wdisp": np.ones_like(flux), "sky": 0.1 * flux, "model": flux}
+    ones = np.ones_like(flux)
+    data = {"flux": flux, "loglam": loglam, "ivar": ivar, "wdisp": ones, "sky": 0.1 * flux, "model": model}
     columns = [fits.Column(name, "E", array=array) for name, array in data.items()]
     columns[3:3] = [fits.Column("and_mask", "J", array=mask), fits.Column("or_mask", "J", array=mask)]
     row = [fits.Column("RUN2D", "8A", array=[values["run2d"]]), fits.Column("Z", "E", array=[0.0])]
-    hdus = [
-        primary,
-        fits.BinTableHDU.from_columns(columns, name="COADD"),
-        fits.BinTableHDU.from_columns(row, name="SPALL"),
-    ]
-    return _write(hdus, data_id, root)
+    tables = [fits.BinTableHDU.from_columns(part, name=name) for name, part in (("COADD", columns), ("SPALL", row))]
+    return _write([primary, *tables], data_id, root)
 
 
 def _rng(data_id: DataID) -> np.random.Generator:
     return np.random.default_rng(zlib.crc32(data_id.key.encode()))
 
 
+@functools.cache
+def _opacity(table: str) -> tuple[Array, Array]:
+    """Optical depth of a star's lines, and its wavelengths; no line reaches into the continuum windows of that name."""
+    rng = np.random.default_rng(1)
+    rows = (map(float, row.split()) for row in _LINES[table].splitlines())
+    lines = [(centre, depth, width) for depth, width, *centres in rows for centre in centres]
+    if table == "apogee":
+        grid = np.arange(15000.0, 17100.0, 0.05)
+        lines += [(head + 0.3 * j + 0.055 * j**2, 0.36 * 0.95**j, 0.38) for head in _CO_HEADS for j in range(32)]
+        weak = (rng.uniform(15100, 17000, 2200), rng.exponential(0.11, 2200), np.full(2200, 0.38))
+    else:
+        grid, blue = np.arange(3500.0, 10500.0, 0.25), rng.random(1800) ** 2.5
+        weak = (3560 + 6700 * blue, rng.exponential(0.16, 1800) * np.exp(-4 * blue), np.full(1800, 1.3))
+    centre, peak, width = np.hstack([np.transpose(lines), weak])
+    windows = np.array(named_regions(table))
+    nearest = np.maximum(windows[:, :1] - centre, centre - windows[:, 1:]).min(axis=0).clip(0)
+    clear = peak * np.exp(-0.5 * (nearest / width) ** 2) < 0.002
+    depth = np.zeros_like(grid)
+    for x, tau, sigma in zip(centre[clear], peak[clear], width[clear], strict=True):
+        near = slice(*np.searchsorted(grid, (x - 5 * sigma, x + 5 * sigma)))
+        depth[near] += tau * np.exp(-0.5 * ((grid[near] - x) / sigma) ** 2)
+    return grid, np.log1p(depth)  # strong lines saturate
+
+
+def _model(rng: np.random.Generator, wavelength: Array, table: str, velocity: float = 0.0) -> Array:
+    """Flux of a star without noise: black body, lines, and what is left of the response of the APOGEE chips."""
+    level, strength = float(rng.uniform(20, 400)), float(rng.uniform(0.6, 1.2))
+    middle, energy = (16000.0, 1.4388e8 / 4300) if table == "apogee" else (6500.0, 1.4388e8 / 5800)
+    flux: Array = level * (middle / wavelength) ** 5 * np.expm1(energy / middle) / np.expm1(energy / wavelength)
+    if table == "optical":
+        flux *= 1 - 0.12 / (1 + np.exp((wavelength - 3990) / 15))  # break at 4000 Angstrom
+    else:
+        for low, high in CHIPS:
+            x = (2 * wavelength - low - high) / (high - low)
+            a, b, c = rng.normal((0, -0.05, 0), (0.02, 0.02, 0.015))
+            flux *= np.where(np.abs(x) <= 1, 1 + a * x + b * x**2 + c * x**3, 1)
+    return flux * np.exp(-strength * np.interp(wavelength / (1 + velocity / _LIGHT), *_opacity(table)))
+
+
 def _observed(
-    rng: np.random.Generator, wavelength: Array, lines: tuple[float, ...], shift: float
-) -> tuple[Array, Array]:
-    """Flux with noise, and its error: a sloping continuum with Gaussian absorption lines."""
-    level, snr = float(rng.uniform(20, 400)), float(rng.uniform(15, 250))
-    x = (wavelength - wavelength.mean()) / np.ptp(wavelength)
-    flux = level * (1 - 0.3 * x + 0.1 * np.sin(7 * x))
-    for line in lines:
-        flux *= 1 - rng.uniform(0.05, 0.5) * np.exp(-0.5 * ((wavelength - line - shift) / 1.2) ** 2)
-    error = np.sqrt(np.maximum(flux, 0.02 * level) * level) / snr
-    return flux + rng.normal(0, 1, flux.shape) * error, error
+    rng: np.random.Generator, wavelength: Array, model: Array, table: str, velocity: float = 0.0
+) -> tuple[Array, Array, Array]:
+    """Flux with noise, its error, and where a line of the sky, which moves by `velocity`, was not subtracted well."""
+    level, snr = float(np.median(model)), float(rng.uniform(15, 150))
+    width, sky = 0.4 if table == "apogee" else 1.5, np.zeros(model.shape, dtype=bool)
+    error = np.sqrt(np.maximum(model, 0.02 * level) * level) / snr
+    left = np.zeros_like(model)
+    for line in map(float, _SKY[table].split()):
+        x = (wavelength / (1 - velocity / _LIGHT) - line) / width
+        left += float(rng.uniform(-0.3, 1.0)) * level * np.exp(-0.5 * x**2)
+        sky |= np.abs(x) < 3
+    error = np.hypot(error, left)
+    return model + left + rng.normal(0, 1, model.shape) * error, error, sky
 
 
 def _big(array: Array) -> Array:

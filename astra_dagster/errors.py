@@ -106,6 +106,10 @@ class ParameterError(AstraError, ValueError):
     """A task parameter of an unknown name, wrong type or impossible value."""
 
 
+class AnalysisError(AstraError, ValueError):
+    """Arrays or parameters that an analysis cannot work with."""
+
+
 class TaskError(AstraError):
     """A task's function failed, or returned something that cannot be stored."""
 

@@ -79,7 +79,7 @@ def test_a_broken_file_is_reported_and_the_exit_code_says_so(places: Path) -> No
     ("arguments", "message"),
     [
         (("run", "ap_visit_snr"), "run astra-dagster discover --product apVisit"),
-        (("run", "ap_visit_sn"), "did you mean ap_visit_snr?"),
+        (("run", "ap_visit_sn"), "did you mean ap_visit_snr"),
         (("run", "ap_visit_snr", "--set", "fudge=2"), "did you mean fudge_factor?"),
         (("run", "ap_visit_snr", "--set", "fudge_factor=big"), "fudge_factor cannot be 'big'"),
         (("discover", "--product", "apVisits"), "did you mean apVisit"),

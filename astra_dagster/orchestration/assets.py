@@ -1,6 +1,5 @@
 """Task to asset: the partitioned Dagster asset of a task, and what one run of it does."""
 
-import dataclasses
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -42,11 +41,19 @@ class UpdateConfig(RunConfig):
 def config_class(task: Task, base: type[RunConfig]) -> type[RunConfig]:
     """Launchpad schema of a task: its parameters with their defaults, then those of `base`."""
     hints = typing.get_type_hints(task.parameters)
-    parameters: dict[str, Any] = {
-        field.name: (hints[field.name], field.default)
-        for field in dataclasses.fields(task.parameters)  # type: ignore[arg-type]
-    }
+    defaults = task.parameters().as_dict()
+    parameters: dict[str, Any] = {name: (_config_type(hints[name]), default) for name, default in defaults.items()}
     return create_model(f"{task.name}_{base.__name__}", __base__=base, **parameters)
+
+
+def _config_type(hint: Any) -> Any:
+    """Type that Dagster's configuration knows, for that of a parameter; where it has none, the parameter checks."""
+    options = typing.get_args(hint)
+    if typing.get_origin(hint) is tuple:
+        kinds = {option for option in options if option is not Ellipsis}
+        return list[_config_type(kinds.pop())] if len(kinds) == 1 else list[Any]  # type: ignore[misc]
+    plain = [option for option in options if option is not type(None)]
+    return hint if not options or (len(plain) == 1 and not typing.get_args(plain[0])) else Any
 
 
 def task_asset(task: Task) -> dg.AssetsDefinition:
@@ -59,7 +66,7 @@ def task_asset(task: Task) -> dg.AssetsDefinition:
         partitions_def=partitions_def(task.requires),
         backfill_policy=dg.BackfillPolicy.single_run(),
         group_name=sources.group_of(task.requires.name),
-        kinds={"json"},
+        kinds={task.output},
         code_version=task.version,
         description=f"{task.description}\n\n{columns}",
         metadata={"requires": task.requires.name, "partition_key": task.requires.key_order},

@@ -24,6 +24,7 @@ from dagster._core.utils import make_new_run_id
 from astra_dagster.datamodel.discovery import HASHED
 from astra_dagster.datamodel.products import Product
 from astra_dagster.orchestration.partitions import chunks
+from astra_dagster.spectra.readers import reader
 from astra_dagster.tasks.completeness import Record, record_of
 from astra_dagster.tasks.runner import Work
 from astra_dagster.tasks.store import OutputStore, Written
@@ -97,6 +98,8 @@ def task_materialisation(
     if pointer is not None:
         tags[get_input_event_pointer_tag(source)] = str(pointer)
     results = {name: value for name, value in written.results.items() if value is not None}
+    if reader(task.requires.name).several:  # of several spectra the first stands for the file
+        results = {"spectra": max(map(len, results.values()), default=0), **{n: v[0] for n, v in results.items()}}
     return dg.AssetMaterialization(
         asset_key=dg.AssetKey(task.name),
         partition=work.data_id.key,

@@ -1,1 +1,7 @@
-"""What is in a file."""
+"""What is in a file: readers, the batch of spectra that they give, and the files that tasks write."""
+
+from astra_dagster.spectra.batch import SpectrumBatch, stack
+from astra_dagster.spectra.output import read_output
+from astra_dagster.spectra.readers import read_spectra
+
+__all__ = ["SpectrumBatch", "read_output", "read_spectra", "stack"]

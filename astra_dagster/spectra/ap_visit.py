@@ -3,35 +3,35 @@
 Data model: https://data.sdss.org/datamodel/files/APOGEE_REDUX/APRED_VERS/visit/TELESCOPE/FIELD/PLATE_ID/MJD5/apVisit.html
 """
 
-import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from astra_dagster.errors import AstraError, InputMissingError, SpectrumFileError
-from astra_dagster.spectra.batch import SpectrumBatch
-
-BAD_BITS = 16639
-"""Bits 0-7 and 14 of the APOGEE pixel mask; the others are warnings, not reasons to reject a pixel."""
-
-HUGE_ERROR = 1e10
-"""Errors from here on mark pixels without data, whatever their mask says."""
+from astra_dagster.spectra.batch import FLUX_UNIT, SpectrumBatch
+from astra_dagster.spectra.fits import Array, FitsFile
+from astra_dagster.spectra.masks import check_increasing, flagged, from_errors, native, single
 
 PIXELS_PER_CHIP = (2048, 4096)
 """Undithered and dithered visits."""
 
-_HDUS = (("flux", 1), ("error", 2), ("mask", 3))
+CHIPS = ("blue", "green", "red")
 
 
-def read_ap_visit(path: Path) -> SpectrumBatch:
-    """Read flux, error and mask of one apVisit file; nothing else of it is decoded.
+def read_ap_visit(path: Path, *, wavelength: bool = True, bitmask: bool = False) -> SpectrumBatch:
+    """Read flux, error, mask and wavelength of one apVisit file; nothing else of it is decoded.
+
+    Parameters
+    ----------
+    wavelength
+        Whether to read the wavelengths, half of what there is to read.
+    bitmask
+        Whether to keep the file's own mask.
 
     Returns
     -------
     SpectrumBatch
-        One spectrum, pixels in the order blue, green, red, wavelength increasing: the file has the chips, and the
-        pixels in them, the other way round.
+        One spectrum, pixels in the order blue, green, red, wavelength increasing (shape (1, pixels)): the file has
+        the chips, and the pixels in them, the other way round. Rest frame of the observatory, vacuum.
 
     Raises
     ------
@@ -40,62 +40,49 @@ def read_ap_visit(path: Path) -> SpectrumBatch:
     SpectrumFileError
         If it is not an apVisit file, or no pixel of it is good.
     """
-    try:
-        arrays = _arrays(path)
-    except AstraError:
-        raise
-    except FileNotFoundError as error:
-        raise InputMissingError("the file is not there", path=path) from error
-    except IsADirectoryError as error:
-        raise SpectrumFileError("a folder, not a file", path=path) from error
-    except PermissionError as error:
-        raise SpectrumFileError("permission denied", path=path, hint="ask its owner") from error
-    except Exception as error:  # a damaged file makes astropy raise almost anything
-        raise SpectrumFileError(
-            f"not a readable FITS file: {_first_line(error)}", path=path, hint="fetch it again"
-        ) from error
-    flux, stored_error, mask = arrays["flux"], arrays["error"], arrays["mask"]
-    with np.errstate(invalid="ignore"):
-        bad = (mask & BAD_BITS) != 0
-        bad |= ~np.isfinite(flux) | ~(stored_error < HUGE_ERROR) | ~(stored_error > 0)
-    if bad.all():
-        raise SpectrumFileError("no good pixel", path=path)
-    pixels = flux.shape[1] // 3
-    names = ("blue", "green", "red")
-    chips = tuple((name, i * pixels, (i + 1) * pixels) for i, name in enumerate(names))
-    return SpectrumBatch(flux, stored_error, bad, chips)
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
-    from astropy.io import (
-        fits,
-    )  # here, because it takes a third of a second that loading the definitions can do without
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of bad cards and short files; what matters is checked below
-        with fits.open(path, mode="readonly", memmap=False, lazy_load_hdus=True) as hdus:
-            return {name: _row(hdus, name, index, path) for name, index in _HDUS}
-
-
-def _row(hdus: Any, name: str, index: int, path: Path) -> np.ndarray[Any, Any]:
-    """One array of shape (3, pixels), as (1, 3 * pixels) with the wavelength increasing."""
-    try:
-        data = hdus[index].data
-    except IndexError as error:
-        raise SpectrumFileError(
-            f"HDU {index} ({name}) is missing", path=path, hint="an apVisit file has 11 or 12 HDUs"
-        ) from error
-    kind = "iu" if name == "mask" else "f"
-    if not isinstance(data, np.ndarray) or data.dtype.names or data.dtype.kind not in kind:
-        raise SpectrumFileError(f"HDU {index} ({name}) holds no image of numbers", path=path)
-    if data.ndim != 2 or data.shape[0] != 3 or data.shape[1] not in PIXELS_PER_CHIP:
-        raise SpectrumFileError(
-            f"HDU {index} ({name}) has shape {data.shape}", path=path, hint="an apVisit has (3, 4096) or (3, 2048)"
+    with FitsFile(path) as file:
+        flux = native(_chips(file, 1, "flux", "f"))
+        error = native(_chips(file, 2, "error", "f"))
+        mask = _chips(file, 3, "mask", "iu")
+        grid = None
+        if wavelength:
+            grid = native(_chips(file, 4, "wavelength", "f"))
+            check_increasing(file, grid, 4)
+        pixels = flux.shape[1] // 3
+        header = file.hdu(0).header
+        return from_errors(
+            file,
+            flux,
+            error,
+            flagged(mask),
+            wavelength=grid,
+            unit=FLUX_UNIT,
+            chips=tuple((name, i * pixels, (i + 1) * pixels) for i, name in enumerate(CHIPS)),
+            bitmask=mask.astype(np.int64) if bitmask else None,
+            meta=single(
+                {
+                    "object": header.text("OBJID"),
+                    "telescope": header.text("TELESCOP"),
+                    "plate": header.text("PLATE"),
+                    "mjd": header.integer("MJD5"),
+                    "fibre": header.integer("FIBERID"),
+                    "ra": header.number("RA"),
+                    "dec": header.number("DEC"),
+                    "snr": header.number("SNR"),
+                    "v_rad": header.number("VRAD"),
+                    "v_barycentric": header.number("BC"),
+                    "v_helio": header.number("VHELIO"),
+                }
+            ),
         )
-    dtype = np.int64 if name == "mask" else np.float64
-    return np.ascontiguousarray(data[::-1, ::-1].reshape(1, -1), dtype=dtype)
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__
+def _chips(file: FitsFile, index: int, name: str, kinds: str) -> Array:
+    """One image of shape (3, pixels) as (1, 3 * pixels) with the wavelength increasing."""
+    data = file.image(index, name, kinds)
+    if data.ndim != 2 or data.shape[0] != 3 or data.shape[1] not in PIXELS_PER_CHIP:
+        raise file.error(index, f"has shape {data.shape}, not (3, 4096) or (3, 2048)", name)
+    first = file.hdu(1).shape
+    if data.shape != first:
+        raise file.error(index, f"has shape {data.shape}, the flux has {first}", name)
+    return data.reshape(1, -1)[:, ::-1]

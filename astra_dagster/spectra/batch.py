@@ -1,55 +1,125 @@
 """A batch of spectra: what every reader gives and every analysis takes."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from itertools import chain
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
+if TYPE_CHECKING:
+    from specutils import Spectrum
+
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
+Scalar = bool | int | float | str | None
+
+FLUX_UNIT = "1e-17 erg / (Angstrom s cm2)"
+"""Unit of the flux in apVisit, apStar, spec and mwm files."""
+
+_MAYBE = ("error", "bitmask", "continuum")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SpectrumBatch:
-    """Spectra of one product and shape, wavelength increasing; a single spectrum is a batch of one.
+    """Spectra of one product and number of pixels, wavelength increasing; a single spectrum is a batch of one.
+
+    Arrays are read-only; one-dimensional flux, ivar, bad, error, bitmask and continuum are taken as one spectrum.
 
     Attributes
     ----------
-    flux, error
-        Flux density and its standard error as in the file, float64, shape (n, pixels), 1e-17 erg/s/cm2/Angstrom.
-        Bad pixels keep the file's values.
+    flux
+        Flux density in `unit`, float64, shape (n, pixels). Bad pixels keep the file's values.
+    ivar
+        Inverse variance of the flux, shape (n, pixels); 0 for bad pixels.
+    wavelength
+        Vacuum wavelength in Angstrom, increasing: shape (pixels,) where all share one grid, else (n, pixels). None
+        where a reader was told to leave it out.
     bad
-        True where a pixel must not be used, shape (n, pixels).
+        True where a pixel must not be used, shape (n, pixels); by default where `ivar` is not a positive number.
+    error
+        Standard error as in the file, bad pixels included, shape (n, pixels); by default from `ivar`, infinite at 0.
+    unit
+        Unit of the flux as astropy spells it, "" for none.
     chips
-        Name and pixel range (start, stop) of each detector chip, blue to red; one entry for a spectrum that has none.
+        Name and pixel range (start, stop) of each detector chip, blue to red; one entry, "all", where there are none.
+    meta
+        What the file says of each spectrum: for each name n plain numbers, texts or None; lists where a task has
+        made them.
+    bitmask
+        The file's own mask, integers of shape (n, pixels); None unless it was asked for.
+    continuum, continuum_unit
+        What the flux was divided by, shape (n, pixels), and its unit; None where nothing was divided.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit together.
     """
 
     flux: FloatArray
-    error: FloatArray
-    bad: BoolArray
-    chips: tuple[tuple[str, int, int], ...]
+    ivar: FloatArray
+    wavelength: FloatArray | None = None
+    bad: BoolArray = None  # type: ignore[assignment]  # always an array once made
+    error: FloatArray = None  # type: ignore[assignment]  # likewise
+    unit: str = ""
+    chips: tuple[tuple[str, int, int], ...] = ()
+    meta: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    bitmask: npt.NDArray[np.integer[Any]] | None = None
+    continuum: FloatArray | None = None
+    continuum_unit: str = ""
 
     def __post_init__(self) -> None:
-        shapes = {self.flux.shape, self.error.shape, self.bad.shape}
-        if len(shapes) != 1 or self.flux.ndim != 2:
-            raise ValueError(f"flux, error and bad must have one shape (n, pixels), not {shapes}")
-        for field in fields(self):
-            array = getattr(self, field.name)
-            if isinstance(array, np.ndarray):
-                array.flags.writeable = False
+        shape = np.atleast_2d(self.flux).shape
+        if cast("BoolArray | None", self.bad) is None:
+            with np.errstate(invalid="ignore"):
+                self._set("bad", ~(np.asarray(self.ivar) > 0) | ~np.isfinite(self.ivar))
+        if cast("FloatArray | None", self.error) is None:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                self._set("error", 1 / np.sqrt(np.asarray(self.ivar, float)))
+        for name in ("flux", "ivar", "bad", "error", "bitmask", "continuum"):
+            value = getattr(self, name)
+            if value is not None:
+                array = np.atleast_2d(value)
+                if array.shape != shape or len(shape) != 2:
+                    raise ValueError(f"{name} has shape {array.shape}, flux has {shape}: (n, pixels) is expected")
+                self._set(name, array)
+        if self.wavelength is not None:
+            array = np.asarray(self.wavelength, float)
+            if array.shape not in ((shape[1],), shape):
+                raise ValueError(f"wavelength has shape {array.shape}: {(shape[1],)} or {shape} is expected")
+            self._set("wavelength", array)
+        if any(len(values) != shape[0] for values in self.meta.values()):
+            raise ValueError(f"each entry of meta must have {shape[0]} values, one a spectrum")
+        if not self.chips:
+            object.__setattr__(self, "chips", (("all", 0, shape[1]),))
+
+    def _set(self, name: str, array: npt.NDArray[Any]) -> None:
+        view = array.view()
+        view.flags.writeable = False
+        object.__setattr__(self, name, view)
 
     def __len__(self) -> int:
         return int(self.flux.shape[0])
 
-    @cached_property
-    def ivar(self) -> FloatArray:
-        """Inverse variance, 0 for bad pixels, shape (n, pixels)."""
-        ivar = np.zeros_like(self.error)
-        np.divide(1.0, np.square(self.error), out=ivar, where=~self.bad)
-        ivar.flags.writeable = False
-        return ivar
+    def __getitem__(self, rows: int | slice | Sequence[int]) -> "SpectrumBatch":
+        """Batch of some of the spectra; of one for a number.
+
+        Raises
+        ------
+        IndexError
+            If there is no such spectrum.
+        """
+        picked = np.atleast_1d(np.arange(len(self))[rows])
+        wanted = slice(picked[0], picked[0] + 1) if isinstance(rows, int) else rows
+        changes: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
+        for name in ("flux", "ivar", "bad", *_MAYBE):
+            changes[name] = None if changes[name] is None else changes[name][wanted]
+        if self.wavelength is not None and self.wavelength.ndim == 2:
+            changes["wavelength"] = self.wavelength[wanted]
+        changes["meta"] = {name: tuple(values[i] for i in picked) for name, values in self.meta.items()}
+        return SpectrumBatch(**changes)
 
     def chip(self, name: str) -> slice:
         """Pixels of a chip.
@@ -64,14 +134,59 @@ class SpectrumBatch:
                 return slice(start, stop)
         raise KeyError(name)
 
+    def to_spectrum(self, row: int | None = None) -> "Spectrum":
+        """The spectra as a `specutils.Spectrum`, with mask, inverse variance, unit and metadata.
+
+        Parameters
+        ----------
+        row
+            One spectrum of the batch, with flux of shape (pixels,). By default all: of shape (pixels,) for a batch of
+            one, else (n, pixels), which takes a shared wavelength grid.
+
+        Raises
+        ------
+        ValueError
+            If the spectra have wavelength grids of their own and `row` is not given, or there is no wavelength.
+        """
+        from astra_dagster.spectra.loaders import to_spectrum  # specutils takes a second and more to import
+
+        return to_spectrum(self, row)
+
 
 def stack(batches: Sequence[SpectrumBatch]) -> SpectrumBatch:
-    """Join batches of the same chips into one, in order."""
+    """Join batches of the same pixels into one, in order.
+
+    Arrays that one of them lacks are left out; metadata that one of them lacks are None there.
+
+    Raises
+    ------
+    ValueError
+        If they differ in their number of pixels, units or chips.
+    """
+    first = batches[0]
     if len(batches) == 1:
-        return batches[0]
-    return SpectrumBatch(
-        flux=np.concatenate([b.flux for b in batches]),
-        error=np.concatenate([b.error for b in batches]),
-        bad=np.concatenate([b.bad for b in batches]),
-        chips=batches[0].chips,
-    )
+        return first
+    for name in ("unit", "chips", "continuum_unit"):
+        if any(getattr(batch, name) != getattr(first, name) for batch in batches):
+            raise ValueError(f"only spectra of the same {name} can be stacked")
+    arrays: dict[str, Any] = {"wavelength": _joined_wavelength(batches)}
+    for name in ("flux", "ivar", "bad", *_MAYBE):
+        values = [getattr(batch, name) for batch in batches]
+        if all(value is not None for value in values):
+            arrays[name] = np.concatenate(values)
+    names = dict.fromkeys(name for batch in batches for name in batch.meta)
+    meta = {
+        name: tuple(chain.from_iterable(batch.meta.get(name, (None,) * len(batch)) for batch in batches))
+        for name in names
+    }
+    return SpectrumBatch(**arrays, unit=first.unit, chips=first.chips, meta=meta, continuum_unit=first.continuum_unit)
+
+
+def _joined_wavelength(batches: Sequence[SpectrumBatch]) -> FloatArray | None:
+    grids = [batch.wavelength for batch in batches]
+    if any(grid is None for grid in grids):
+        return None
+    first = grids[0]
+    if first is not None and first.ndim == 1 and all(g is first or np.array_equal(g, first) for g in grids):  # type: ignore[arg-type]
+        return first
+    return np.concatenate([np.broadcast_to(batch.wavelength, batch.flux.shape) for batch in batches])  # type: ignore[arg-type]

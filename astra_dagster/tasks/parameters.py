@@ -55,13 +55,17 @@ class Parameters:
     def as_dict(self) -> dict[str, Any]:
         """Values by name, as JSON would hold them."""
         values = dataclasses.asdict(self)  # type: ignore[call-overload]
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        return {name: _listed(value) for name, value in values.items()}
 
     @property
     def digest(self) -> str:
         """Short stable hash of names and values, for paths and records."""
         text = json.dumps(self.as_dict(), sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _listed(value: Any) -> Any:
+    return [_listed(item) for item in value] if isinstance(value, tuple) else value
 
 
 def _checked(name: str, value: Any, hint: Any) -> Any:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy.typing as npt
 
@@ -30,9 +30,14 @@ class Task:
     version
         Code version; change it when the same input and parameters give other results.
     function
-        From a batch of n spectra and parameters to columns of n values each.
+        From a batch of n spectra and parameters to columns of n values each, or to a batch of n spectra, whose
+        metadata then hold the columns.
     columns
         Description of each column that the function returns.
+    output
+        "json" for columns alone, "fits" for spectra.
+    wavelength
+        Whether the function looks at wavelengths; reading goes faster without.
     description
         What the task does, for people.
     """
@@ -41,8 +46,10 @@ class Task:
     requires: Product
     parameters: type[Parameters]
     version: str
-    function: Callable[[SpectrumBatch, Any], Columns]
+    function: Callable[[SpectrumBatch, Any], Columns | SpectrumBatch]
     columns: Mapping[str, str]
+    output: Literal["json", "fits"] = "json"
+    wavelength: bool = True
     description: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from astra_dagster.analysis.snr import mean_snr, median_snr, pixel_snr
+from astra_dagster.analysis.snr import der_snr, mean_snr, median_snr, pixel_snr, window_snr
 from astra_dagster.spectra.ap_visit import read_ap_visit
 from astra_dagster.spectra.batch import stack
 
@@ -41,3 +41,27 @@ def test_edges() -> None:
     np.testing.assert_array_equal(median_snr(snr), [2.0, np.nan])
     np.testing.assert_array_equal(mean_snr(snr, np.array([[True, False, False, False]] * 2)), [3.0, np.nan])
     np.testing.assert_array_equal(median_snr(snr, ~none), [np.nan, np.nan])
+
+
+def test_der_snr_is_what_its_authors_define() -> None:
+    rng = np.random.default_rng(5)
+    flux = 50 + rng.normal(0, 2, (2, 20_001))
+    np.testing.assert_allclose(der_snr(flux), 25, rtol=0.03)
+    row = flux[0]
+    noise = 1.482602 / np.sqrt(6) * np.median([abs(2 * row[i] - row[i - 2] - row[i + 2]) for i in range(2, 19_999)])
+    assert der_snr(flux[:1])[0] == pytest.approx(np.median(row) / noise, rel=1e-12)
+    spoiled, bad = flux.copy(), np.zeros(flux.shape, bool)
+    spoiled[0, ::50], spoiled[0, 1::50], spoiled[0, 2::50], bad[0, 2::50] = np.nan, 0.0, 1e9, True
+    assert der_snr(spoiled, bad)[0] == pytest.approx(25, rel=0.05)
+    assert np.isnan(der_snr(np.ones((1, 100)))[0])
+    assert np.isnan(der_snr(np.array([[1.0, 2.0, 3.0, 4.0]]))[0])
+
+
+def test_window() -> None:
+    wavelength = np.array([1.0, 2.0, 3.0, 4.0])
+    snr = np.array([[10.0, 20.0, 30.0, 40.0], [1.0, 2.0, np.nan, 4.0]])
+    np.testing.assert_array_equal(window_snr(wavelength, snr, 2, 3), [25.0, 2.0])
+    np.testing.assert_array_equal(window_snr(np.array([wavelength, wavelength + 1]), snr, 2, 3), [25.0, 1.5])
+    bad = np.array([[False, True, False, False], [False, True, False, False]])
+    np.testing.assert_array_equal(window_snr(wavelength, snr, 2, 3, bad), [30.0, np.nan])
+    np.testing.assert_array_equal(window_snr(wavelength, snr, 8, 9), [np.nan, np.nan])

@@ -13,6 +13,7 @@ from astra_dagster import product
 from astra_dagster.datamodel.discovery import find_files
 from astra_dagster.errors import AstraError, OutputError, SpectrumFileError, TaskError
 from astra_dagster.spectra.batch import SpectrumBatch
+from astra_dagster.spectra.readers import read_spectra
 from astra_dagster.tasks import runner
 from astra_dagster.tasks.completeness import Record, record_of, why_incomplete
 from astra_dagster.tasks.runner import Outcome, Work
@@ -91,7 +92,7 @@ def test_a_bad_file_costs_itself(mirror: Path, tmp_path: Path) -> None:
 
 def test_a_function_that_fails_for_one_spectrum_fails_for_no_other(synthetic: Path, tmp_path: Path) -> None:
     work = work_on(synthetic)
-    guilty = runner.READERS["apVisit"](work[2].path).flux[0, 0]
+    guilty = read_spectra(work[2].path, "apVisit").flux[0, 0]
 
     def picky(spectra: SpectrumBatch, parameters: SNRParameters) -> dict[str, object]:
         if guilty in spectra.flux[:, 0]:
@@ -117,7 +118,7 @@ def test_a_function_that_fails_for_one_spectrum_fails_for_no_other(synthetic: Pa
 )
 def test_wrong_columns_are_typed_errors(columns: dict[str, object], message: str, synthetic: Path) -> None:
     task = replace(ap_visit_snr, function=lambda *_: columns, columns={"n": ""})
-    spectrum = runner.READERS["apVisit"](work_on(synthetic)[0].path)
+    spectrum = read_spectra(work_on(synthetic)[0].path, "apVisit")
     with pytest.raises(TaskError, match=message):
         runner.call(task, spectrum, SNRParameters())
 
@@ -174,7 +175,7 @@ def test_outputs_are_recognised_by_their_provenance(synthetic: Path, tmp_path: P
     (outcome,) = run(store, [item])
     assert store.find(item.data_id, item.input_version) == outcome.written
     assert store.find(item.data_id, "other") is None
-    newer = OutputStore(store.root, replace(ap_visit_snr, version="2"), store.parameters)
+    newer = OutputStore(store.root, replace(ap_visit_snr, version="next"), store.parameters)
     assert newer.find(item.data_id, item.input_version) is None
     path = store.path(item.data_id)
     path.write_text(path.read_text()[:-20])
@@ -195,8 +196,8 @@ def test_every_reason(synthetic: Path, tmp_path: Path) -> None:
     assert Record.parse("something else") is None
     assert why(record) is None
     assert why(record, "other") == "input changed"
-    newer = OutputStore(store.root, replace(ap_visit_snr, version="2"), store.parameters)
-    assert why(record, store=newer) == "code version 1 -> 2"
+    newer = OutputStore(store.root, replace(ap_visit_snr, version="next"), store.parameters)
+    assert why(record, store=newer) == f"code version {ap_visit_snr.version} -> next"
     other = make_store(tmp_path, factor=2.0)
     assert why(record, store=other) == "parameters changed: fudge_factor 1.0 -> 2.0"
     strange = replace(record, digest="0123456789ab")

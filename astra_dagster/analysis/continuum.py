@@ -1,0 +1,268 @@
+"""Sinusoidal continuum normalisation, batched. NumPy only: arrays in, arrays out.
+
+The method is that of The Cannon (Ness et al. 2015, ApJ 808, 16; Casey et al. 2016, arXiv:1603.03040) and of Astra:
+in each region of the spectrum, weighted least squares of the flux in continuum pixels on a constant and the first
+sines and cosines of a long period, with a small ridge on the normal matrix.
+
+Every spectrum is computed by itself, whatever its batch: one spectrum and many give the same bits.
+"""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from astra_dagster.errors import AnalysisError
+from astra_dagster.spectra.batch import BoolArray, FloatArray
+
+Regions = Sequence[tuple[float, float]]
+IndexArray = npt.NDArray[np.intp]
+
+RIDGE = 1e-6
+"""Added to the diagonal of a normal matrix, in units of its largest eigenvalue."""
+
+
+@dataclass(frozen=True)
+class Continuum:
+    """A fitted continuum.
+
+    Attributes
+    ----------
+    values
+        Continuum in the unit of the flux, shape (n, pixels); the fill value where nothing was fitted.
+    fitted
+        Where it was fitted, shape (n, pixels).
+    condition
+        Condition number of the normal matrix of each region, ridge included, shape (n, regions); NaN where a region
+        was not fitted.
+    """
+
+    values: FloatArray
+    fitted: BoolArray
+    condition: FloatArray
+
+
+def fit_continuum(
+    wavelength: FloatArray,
+    flux: FloatArray,
+    ivar: FloatArray,
+    *,
+    regions: Regions,
+    continuum_regions: Regions,
+    period: float = 1400.0,
+    order: int = 3,
+    fill_value: float = 1.0,
+) -> Continuum:
+    """Fit a sum of sines and cosines to the continuum pixels of each region.
+
+    Parameters
+    ----------
+    wavelength
+        Increasing, in Angstrom, of shape (pixels,) for a grid that all spectra share (fast), else (n, pixels).
+    flux, ivar
+        Flux and inverse variance, shape (n, pixels). Pixels whose inverse variance is not positive, or whose flux is
+        not finite, have no weight.
+    regions
+        Start and end in Angstrom of each stretch that gets a fit of its own. Of overlapping ones the later counts.
+    continuum_regions
+        Start and end in Angstrom, both inclusive, of what is continuum. As in the original method, the fit of a
+        region takes in a continuum pixel that is the first one beyond its end.
+    period
+        L, the longest period, in Angstrom.
+    order
+        Number of sines, and of cosines; the shortest period is ``period / order``.
+    fill_value
+        Continuum outside the regions, and in those without a fit: a region is fitted if it has at least as many
+        continuum pixels of positive weight as there are parameters, ``1 + 2 * order``.
+
+    Raises
+    ------
+    AnalysisError
+        If wavelengths do not increase, the shapes do not fit together, or a parameter is impossible.
+    """
+    flux, ivar = np.atleast_2d(flux), np.atleast_2d(ivar)
+    _check(wavelength, flux, ivar, regions, continuum_regions, period, order)
+    values = np.full(flux.shape, float(fill_value))
+    fitted = np.zeros(flux.shape, dtype=bool)
+    condition = np.full((len(flux), len(regions)), np.nan)
+    shared, windows = wavelength.ndim == 1, _merged(continuum_regions)
+    grids = [(wavelength, slice(None))] if shared else [(grid, slice(i, i + 1)) for i, grid in enumerate(wavelength)]
+    for grid, rows in grids:
+        angle = grid * (2 * np.pi / period)
+        first = np.stack([np.cos(angle), np.sin(angle)])
+        design = _design(first, order) if shared else None
+        pixels = _pixels(grid, regions, windows)
+        equations = [
+            # take, not an index: its result lies in memory alike for one spectrum and for many.
+            _equations(
+                design.take(used, axis=1) if design is not None else _design(first.take(used, axis=1), order),
+                flux[rows].take(used, axis=1),
+                ivar[rows].take(used, axis=1),
+                shared,
+            )
+            for _, used in pixels
+        ]
+        amplitudes, condition[rows], good = _solve(*(np.stack(parts, axis=1) for parts in zip(*equations, strict=True)))
+        for number, (inside, _) in enumerate(pixels):
+            enough = good[:, number]
+            if not enough.any():
+                continue
+            if design is not None:
+                model = np.matmul(amplitudes[:, number, None, :], design[:, inside])[:, 0]
+            else:
+                model = _series(first[:, inside], amplitudes[0, number])[None]
+            values[rows, inside] = model if enough.all() else np.where(enough[:, None], model, values[rows, inside])
+            fitted[rows, inside] |= enough[:, None]
+    return Continuum(values, fitted, condition)
+
+
+def normalise(
+    flux: FloatArray, ivar: FloatArray, bad: BoolArray, continuum: Continuum
+) -> tuple[FloatArray, FloatArray, BoolArray]:
+    """Divide spectra by their continuum.
+
+    Returns
+    -------
+    flux, ivar, bad
+        ``flux / continuum``, ``ivar * continuum**2`` and the mask, each of shape (n, pixels). Where the flux is not
+        finite, nothing was fitted, or the fit is not positive, the flux is 1 and the pixel bad; bad pixels have
+        inverse variance 0.
+    """
+    usable = continuum.fitted & (continuum.values > 0) & np.isfinite(flux)
+    bad = bad | ~usable
+    normalised = np.ones_like(flux)
+    np.divide(flux, continuum.values, out=normalised, where=usable)
+    scaled = np.square(continuum.values)
+    scaled *= ivar
+    scaled[bad] = 0.0
+    return normalised, scaled, bad
+
+
+def _merged(regions: Regions) -> FloatArray:
+    """Regions in order, those that overlap joined, shape (regions, 2)."""
+    merged: list[list[float]] = []
+    for start, end in sorted(regions):
+        if merged and start <= merged[-1][1]:
+            merged[-1][1] = max(merged[-1][1], end)
+        else:
+            merged.append([start, end])
+    return np.array(merged, dtype=np.float64)
+
+
+def _pixels(wavelength: FloatArray, regions: Regions, windows: FloatArray) -> list[tuple[slice, IndexArray]]:
+    """Pixels of each region, and its continuum pixels, on one grid."""
+    starts = np.searchsorted(wavelength, windows[:, 0], side="left")
+    counts = np.searchsorted(wavelength, windows[:, 1], side="right") - starts
+    before = np.cumsum(counts) - counts
+    continuum = np.repeat(starts - before, counts) + np.arange(counts.sum())
+    found = []
+    for start, end in regions:
+        first, last = np.searchsorted(wavelength, (start, end), side="left")
+        used = continuum[slice(*np.searchsorted(continuum, (first, last + 1)))]
+        found.append((slice(int(first), int(np.searchsorted(wavelength, end, side="right"))), used))
+    return found
+
+
+def _design(first: FloatArray, order: int) -> FloatArray:
+    """Constant, then cosines and sines in turn, shape (1 + 2 order, pixels), from the first cosine and sine.
+
+    The others follow by the addition theorems, which saves the trigonometric functions.
+    """
+    design = np.empty((1 + 2 * order, first.shape[1]))
+    design[0] = 1
+    cosine, sine = first
+    if order:
+        design[1:3] = first
+    for k in range(1, order):
+        design[2 * k + 1] = design[2 * k - 1] * cosine - design[2 * k] * sine
+        design[2 * k + 2] = design[2 * k] * cosine + design[2 * k - 1] * sine
+    return design
+
+
+def _series(first: FloatArray, amplitudes: FloatArray) -> FloatArray:
+    """Sum of the series at every pixel from the first cosine and sine alone, by Clenshaw's recurrence.
+
+    Faster than a design matrix that serves one spectrum only.
+    """
+    cosine, sine = first
+    twice = 2 * cosine
+    sums: list[tuple[FloatArray | float, FloatArray | float]] = []
+    for terms in (amplitudes[1::2], amplitudes[2::2]):
+        this: FloatArray | float = 0.0
+        last: FloatArray | float = 0.0
+        for term in terms[::-1]:
+            this, last = term + twice * this - last, this
+        sums.append((this, last))
+    (cosines, last), (sines, _) = sums
+    return np.asarray(amplitudes[0] + cosine * cosines - last + sine * sines, dtype=np.float64)
+
+
+def _equations(
+    design: FloatArray, flux: FloatArray, ivar: FloatArray, shared: bool
+) -> tuple[FloatArray, FloatArray, IndexArray]:
+    """Normal matrices, right-hand sides and numbers of pixels with weight, from continuum pixels alone.
+
+    On a shared grid the normal matrices of all spectra are one product of the weights with the products of the
+    design's rows. It is stacked, not a plain matrix product, so that BLAS sees each spectrum by itself and adds up in
+    the same order whatever their number.
+    """
+    usable = (ivar > 0) & (ivar < np.inf) & np.isfinite(flux)
+    weight = np.where(usable, ivar, 0.0)
+    right = np.matmul((weight * np.where(usable, flux, 0.0))[:, None, :], design.T)[:, 0]
+    size = len(design)
+    if shared:
+        upper, lower = _triangle(size)
+        entries = np.matmul(weight[:, None, :], (design[upper] * design[lower]).T)[:, 0]
+        normal = np.empty((len(weight), size, size))
+        normal[:, upper, lower] = entries
+        normal[:, lower, upper] = entries
+    else:
+        normal = np.matmul(design * weight[:, None, :], design.T)
+    return normal, right, np.count_nonzero(usable, axis=1)
+
+
+@functools.cache
+def _triangle(size: int) -> tuple[IndexArray, IndexArray]:
+    return np.triu_indices(size)
+
+
+def _solve(normal: FloatArray, right: FloatArray, pixels: IndexArray) -> tuple[FloatArray, FloatArray, BoolArray]:
+    """Amplitudes, condition numbers, and which fits have pixels enough, shapes (n, regions[, parameters])."""
+    size = normal.shape[-1]
+    good = pixels >= size
+    if not good.all():
+        normal[~good] = np.eye(size)
+    eigenvalues = np.linalg.eigvalsh(normal)
+    ridge = RIDGE * eigenvalues[..., -1]
+    diagonal = np.arange(size)
+    normal[..., diagonal, diagonal] += ridge[..., None]
+    amplitudes = np.linalg.solve(normal, right[..., None])[..., 0]
+    condition = np.where(good, (eigenvalues[..., -1] + ridge) / (eigenvalues[..., 0] + ridge), np.nan)
+    return np.asarray(amplitudes, np.float64), np.asarray(condition, np.float64), np.asarray(good)
+
+
+def _check(
+    wavelength: FloatArray,
+    flux: FloatArray,
+    ivar: FloatArray,
+    regions: Regions,
+    continuum_regions: Regions,
+    period: float,
+    order: int,
+) -> None:
+    if flux.ndim != 2 or flux.shape != ivar.shape or wavelength.shape not in (flux.shape, flux.shape[1:]):
+        raise AnalysisError(
+            f"wavelength, flux and ivar have the shapes {wavelength.shape}, {flux.shape} and {ivar.shape}",
+            hint="flux and ivar must be (n, pixels), wavelength (n, pixels) or (pixels,)",
+        )
+    if not (wavelength[..., 1:] > wavelength[..., :-1]).all() or not np.isfinite(wavelength).all():
+        raise AnalysisError("the wavelengths do not increase", hint="reverse spectra whose wavelengths decrease")
+    for start, end in (*regions, *continuum_regions):
+        if not start < end:
+            raise AnalysisError(f"a region goes from {start} to {end} Angstrom", hint="it must start before it ends")
+    if not regions or not continuum_regions:
+        raise AnalysisError("no regions" if not regions else "no continuum regions", hint="name at least one")
+    if not (period > 0 and np.isfinite(period)) or order < 0:
+        raise AnalysisError(f"period {period} and order {order} make no fit", hint="a period above 0, an order from 0")

@@ -1,0 +1,158 @@
+"""Readers of apStar and aspcapStar files: a star's visits on the common APOGEE grid, in the rest frame.
+
+Data models: https://data.sdss.org/datamodel/files/APOGEE_REDUX/APRED_VERS/stars/TELESCOPE/FIELD/apStar.html and
+https://data.sdss.org/datamodel/files/APOGEE_ASPCAP/APRED_VERS/ASPCAP_VERS/TELESCOPE/FIELD/aspcapStar.html
+"""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+
+from astra_dagster.spectra.batch import FLUX_UNIT, FloatArray, Scalar, SpectrumBatch
+from astra_dagster.spectra.fits import Array, FitsFile, Header
+from astra_dagster.spectra.masks import flagged, from_errors, native, single
+
+PIXELS = 8575
+
+CHIPS = (("blue", 246, 3274), ("green", 3585, 6080), ("red", 6344, 8335))
+"""Pixels of the grid that ASPCAP takes from each detector (since DR14)."""
+
+COMBINED = ("combined, pixel weights", "combined, global weights")
+"""What the first two rows hold; the visits follow."""
+
+ASPCAP_BAD = 10.0
+"""Error that ASPCAP gives the pixels that it does not use, in units of the continuum."""
+
+
+@functools.lru_cache(maxsize=8)
+def log_grid(first: float = 4.179, step: float = 6e-6, pixels: int = PIXELS) -> FloatArray:
+    """Wavelengths of a logarithmic grid, ``10**(first + step * i)`` Angstrom, read-only, shape (pixels,)."""
+    grid = np.asarray(10 ** (first + step * np.arange(pixels)), dtype=np.float64)
+    grid.flags.writeable = False
+    return grid
+
+
+def read_ap_star(path: Path, *, wavelength: bool = True, bitmask: bool = False) -> SpectrumBatch:
+    """Read flux, error and mask of one apStar file.
+
+    Parameters
+    ----------
+    wavelength
+        Taken for the sake of the other readers: the grid costs nothing.
+    bitmask
+        Whether to keep the file's own mask.
+
+    Returns
+    -------
+    SpectrumBatch
+        The rows as the file has them, on one shared grid of 8575 vacuum wavelengths: the combination with pixel
+        weights, that with global weights, then the visits. Files of one visit have one row up to DR16, and two in
+        DR17, of which the second is empty (all bad). ``meta["row"]`` says what a row is.
+
+    Raises
+    ------
+    InputMissingError
+        If there is no such file.
+    SpectrumFileError
+        If it is not an apStar file, or no pixel of it is good.
+    """
+    with FitsFile(path) as file:
+        flux = native(_rows(file, 1, "flux", "f"))
+        error = native(_rows(file, 2, "error", "f"))
+        mask = _rows(file, 3, "mask", "iu")
+        grid = _grid(file, 1)
+        header = file.hdu(0).header
+        return from_errors(
+            file,
+            flux,
+            error,
+            flagged(mask),
+            wavelength=grid if wavelength else None,
+            unit=FLUX_UNIT,
+            chips=CHIPS,
+            bitmask=mask.astype(np.int64) if bitmask else None,
+            meta=_meta(header, len(flux)),
+        )
+
+
+def read_aspcap_star(path: Path, *, wavelength: bool = True, bitmask: bool = False) -> SpectrumBatch:
+    """Read flux and error of one aspcapStar file, in which the continuum is divided out already.
+
+    Parameters
+    ----------
+    wavelength, bitmask
+        As for the other readers; the file has no mask.
+
+    Returns
+    -------
+    SpectrumBatch
+        One spectrum without unit on the grid of apStar files. Bad are gaps, and errors of 10 and more.
+
+    Raises
+    ------
+    InputMissingError
+        If there is no such file.
+    SpectrumFileError
+        If it is not an aspcapStar file, or no pixel of it is good.
+    """
+    with FitsFile(path) as file:
+        flux = native(_rows(file, 1, "normalised flux", "f"))
+        error = native(_rows(file, 2, "error", "f"))
+        if len(flux) != 1:
+            raise file.error(1, f"has {len(flux)} rows, not one", "normalised flux")
+        _rows(file, 3, "best-fitting model", "f")  # where an apStar file of one row, else the same, has its mask
+        grid = _grid(file, 1)
+        header = file.hdu(0).header
+        meta = single({"object": header.text("OBJ") or header.text("OBJID"), "field": header.text("FIELD")})
+        return from_errors(
+            file, flux, error, None, huge=ASPCAP_BAD, wavelength=grid if wavelength else None, chips=CHIPS, meta=meta
+        )
+
+
+def _rows(file: FitsFile, index: int, name: str, kinds: str) -> Array:
+    """One image of shape (rows, 8575); that of a single spectrum may be (8575,)."""
+    data = file.image(index, name, kinds)
+    if data.ndim not in (1, 2) or data.shape[-1] != PIXELS:
+        raise file.error(index, f"has shape {data.shape}, not (rows, {PIXELS})", name)
+    first = file.hdu(1).shape
+    if data.shape != first:
+        raise file.error(index, f"has shape {data.shape}, the flux has {first}", name)
+    return data.reshape(-1, PIXELS)
+
+
+def _grid(file: FitsFile, index: int) -> FloatArray:
+    """Grid of the header, which is that of every file; files that do not tell have it too."""
+    header = file.hdu(index).header
+    first, step = header.number("CRVAL1"), header.number("CDELT1")
+    if first is None or step is None:
+        return log_grid()
+    if not (3 < first < 5 and 1e-7 < step < 1e-4):
+        raise file.error(index, f"has the grid 10**({first} + {step} i), which is no APOGEE grid", "wavelength")
+    return log_grid(first, step)
+
+
+def _meta(header: Header, rows: int) -> dict[str, tuple[Scalar, ...]]:
+    """Metadata by row: what the header says of the star, and of each visit."""
+    names = [*COMBINED, *(f"visit {i}" for i in range(1, rows - 1))][:rows]
+    visits = range(1, rows - 1)
+    combined = rows - len(visits)
+    star = {
+        "object": header.text("OBJID"),
+        "telescope": header.text("TELESCOP"),
+        "field": header.text("FIELD"),
+        "ra": header.number("RA"),
+        "dec": header.number("DEC"),
+        "visits": header.integer("NVISITS"),
+    }
+    return {
+        "row": tuple(names),
+        **{name: (value,) * rows for name, value in star.items()},
+        "snr": (header.number("SNR"), *(None,) * (combined - 1), *(header.number(f"SNRVIS{i}") for i in visits)),
+        "v_helio": (
+            *(header.number("VHELIO"),) * combined,
+            *(header.number(f"VHELIO{i}") for i in visits),
+        ),
+        "fibre": (*(None,) * combined, *(header.integer(f"FIBER{i}") for i in visits)),
+        "jd": (*(None,) * combined, *(header.number(f"JD{i}") for i in visits)),
+    }

@@ -1,0 +1,405 @@
+"""The structure of FITS files: where the HDUs lie, what their headers say, and single arrays out of them.
+
+Reading decodes only what is asked for, writing gives the same bytes for the same content. Which HDU holds what in
+which product is the business of the readers. astropy does the same and far more, at ten times the cost a file; every
+test of this module compares with it.
+
+Standard: https://fits.gsfc.nasa.gov/fits_standard.html (version 4.0).
+"""
+
+import bz2
+import functools
+import gzip
+import math
+import os
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from astra_dagster.errors import AstraError, InputMissingError, SpectrumFileError
+
+Array = npt.NDArray[Any]
+Scalar = bool | int | float | str | None
+
+BLOCK, CARD = 2880, 80
+_MAX_HEADER = 2000 * BLOCK
+_MAX_WIDTH = 2**31 - 1  # of a row, as NumPy can describe it
+_IMAGE_TYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
+_COLUMN_TYPES = {
+    **{"L": "S1", "B": "u1", "I": ">i2", "J": ">i4", "K": ">i8"},
+    **{"E": ">f4", "D": ">f8", "C": ">c8", "M": ">c16"},
+    **{"P": "V8", "Q": "V16"},  # places in the heap, which is not read
+}
+_END = b"END" + b" " * (CARD - 3)
+_TFORM = re.compile(r"([0-9]{0,7})([LXBIJKAEDCMPQ])")
+_STRING = re.compile(rb"'((?:[^']|'')*)'")
+_INTEGER = re.compile(rb"[+-]?[0-9]{1,40}")
+_FLOAT = re.compile(rb"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([EeDd][+-]?[0-9]{1,4})?")
+_DIGITS = re.compile(r" *[0-9]{1,18}")
+
+
+class Header:
+    """Cards of a header, decoded when asked for. A card without value, or not legal FITS, has the value None."""
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        self._places: dict[bytes, int] = {}
+        self._values: dict[str, Scalar] = {}
+        for place in range(0, len(raw), CARD):
+            self._places.setdefault(raw[place : place + 8], place)
+
+    def __contains__(self, keyword: str) -> bool:
+        return keyword.encode().ljust(8) in self._places
+
+    def get(self, keyword: str) -> Scalar:
+        """Value of the first card of that keyword; None where there is none, or none that can be read."""
+        if keyword not in self._values:
+            self._values[keyword] = self._decode(keyword)
+        return self._values[keyword]
+
+    def _decode(self, keyword: str) -> Scalar:
+        place = self._places.get(keyword.encode().ljust(8))
+        if place is None or self.raw[place + 8 : place + 10] != b"= ":
+            return None
+        value = _value(self.raw[place + 10 : place + CARD])
+        while isinstance(value, str) and value.endswith("&"):
+            place += CARD
+            more = _value(self.raw[place + 10 : place + CARD])
+            if self.raw[place : place + 8] != b"CONTINUE" or not isinstance(more, str):
+                break
+            value = value[:-1] + more
+        return value
+
+    def number(self, keyword: str) -> float | None:
+        """Value as a finite number, None if it is not one."""
+        value = self.get(keyword)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+            return float(value)
+        return None
+
+    def integer(self, keyword: str) -> int | None:
+        """Value as a whole number, None if it is not one."""
+        value = self.get(keyword)
+        if type(value) is int:
+            return value
+        if isinstance(value, str):
+            value = int(value) if _DIGITS.fullmatch(value) else None
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+    def text(self, keyword: str) -> str | None:
+        """Value as text without blanks around it, None if there is none."""
+        value = self.get(keyword)
+        return None if value is None or isinstance(value, bool) else str(value).strip()
+
+
+@functools.lru_cache(maxsize=256)
+def _known_header(raw: bytes) -> Header:
+    return Header(raw)
+
+
+def _value(text: bytes) -> Scalar:
+    word = text.strip()
+    if word.startswith(b"'"):
+        match = _STRING.match(word)
+        return match[1].decode("ascii", "replace").replace("''", "'").rstrip() if match else None
+    word = word.partition(b"/")[0].strip()
+    if _INTEGER.fullmatch(word):
+        return int(word)
+    if _FLOAT.fullmatch(word):
+        return float(word.upper().replace(b"D", b"E"))
+    return {b"T": True, b"F": False}.get(word)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a binary table: its type in a row, and how numbers are scaled."""
+
+    number: int
+    code: str
+    offset: int
+    dtype: np.dtype[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class HDU:
+    """One header and data unit: `kind` is "image", "table" or "other", `offset` and `size` are of its data."""
+
+    index: int
+    kind: str
+    header: Header
+    shape: tuple[int, ...]
+    offset: int
+    size: int
+
+    @property
+    def name(self) -> str:
+        """EXTNAME, empty if there is none."""
+        return self.header.text("EXTNAME") or ""
+
+    def columns(self) -> Mapping[str, Column]:
+        """Columns of a table by name in lower case."""
+        return _columns(self.header)
+
+
+@functools.lru_cache(maxsize=64)
+def _columns(header: Header) -> Mapping[str, Column]:
+    found: dict[str, Column] = {}
+    offset = 0
+    for number in range(1, (header.integer("TFIELDS") or 0) + 1):
+        match = _TFORM.match(header.text(f"TFORM{number}") or "")
+        if match is None:
+            break
+        count, code = int(match[1] or 1), match[2]
+        name = (header.text(f"TTYPE{number}") or "").lower()
+        base = {"A": f"S{count}", "X": "u1"}.get(code) or _COLUMN_TYPES[code]
+        shape = {"A": (), "X": ((count + 7) // 8,)}.get(code, (count,) if count != 1 else ())
+        column = Column(number, code, offset, np.dtype((base, shape)))
+        found.setdefault(name, column)
+        offset += column.dtype.itemsize
+    return found
+
+
+class FitsFile:
+    """A FITS file open for reading; a context manager that leaves no descriptor behind.
+
+    Errors name the file, the HDU and what was expected there; every one of them is an `AstraError`.
+
+    Raises
+    ------
+    InputMissingError
+        If there is no such file.
+    SpectrumFileError
+        If it cannot be read, or is not FITS.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._hdus: list[HDU] = []
+        self._descriptor = -1
+        self._contents = b""
+        try:
+            if path.suffix in (".gz", ".bz2", ".zip", ".fz"):
+                self._contents = _decompressed(path)
+                self.size = len(self._contents)
+            else:
+                self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                self.size = os.fstat(self._descriptor).st_size
+                os.pread(self._descriptor, 1, 0)  # a folder can be opened, but not read
+        except FileNotFoundError as error:
+            raise InputMissingError("the file is not there", path=path) from error
+        except IsADirectoryError as error:
+            self.close()
+            raise SpectrumFileError("a folder, not a file", path=path) from error
+        except PermissionError as error:
+            raise SpectrumFileError("permission denied", path=path, hint="ask its owner") from error
+        except AstraError:
+            raise
+        except Exception as error:  # damaged compressed files raise errors of several unrelated types
+            self.close()
+            raise SpectrumFileError(f"cannot be read: {error}", path=path, hint="fetch it again") from error
+        if self.size == 0:
+            self.close()
+            raise SpectrumFileError("not a FITS file: it is empty", path=path, hint="fetch it again")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; again does nothing."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def hdu(self, index: int, expected: str = "") -> HDU:
+        """HDU of that number, counted from 0; `expected` says for the error message what it should hold."""
+        while len(self._hdus) <= index:
+            found = self._next()
+            if found is None:
+                raise self.error(index, f"is missing: the file has {len(self._hdus)} HDUs", expected)
+            self._hdus.append(found)
+        return self._hdus[index]
+
+    def hdus(self) -> list[HDU]:
+        """All HDUs."""
+        while (found := self._next()) is not None:
+            self._hdus.append(found)
+        return self._hdus
+
+    def image(self, index: int, expected: str, kinds: str = "f") -> Array:
+        """Array of an image HDU in the file's own type and byte order.
+
+        Where the header says that numbers are scaled they come as float64, or as integers of the other sign if that
+        is all that the scale does.
+
+        Parameters
+        ----------
+        expected
+            What it should hold, for the error message.
+        kinds
+            NumPy kinds that it may have: "f" for fluxes, "iu" for masks.
+        """
+        hdu = self.hdu(index, expected)
+        if hdu.kind != "image" or 0 in hdu.shape or not 0 < len(hdu.shape) <= 32:
+            raise self.error(index, "holds no image", expected)
+        dtype = np.dtype(_IMAGE_TYPES[self._integer(hdu.header, "BITPIX", index)])
+        array = np.frombuffer(self._read(hdu, hdu.offset, math.prod(hdu.shape) * dtype.itemsize, expected), dtype)
+        array = _scaled(array, hdu.header.number("BSCALE"), hdu.header.number("BZERO"))
+        if array.dtype.kind not in kinds:
+            raise self.error(index, f"holds numbers of type {array.dtype.name}", expected)
+        return array.reshape(hdu.shape)
+
+    def table(self, index: int, names: Sequence[str], expected: str, optional: Sequence[str] = ()) -> dict[str, Array]:
+        """Columns of a binary table by lower-case name; those of `optional` only where the table has them.
+
+        Text is decoded and stripped, logical columns are bool, bits are packed into bytes, and numbers as in images.
+        """
+        hdu = self.hdu(index, expected)
+        if hdu.kind != "table" or len(hdu.shape) != 2:
+            raise self.error(index, "holds no binary table", expected)
+        rows, width = hdu.shape
+        columns = hdu.columns()
+        missing = [name for name in names if name not in columns]
+        if missing:
+            raise self.error(index, f"has no column {', '.join(missing)}", expected)
+        wanted = {name: columns[name] for name in (*names, *optional) if name in columns}
+        if not wanted:
+            return {}
+        if width > _MAX_WIDTH or any(column.offset + column.dtype.itemsize > width for column in wanted.values()):
+            raise self.error(index, f"has rows of {width} bytes, which do not fit its columns", expected)
+        layout = np.dtype(
+            {
+                "names": list(wanted),
+                "formats": [column.dtype for column in wanted.values()],
+                "offsets": [column.offset for column in wanted.values()],
+                "itemsize": width,
+            }
+        )
+        records = np.frombuffer(self._read(hdu, hdu.offset, rows * width, expected), layout, count=rows)
+        return {name: _decoded(records[name], column, hdu.header) for name, column in wanted.items()}
+
+    def error(self, index: int, problem: str, expected: str = "") -> SpectrumFileError:
+        """Error that names HDU, problem and what was expected."""
+        what = f" ({expected})" if expected else ""
+        return SpectrumFileError(f"HDU {index}{what} {problem}", path=self.path)
+
+    def _next(self) -> HDU | None:
+        """Read the header after the last known HDU; None at the end of the file."""
+        index = len(self._hdus)
+        last = self._hdus[-1] if self._hdus else None
+        start = last.offset + -(-last.size // BLOCK) * BLOCK if last else 0
+        if last is not None and start >= self.size:
+            return None
+        raw = self._header(start, index)
+        if not raw:
+            return None
+        # Extensions of files of one product mostly have the same header, card for card.
+        header = _known_header(raw) if index else Header(raw)
+        bits = self._integer(header, "BITPIX", index)
+        axes = self._integer(header, "NAXIS", index)
+        if bits not in _IMAGE_TYPES or not 0 <= axes <= 999:
+            raise self.error(index, f"has an impossible BITPIX {bits} or NAXIS {axes}")
+        shape = tuple(self._integer(header, f"NAXIS{i}", index) for i in range(axes, 0, -1))
+        heap = 0 if index == 0 else header.integer("PCOUNT") or 0
+        groups = 1 if index == 0 else header.integer("GCOUNT") or 1
+        if min(shape, default=0) < 0 or heap < 0 or groups != 1:
+            raise self.error(index, "has an impossible NAXISn, PCOUNT or GCOUNT")
+        size = abs(bits) // 8 * (math.prod(shape) + heap) if shape else 0
+        return HDU(index, _kind(header) if index else "image", header, shape, start + len(raw), size)
+
+    def _header(self, start: int, index: int) -> bytes:
+        raw = b""
+        while len(raw) < _MAX_HEADER:
+            more = self._pread(5 * BLOCK, start + len(raw))
+            if not raw and not more.startswith(b"XTENSION=" if index else b"SIMPLE  ="):
+                if index:  # after the last HDU a file may hold special records: they are to be ignored
+                    return b""
+                raise SpectrumFileError("not a FITS file: it does not begin with SIMPLE", path=self.path)
+            end = more.find(_END)
+            while end >= 0 and end % CARD:
+                end = more.find(_END, end + 1)
+            if end >= 0:
+                whole = raw + more if raw else more
+                stop = -(-(len(raw) + end + CARD) // BLOCK) * BLOCK
+                if stop > len(whole):
+                    whole += self._pread(stop - len(whole), start + len(whole))
+                if len(whole) < stop:
+                    raise self.error(index, "is cut short: the file ends within its header")
+                return whole[:stop]
+            if len(more) < 5 * BLOCK:
+                break
+            raw += more
+        raise self.error(index, "is cut short: its header has no END")
+
+    def _integer(self, header: Header, keyword: str, index: int) -> int:
+        value = header.integer(keyword)
+        if value is None:
+            raise self.error(index, f"has no whole number {keyword} in its header")
+        return value
+
+    def _read(self, hdu: HDU, offset: int, size: int, expected: str) -> bytes:
+        there = self.size - offset
+        contents = self._pread(size, offset) if size <= there else b""
+        if len(contents) < size:
+            problem = f"is cut short: {max(there, 0)} of its {size} bytes are there"
+            raise self.error(hdu.index, problem, expected)
+        return contents
+
+    def _pread(self, size: int, offset: int) -> bytes:
+        if self._descriptor < 0:
+            return self._contents[offset : offset + size]
+        try:
+            return os.pread(self._descriptor, size, offset)
+        except OSError as error:
+            raise SpectrumFileError(f"cannot be read: {error.strerror}", path=self.path) from error
+
+
+def _kind(header: Header) -> str:
+    return {"IMAGE": "image", "BINTABLE": "table"}.get(header.text("XTENSION") or "", "other")
+
+
+def _decoded(values: Array, column: Column, header: Header) -> Array:
+    if column.code == "L":
+        return np.asarray(values == b"T")
+    if column.code == "A":
+        return np.char.strip(np.char.decode(values, "ascii", "replace"))
+    if column.code in "BIJKEDCM":
+        return _scaled(values, header.number(f"TSCAL{column.number}"), header.number(f"TZERO{column.number}"))
+    return values
+
+
+def _scaled(values: Array, scale: float | None, zero: float | None) -> Array:
+    scale, zero = scale or 1.0, zero or 0.0
+    if (scale, zero) == (1.0, 0.0):
+        return values
+    kind, size = values.dtype.kind, values.dtype.itemsize
+    top = 1 << 8 * size - 1
+    if scale == 1 and kind in "iu" and zero == (top if kind == "i" else -top):
+        # FITS has no unsigned integers but bytes, and no signed bytes: they are written with the highest bit flipped.
+        unsigned = values.astype(values.dtype.newbyteorder("=")).view(f"u{size}")
+        flipped: Array = unsigned ^ np.array(top, unsigned.dtype)
+        return flipped if kind == "i" else flipped.view(f"i{size}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(values.astype(np.complex128 if kind == "c" else np.float64) * scale + zero)
+
+
+def _decompressed(path: Path) -> bytes:
+    if path.suffix == ".fz":
+        raise SpectrumFileError("compressed with fpack", path=path, hint="unpack it with funpack")
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            return b"".join(archive.read(name) for name in archive.namelist()[:1])
+    opener = gzip.open if path.suffix == ".gz" else bz2.open
+    with opener(path, "rb") as stream:
+        return stream.read()

@@ -1,0 +1,112 @@
+"""Which pixels are bad, the same for every APOGEE and BOSS product, and the assembly of a checked batch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from astra_dagster.errors import SpectrumFileError
+from astra_dagster.spectra.batch import BoolArray, FloatArray, Scalar, SpectrumBatch
+from astra_dagster.spectra.fits import Array, FitsFile
+
+BAD_BITS = 16639
+"""Bits 0-7 and 14 of the APOGEE pixel mask; the others are warnings, not reasons to reject a pixel."""
+
+HUGE_ERROR = 1e10
+"""Errors from here on mark pixels without data, whatever their mask says."""
+
+
+def native(array: Array) -> FloatArray:
+    """An array of the file as float64 in the machine's byte order, shape unchanged."""
+    with np.errstate(invalid="ignore"):  # not every NaN is quiet
+        return array.astype(np.float64)
+
+
+def flagged(mask: Array) -> BoolArray:
+    """Where an APOGEE pixel mask, of whatever integer type, rejects a pixel."""
+    return np.asarray(np.bitwise_and(mask, BAD_BITS, dtype=np.int64), bool)
+
+
+def from_errors(
+    file: FitsFile,
+    flux: FloatArray,
+    error: FloatArray,
+    rejected: BoolArray | None,
+    huge: float = HUGE_ERROR,
+    **others: Any,
+) -> SpectrumBatch:
+    """Batch from flux and standard error: bad is what is rejected, not finite, or has no usable error.
+
+    Parameters
+    ----------
+    rejected
+        Pixels that the file's mask rejects, if it has one.
+    huge
+        Errors from here on mean that there are no data.
+    others
+        Other fields of the batch.
+
+    Raises
+    ------
+    SpectrumFileError
+        If no pixel of any spectrum is good.
+    """
+    # Written so that NaN is bad, and so that what is not finite in flux spoils no other pixel.
+    bad = ~((error > 0) & (error < huge) & np.isfinite(flux))
+    if rejected is not None:
+        bad |= rejected
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        ivar = np.square(error)
+        np.divide(1.0, ivar, out=ivar)
+        bad |= ~np.isfinite(ivar)
+    ivar[bad] = 0.0
+    return check_good(file, SpectrumBatch(flux=flux, ivar=ivar, bad=bad, error=error, **others))
+
+
+def from_ivar(file: FitsFile, flux: FloatArray, ivar: FloatArray, **others: Any) -> SpectrumBatch:
+    """Batch from flux and inverse variance, as `ivar_batch` makes it.
+
+    Raises
+    ------
+    SpectrumFileError
+        If no pixel of any spectrum is good.
+    """
+    return check_good(file, ivar_batch(flux, ivar, **others))
+
+
+def ivar_batch(flux: FloatArray, ivar: FloatArray, **others: Any) -> SpectrumBatch:
+    """Batch from flux and inverse variance: bad is where either is not finite, or the latter not positive."""
+    good = (ivar > 0) & np.isfinite(ivar) & np.isfinite(flux)
+    return SpectrumBatch(flux=flux, ivar=np.where(good, ivar, 0.0), bad=~good, **others)
+
+
+def single(values: Mapping[str, Scalar]) -> dict[str, tuple[Scalar, ...]]:
+    """Metadata of a file with one spectrum."""
+    return {name: (value,) for name, value in values.items()}
+
+
+def check_increasing(file: FitsFile, wavelength: FloatArray, index: int) -> None:
+    """Check that a wavelength grid is finite, positive and increasing.
+
+    Raises
+    ------
+    SpectrumFileError
+        If it is not.
+    """
+    if not (wavelength[..., 1:] > wavelength[..., :-1]).all() or not (
+        np.isfinite(wavelength[..., -1]).all() and (wavelength[..., 0] > 0).all()
+    ):
+        raise SpectrumFileError(f"HDU {index} (wavelength) is not one increasing grid", path=file.path)
+
+
+def check_good(file: FitsFile, batch: SpectrumBatch) -> SpectrumBatch:
+    """Check that a batch has a good pixel, and return it.
+
+    Raises
+    ------
+    SpectrumFileError
+        If no pixel of any spectrum is good.
+    """
+    if batch.bad.all():
+        raise SpectrumFileError("no good pixel", path=file.path)
+    return batch

@@ -1,0 +1,117 @@
+"""Readers of mwmStar and mwmVisit files of SDSS-V's Milky Way Mapper: a star's spectra of every telescope.
+
+A file has four tables, BOSS and APOGEE at Apache Point and at Las Campanas, most of them empty.
+
+Data models: https://data.sdss.org/datamodel/files/MWM_ASTRA/V_ASTRA/spectra/star/mwmStar.html and
+https://data.sdss.org/datamodel/files/MWM_ASTRA/V_ASTRA/spectra/visit/mwmVisit.html
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from astra_dagster.errors import SpectrumFileError
+from astra_dagster.spectra import ap_star
+from astra_dagster.spectra.batch import FLUX_UNIT, FloatArray, Scalar, SpectrumBatch, stack
+from astra_dagster.spectra.fits import HDU, FitsFile
+from astra_dagster.spectra.masks import check_good, ivar_batch, native
+from astra_dagster.spectra.spec import plain
+
+TABLES = {"BOSS": (1, 2), "APOGEE": (3, 4)}
+"""HDUs of each spectrograph, north and south."""
+
+_DETAILS = ("sdss_id", "telescope", "mjd", "min_mjd", "max_mjd", "obj", "snr", "v_rad", "in_stack")
+
+
+def read_mwm(
+    path: Path, *, wavelength: bool = True, bitmask: bool = False, instrument: str | None = None
+) -> SpectrumBatch:
+    """Read the spectra of one spectrograph out of an mwmStar or mwmVisit file.
+
+    Parameters
+    ----------
+    wavelength
+        Whether to give the wavelengths.
+    bitmask
+        Whether to keep the file's pixel flags.
+    instrument
+        "BOSS" or "APOGEE"; by default the one that the file has spectra of.
+
+    Returns
+    -------
+    SpectrumBatch
+        The rows of both telescopes, north first, on one shared grid of vacuum wavelengths in the rest frame. Bad is
+        where the inverse variance is 0.
+
+    Raises
+    ------
+    InputMissingError
+        If there is no such file.
+    SpectrumFileError
+        If it is not an mwm file, has no such spectra, has those of both and none was chosen, or no good pixel.
+    """
+    with FitsFile(path) as file:
+        if "V_ASTRA" not in file.hdu(0).header:
+            raise file.error(0, "has no V_ASTRA card", "header of an mwmStar or mwmVisit file")
+        there = {
+            name: [index for index in indices if file.hdu(index, f"{name} spectra").shape[:1] > (0,)]
+            for name, indices in TABLES.items()
+        }
+        chosen = [instrument.upper()] if instrument else [name for name, indices in there.items() if indices]
+        if len(chosen) != 1:
+            if chosen:
+                hint = 'choose one with instrument="BOSS" or "APOGEE"'
+                raise SpectrumFileError("has spectra of both BOSS and APOGEE", path=path, hint=hint)
+            raise SpectrumFileError("has no spectra", path=path)
+        name = chosen[0]
+        if not there.get(name):
+            raise SpectrumFileError(f"has no {name} spectra", path=path, hint="instruments are BOSS and APOGEE")
+        tables = [_read(file, file.hdu(index), name, wavelength, bitmask) for index in there[name]]
+        try:
+            batch = stack(tables)
+        except ValueError as error:
+            raise SpectrumFileError(f"has tables that do not fit together: {error}", path=path) from error
+        return check_good(file, batch)
+
+
+def _read(file: FitsFile, hdu: HDU, instrument: str, wavelength: bool, bitmask: bool) -> SpectrumBatch:
+    expected = f"{hdu.name or instrument} spectra"
+    names = ("flux", "ivar", *(("pixel_flags",) if bitmask else ()))
+    table = file.table(hdu.index, names, expected, (*_DETAILS, "wavelength"))
+    shape = table["flux"].shape
+    for name in names:
+        values = table[name]
+        if values.ndim != 2 or values.shape != shape or shape[1] < 2 or values.dtype.kind not in "fiu":
+            problem = f"has a column {name} of shape {values.shape} and type {values.dtype}; the flux has {shape}"
+            raise file.error(hdu.index, problem, expected)
+    grid = _grid(file, hdu, shape[1], table.get("wavelength"), expected)
+    meta: dict[str, tuple[Scalar, ...]] = {
+        name: tuple(plain(values[i : i + 1]) for i in range(shape[0]))
+        for name, values in table.items()
+        if name in _DETAILS
+    }
+    return ivar_batch(
+        native(table["flux"]),
+        native(table["ivar"]),
+        wavelength=grid if wavelength else None,
+        unit=FLUX_UNIT,
+        chips=ap_star.CHIPS if shape[1] == ap_star.PIXELS else (),
+        bitmask=_integers(table["pixel_flags"]) if bitmask else None,
+        meta={"object": meta.pop("obj", (None,) * shape[0]), "instrument": (instrument,) * shape[0]} | meta,
+    )
+
+
+def _grid(file: FitsFile, hdu: HDU, pixels: int, column: FloatArray | None, expected: str) -> FloatArray:
+    """Grid of the header, exact; the wavelength column of mwmStar files is the same in single precision."""
+    first, step = hdu.header.number("CRVAL"), hdu.header.number("CDELT")
+    if first is None or step is None or not (3 < first < first + step * pixels < 6 and 1e-7 < step < 1e-3):
+        raise file.error(hdu.index, f"has the grid 10**({first} + {step} i)", expected)
+    grid = ap_star.log_grid(first, step, pixels)
+    if column is not None and (column.shape[1:] != grid.shape or not np.allclose(column, grid, rtol=1e-5, atol=0)):
+        raise file.error(hdu.index, "has wavelengths that are not those of its header", expected)
+    return grid
+
+
+def _integers(values: FloatArray) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    with np.errstate(invalid="ignore"):
+        return np.nan_to_num(values, nan=0, posinf=0, neginf=0).astype(np.int64)

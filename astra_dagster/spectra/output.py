@@ -1,0 +1,172 @@
+"""Spectra that tasks write: one FITS file, and what it takes to read it back.
+
+HDU 0 has the provenance and the results, HDU 1 the table SPECTRUM with one row a pixel (``wavelength``, ``flux``,
+``ivar``, ``mask``: true is bad; the last three with one cell a spectrum where there are several), HDU 2 the image
+CONTINUUM of shape (spectra, pixels), if a continuum was divided out. It is an image because specutils' loader of
+tables would take a column in units of flux for the flux.
+"""
+
+import functools
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from astra_dagster.errors import AstraError, SpectrumFileError
+from astra_dagster.spectra import encode
+from astra_dagster.spectra.batch import Scalar, SpectrumBatch
+from astra_dagster.spectra.fits import Array, FitsFile, Header
+from astra_dagster.spectra.masks import check_increasing
+
+ORIGIN = "astra_dagster"
+
+Card = tuple[str, Scalar, str]
+
+
+def encode_spectra(batch: SpectrumBatch) -> bytes:
+    """HDUs after the first, of the spectra of one file."""
+    if batch.wavelength is None:
+        raise ValueError("spectra without wavelengths cannot be written")
+    own = batch.wavelength.ndim == 2
+    columns = {"wavelength": batch.wavelength, "flux": batch.flux, "ivar": batch.ivar, "mask": batch.bad}
+    units = {"wavelength": "Angstrom"}
+    if batch.unit:
+        units |= {"flux": _fits_unit(batch.unit), "ivar": _fits_unit(batch.unit, -2)}
+    hdus = encode.table(
+        "SPECTRUM",
+        {name: array[0] if len(batch) == 1 and array.ndim == 2 else array.T for name, array in columns.items()},
+        units,
+        [
+            ("OWNGRID", own, "each spectrum has wavelengths of its own"),
+            ("CONTIN", batch.continuum is not None, "the next HDU has the continuum"),
+            ("CHIPS", json.dumps(batch.chips), "detectors: name, first pixel, pixel after the last"),
+            ("META", json.dumps(plain(dict(batch.meta))), "what the input says of each spectrum"),
+        ],
+    )
+    if batch.continuum is not None:
+        hdus += encode.image("CONTINUUM", batch.continuum, _fits_unit(batch.continuum_unit))
+    return hdus
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON can hold it: NaN and infinity become None, in lists and mappings too."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: plain(item) for name, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def pairs(prefix: str, values: Mapping[str, Any], comment: str) -> list[Card]:
+    """Cards ``<prefix>K1`` with a name and ``<prefix>V1`` with its value, and so on.
+
+    Numbers and logical values stand as such, everything else as JSON.
+    """
+    cards: list[Card] = []
+    for number, (name, value) in enumerate(values.items(), start=1):
+        plain = value is None or isinstance(value, (bool, int, float))
+        cards.append((f"{prefix}K{number}", name, comment))
+        cards.append((f"{prefix}V{number}", value if plain else json.dumps(value, allow_nan=False), ""))
+    return cards
+
+
+def read_pairs(header: Header, prefix: str) -> dict[str, Any]:
+    """What `pairs` wrote.
+
+    Raises
+    ------
+    ValueError
+        If a value is not JSON.
+    """
+    values: dict[str, Any] = {}
+    while (name := header.text(f"{prefix}K{len(values) + 1}")) is not None:
+        value = header.get(f"{prefix}V{len(values) + 1}")
+        values[name] = json.loads(value) if isinstance(value, str) else value
+    return values
+
+
+def is_output(path: str | Path) -> bool:
+    """Whether a file is one that a task wrote."""
+    try:
+        with FitsFile(Path(path)) as file:
+            return file.hdu(0).header.get("ORIGIN") == ORIGIN
+    except AstraError:
+        return False
+
+
+def read_output(path: str | Path) -> SpectrumBatch:
+    """Read the spectra that a task wrote.
+
+    Returns
+    -------
+    SpectrumBatch
+        The normalised spectra with their continuum; ``meta`` holds the input's metadata and the task's results.
+
+    Raises
+    ------
+    InputMissingError
+        If there is no such file.
+    SpectrumFileError
+        If it is not a file that a task wrote, or is damaged.
+    """
+    with FitsFile(Path(path)) as file:
+        header = file.hdu(0).header
+        if header.get("ORIGIN") != ORIGIN:
+            raise file.error(0, f"has no card ORIGIN = {ORIGIN!r}", "header of an output")
+        columns = file.table(1, ("wavelength", "flux", "ivar", "mask"), "spectra")
+        if columns["mask"].dtype != bool:
+            raise file.error(1, "has a column mask that is not logical", "spectra")
+        try:
+            return _batch(file, columns)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise SpectrumFileError(f"a damaged output: {error}", path=path, hint="run its task again") from error
+
+
+def _batch(file: FitsFile, columns: Mapping[str, Array]) -> SpectrumBatch:
+    about = file.hdu(1).header
+    arrays = {name: _native(values.T) for name, values in columns.items()}
+    grid = arrays["wavelength"]
+    if about.get("OWNGRID") is True:
+        grid = np.atleast_2d(grid)
+    check_increasing(file, grid, 1)
+    head = file.hdu(0).header
+    results = read_pairs(head, "RES")
+    if head.get("SEVERAL") is not True:
+        results = {name: [value] for name, value in results.items()}
+    meta = {**json.loads(about.text("META") or "{}"), **results}
+    has_continuum = about.get("CONTIN") is True
+    return SpectrumBatch(
+        flux=arrays["flux"],
+        ivar=arrays["ivar"],
+        wavelength=grid,
+        bad=arrays["mask"],
+        unit=_our_unit(about.text("TUNIT2")),
+        chips=tuple(
+            (str(name), int(start), int(stop)) for name, start, stop in json.loads(about.text("CHIPS") or "[]")
+        ),
+        meta={name: tuple(values) for name, values in meta.items()},
+        continuum=_native(file.image(2, "continuum")) if has_continuum else None,
+        continuum_unit=_our_unit(file.hdu(2).header.text("BUNIT")) if has_continuum else "",
+    )
+
+
+def _native(array: Array) -> Array:
+    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+
+
+@functools.cache
+def _fits_unit(unit: str, power: int = 1) -> str:
+    """A unit as the FITS standard spells it."""
+    from astropy.units import Unit  # here, because it is slow to import
+
+    return str((Unit(unit) ** power).to_string("fits"))
+
+
+@functools.cache
+def _our_unit(text: str | None) -> str:
+    from astropy.units import Unit
+
+    return str(Unit(text, format="fits").to_string()) if text else ""

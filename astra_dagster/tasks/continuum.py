@@ -1,0 +1,131 @@
+"""Tasks that divide spectra by a sinusoidal continuum."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from astra_dagster.analysis.continuum import fit_continuum, normalise
+from astra_dagster.analysis.regions import NAMED, named_regions, read_regions
+from astra_dagster.datamodel.products import product
+from astra_dagster.errors import ParameterError
+from astra_dagster.spectra.batch import SpectrumBatch
+from astra_dagster.tasks.parameters import Parameters
+from astra_dagster.tasks.task import Task
+
+Region = tuple[float, float]
+
+
+class ContinuumParameters(Parameters):
+    """Parameters of the continuum of APOGEE spectra.
+
+    Attributes
+    ----------
+    order
+        Number of sines and of cosines in a region.
+    L
+        Longest period, in Angstrom.
+    regions
+        Start and end in Angstrom of each stretch that is fitted by itself.
+    continuum_regions
+        What is continuum: the name of a table of the package ("apogee" or "optical"), a file with two columns, start
+        and end in Angstrom, or such pairs. Of a file the contents become the parameter.
+    """
+
+    order: int = 3
+    L: float = 1400.0
+    regions: tuple[Region, ...] = ((15090.0, 15822.0), (15823.0, 16451.0), (16452.0, 16971.0))
+    continuum_regions: str | tuple[Region, ...] = "apogee"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.continuum_regions, str) and self.continuum_regions not in NAMED:
+            if not Path(self.continuum_regions).is_file():
+                raise ParameterError(
+                    f"continuum_regions cannot be {self.continuum_regions!r}",
+                    hint=f"expected {' or '.join(NAMED)}, a file that exists, or pairs of wavelengths",
+                )
+            object.__setattr__(self, "continuum_regions", read_regions(self.continuum_regions))
+        if self.order < 1 or not self.L > 0:
+            raise ParameterError("order must be at least 1 and L positive", hint="the defaults suit most spectra")
+        for name in ("regions", "continuum_regions"):
+            pairs = getattr(self, name)
+            if not pairs or (not isinstance(pairs, str) and any(not start < end for start, end in pairs)):
+                raise ParameterError(f"{name} must be pairs of start and end", hint="each start below its end")
+
+
+class OpticalContinuumParameters(ContinuumParameters):
+    """Parameters of the continuum of optical spectra; see `ContinuumParameters`."""
+
+    L: float = 14000.0
+    regions: tuple[Region, ...] = ((3750.0, 10300.0),)
+    continuum_regions: str | tuple[Region, ...] = "optical"
+
+
+def _normalised(spectra: SpectrumBatch, parameters: ContinuumParameters) -> SpectrumBatch:
+    named = parameters.continuum_regions
+    assert spectra.wavelength is not None  # noqa: S101 (the tasks below ask for it)
+    fit = fit_continuum(
+        spectra.wavelength,
+        spectra.flux,
+        spectra.ivar,
+        regions=parameters.regions,
+        continuum_regions=named_regions(named) if isinstance(named, str) else named,
+        period=parameters.L,
+        order=parameters.order,
+    )
+    flux, ivar, bad = normalise(spectra.flux, spectra.ivar, spectra.bad, fit)
+    return replace(
+        spectra,
+        flux=flux,
+        ivar=ivar,
+        bad=bad,
+        error=None,  # type: ignore[arg-type]  # to be worked out from ivar
+        unit="",
+        continuum=fit.values,
+        continuum_unit=spectra.unit,
+        meta={
+            **spectra.meta,
+            "condition": tuple(fit.condition.tolist()),
+            "good_pixels": tuple((~bad).sum(axis=1).tolist()),
+        },
+    )
+
+
+_COLUMNS = {
+    "condition": "Condition number of the fit in each region, none where nothing was fitted.",
+    "good_pixels": "Number of good pixels after normalisation.",
+}
+
+
+def _task(name: str, of: str, parameters: type[ContinuumParameters], description: str) -> Task:
+    return Task(
+        name=name,
+        requires=product(of),
+        parameters=parameters,
+        version="1",
+        function=_normalised,
+        columns=_COLUMNS,
+        output="fits",
+        description=description,
+    )
+
+
+ap_visit_continuum = _task(
+    "ap_visit_continuum",
+    "apVisit",
+    ContinuumParameters,
+    "Each visit spectrum divided by its continuum: sines and cosines fitted to continuum pixels, chip by chip. The "
+    "wavelengths are as observed, so that continuum regions are off by the star's velocity.",
+)
+ap_star_continuum = _task(
+    "ap_star_continuum",
+    "apStar",
+    ContinuumParameters,
+    "Each combined and visit spectrum of a star divided by its continuum: sines and cosines fitted to continuum "
+    "pixels, chip by chip.",
+)
+spec_continuum = _task(
+    "spec_continuum",
+    "spec",
+    OpticalContinuumParameters,
+    "Each optical spectrum divided by its continuum: sines and cosines fitted to windows free of strong lines.",
+)

@@ -1,0 +1,226 @@
+"""Files that follow the data model, of the kinds that the demo does not write; toys in all but their structure."""
+
+import bz2
+import gzip
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+
+from astra_dagster import demo
+from astra_dagster.datamodel.products import product
+
+PIXELS = 8575
+SPECTROGRAPHS = {"BOSS": (3.5523, 1e-4, 4648), "APOGEE": (4.179, 6e-6, PIXELS)}
+"""Start and step of the logarithmic grid of mwm files, and its pixels."""
+
+GAPS = (slice(0, 200), slice(3300, 3600), slice(6100, 6320), slice(8400, None))
+
+
+def write_ap_visit(root: Path, *, release: str = "DR17", dithered: bool = True) -> Path:
+    """Write an apVisit file as the demo does."""
+    values = {"telescope": "apo25m", "field": "120+12", "plate": 5226, "mjd": 56000, "fibre": 77}
+    return demo.write_ap_visit(product("apVisit").data_id(release, **values), root, dithered=dithered)
+
+
+def write_ap_star(path: Path, visits: int) -> Path:
+    """Write an apStar file of DR12-16: f4 and i2, 10 HDUs, one-dimensional where there is one visit."""
+    rng = np.random.default_rng(visits)
+    rows = 1 if visits == 1 else visits + 2
+    flux, error = _noisy(rng, (rows, PIXELS))
+    mask = np.where(rng.random(flux.shape) < 0.3, 1 << rng.integers(8, 14, flux.shape), 0)  # warnings
+    mask[rng.random(flux.shape) < 0.05] |= 1 << 14
+    for bit in range(8):
+        mask[:, 1000 + bit] |= 1 << bit
+    for gap in GAPS:
+        flux[:, gap], error[:, gap], mask[:, gap] = 0, 1e10, 1
+    flux[0, 2000], error[0, 2001], error[0, 2002], error[0, 2003], error[0, 2004] = np.nan, np.nan, np.inf, 0, -1
+    mask[0, 2000:2005] = 0
+    primary = fits.PrimaryHDU()
+    with np.errstate(invalid="ignore", divide="ignore"):
+        primary.header.update(
+            OBJID="2M00000002+0000001", TELESCOP="apo25m", LOCID=4424, FIELD="N2243", RA=97.5, DEC=-31
+        )
+        primary.header.update(NVISITS=visits, SNR=float(np.nanmedian(flux[0] / error[0])), VHELIO=59.5)
+    for i in range(1, visits + 1):
+        primary.header.update({f"SNRVIS{i}": 20.5 + i, f"VHELIO{i}": 59.5 + i, f"FIBER{i}": 100 + i})
+        primary.header.update({f"JD{i}": 2456000.5 + i, f"DATE{i}": "2013-04-26T07:20:55.591"})
+    flux, error, mask = (array[0] if visits == 1 else array for array in (flux, error, mask))
+    images = [flux.astype("f4"), error.astype("f4"), mask.astype("i2"), *[flux.astype("f4")] * 4]
+    hdus = [*(fits.ImageHDU(image) for image in images), fits.ImageHDU(np.zeros(26))]
+    for hdu in hdus[:-1]:
+        hdu.header.update(CRVAL1=4.179, CDELT1=6e-6, CRPIX1=1, CTYPE1="LOG-LINEAR")
+    table = fits.BinTableHDU.from_columns(
+        [
+            fits.Column("FILE", f"{30 * visits}A", array=["apVisit-r6-5226-56000-077.fits" * visits]),
+            fits.Column("MJD", f"{visits}J", array=[np.arange(visits)]),
+        ]
+    )
+    return _write(path, [primary, *hdus, table])
+
+
+def write_ap_star_dr17(root: Path, visits: int) -> Path:
+    """Write an apStar file of DR17 as the demo does: with one visit two rows, the second zero."""
+    data_id = product("apStar").data_id("DR17", telescope="apo25m", field="120+12", obj=f"2M0000000{visits}+0000000")
+    return demo.write_ap_star(data_id, root, visits)
+
+
+def write_aspcap_star(path: Path, gap_error: float = 0) -> Path:
+    """Write an aspcapStar file: 5 HDUs, the name in OBJ, a card that is not legal FITS, flux 0 in the gaps."""
+    rng = np.random.default_rng(int(gap_error))
+    flux, error = 1 + rng.normal(0, 0.01, PIXELS), rng.uniform(0.005, 0.02, PIXELS)
+    for gap in GAPS:
+        flux[gap], error[gap] = 0, gap_error
+    error[5000:5010] = 10
+    primary = fits.PrimaryHDU()
+    primary.header.update(OBJ="2M00000032+5737103", FIELD="120+12", AKWISE=987)
+    images = [fits.ImageHDU(image.astype("f4")) for image in (flux, error, np.where(flux == 0, 0, 1))]
+    for hdu in images:
+        hdu.header.update(CRVAL1=4.179, CDELT1=6e-6, CRPIX1=1, CTYPE1="LOG-LINEAR")
+    table = fits.BinTableHDU.from_columns([fits.Column("PARAM", "9E", array=np.zeros((1, 9)))])
+    _write(path, [primary, *images, table])
+    path.write_bytes(path.read_bytes().replace(b"=                  987", b"=                  NAN", 1))
+    return path
+
+
+def write_spec(path: Path, run2d: str = "v6_1_3") -> Path:
+    """Write a lite spec file: of SDSS-V for run2d v6, of SDSS-III/IV for v5, else a legacy one without RUN2D card."""
+    rng = np.random.default_rng(len(run2d))
+    modern, legacy = run2d.startswith("v6"), not run2d.startswith("v")
+    pixels = 4648 if modern else 3842 if legacy else 4625
+    flux, error = _noisy(rng, (pixels,))
+    ivar = np.where(rng.random(pixels) < 0.02, 0, error**-2)
+    mask = np.where(rng.random(pixels) < 0.4, 1 << rng.integers(0, 31, pixels), 0)
+    grid = (3.5523 if modern else 3.5805) + 1e-4 * np.arange(pixels)
+    columns = {"flux": flux, "loglam": grid, "ivar": ivar, "and_mask": mask, "or_mask": mask, "wdisp": np.ones(pixels)}
+    columns |= {"sky": 0.1 * flux, "model": flux}
+    primary = fits.PrimaryHDU()
+    primary.header.update(MJD=60000, RA=150.013468, DEC=2.183181)  # of the boresight
+    row: dict[str, Any] = {"RUN2D": run2d, "PLUG_RA": 148.965814255, "PLUG_DEC": 2.5, "CLASS": "STAR", "SUBCLASS": "F9"}
+    row |= {"Z": np.float32(2.5e-4), "SN_MEDIAN_ALL": np.float32(np.median((flux * np.sqrt(ivar))[ivar > 0]))}
+    if modern:
+        primary.header.update(PLATEID="", FIELDID=112360, PLUG_RA=148.965814255, PLUG_DEC=2.5)
+        columns["wresl"] = np.ones(pixels)
+        row |= {"CATALOGID": 27021598150202075, "SDSS_ID": 114999999, "SDSS5_TARGET_FLAGS": [True] * 69}
+    else:
+        primary.header.update(PLATEID=266, FIBERID=31)
+        row |= {"PLATE": 266, "ZWARNING": 0, "SN_MEDIAN": [1.0] * 5}
+    if not legacy:
+        primary.header["RUN2D"] = run2d
+    spectrum = [
+        fits.Column(name.upper() if modern else name, "J" if name.endswith("mask") else "E", array=values)
+        for name, values in columns.items()
+    ]
+    hdus = [
+        primary,
+        fits.BinTableHDU.from_columns(spectrum, name="COADD"),
+        fits.BinTableHDU.from_columns([_column(name, [value]) for name, value in row.items()], name="SPALL"),
+        fits.BinTableHDU.from_columns([fits.Column("LINENAME", "13A", array=["H_alpha"])], name="ZLINE"),
+    ]
+    return _write(path, hdus)
+
+
+def write_mwm(path: Path, rows: Sequence[int], *, star: bool = True, flags: str = "E") -> Path:
+    """Write an mwmStar (or else mwmVisit) file.
+
+    Parameters
+    ----------
+    rows
+        Number of spectra in the tables BOSS/APO, BOSS/LCO, APOGEE/APO, APOGEE/LCO.
+    flags
+        Format of the pixel flags.
+    """
+    rng = np.random.default_rng([*rows, star])
+    primary = fits.PrimaryHDU()
+    primary.header.update(
+        V_ASTRA="0.6.0", SDSS_ID=103020000, APOGEEID="2M12283021-6635525", RA=187.12584, DEC=-66.59794
+    )
+    primary.header["MAG4_5"] = None
+    tables = []
+    names = [(name, observatory) for name in SPECTROGRAPHS for observatory in ("APO", "LCO")]
+    for (name, observatory), count in zip(names, rows, strict=True):
+        first, step, pixels = SPECTROGRAPHS[name]
+        flux, error = _noisy(rng, (count, pixels))
+        ivar = np.where(rng.random(flux.shape) < 0.02, 0, error**-2)
+        arrays = {"flux": flux, "ivar": ivar, "pixel_flags": np.where(rng.random(flux.shape) < 0.1, 512, 0)}
+        if star:
+            grid = 10 ** (first + step * np.arange(pixels))
+            arrays = {"wavelength": np.broadcast_to(grid, flux.shape), **arrays, "continuum": flux}
+        row: dict[str, Any] = {
+            "spectrum_pk_id": range(count),
+            "release": ["dr17"] * count,
+            "sdss_id": [103020000] * count,
+            "telescope": [f"{observatory.lower()}25m"] * count,
+            "snr": [np.float32(20.5 + i) for i in range(count)],
+            "v_rad": [np.float32(np.nan if i == 1 else -12.25 + i) for i in range(count)],
+        }
+        row |= (
+            {"min_mjd": [58150] * count, "max_mjd": [58178] * count} if star else {"mjd": range(58150, 58150 + count)}
+        )
+        if not star:
+            row["in_stack"] = [i != 2 for i in range(count)]
+        if name == "APOGEE":
+            row["obj"] = ["2M12283021-6635525"] * count
+        # As Astra writes them: the arrays of a table without rows have no width.
+        columns = [_column(key, list(values)) for key, values in row.items()]
+        columns += [
+            fits.Column(key, f"{pixels if count else 0}{flags if key == 'pixel_flags' else 'E'}", array=values)
+            for key, values in (arrays if count else dict.fromkeys(arrays)).items()
+        ]
+        table = fits.BinTableHDU.from_columns(columns, nrows=count, name=f"{name}/{observatory}")
+        table.header.update(OBSRVTRY=observatory, INSTRMNT=name, CRVAL=first, CDELT=step, CRPIX=1, NPIXELS=pixels)
+        tables.append(table)
+    return _write(path, [primary, *tables])
+
+
+WRITERS: Mapping[str, tuple[str, Callable[[Path], Path]]] = {
+    "apVisit": ("apVisit", write_ap_visit),
+    "apVisit, undithered": ("apVisit", lambda root: write_ap_visit(root, dithered=False)),
+    "apVisit, DR19": ("apVisit", lambda root: write_ap_visit(root, release="DR19", dithered=False)),
+    "apStar, DR13": ("apStar", lambda root: write_ap_star(root / "apStar-r6.fits", 3)),
+    "apStar, DR13, one visit": ("apStar", lambda root: write_ap_star(root / "apStar-r6-1.fits", 1)),
+    "apStar, DR17": ("apStar", lambda root: write_ap_star_dr17(root, 2)),
+    "apStar, DR17, one visit": ("apStar", lambda root: write_ap_star_dr17(root, 1)),
+    "aspcapStar": ("aspcapStar", lambda root: write_aspcap_star(root / "aspcapStar.fits")),
+    "spec, legacy": ("spec", lambda root: write_spec(root / "spec-26.fits", "26")),
+    "spec, SDSS-IV": ("spec-lite", lambda root: write_spec(root / "spec-v5.fits", "v5_13_2")),
+    "spec, SDSS-V": ("specLite", lambda root: write_spec(root / "spec-v6.fits")),
+    "mwmStar": ("mwmStar", lambda root: write_mwm(root / "mwmStar.fits", (0, 0, 1, 1))),
+    "mwmVisit": ("mwmVisit", lambda root: write_mwm(root / "mwmVisit.fits", (3, 1, 0, 0), star=False)),
+}
+"""Product and writer of one file of each kind."""
+
+
+def compressed(path: Path, suffix: str) -> Path:
+    """Write the file again, compressed as the suffix says, beside it."""
+    other = path.with_name(path.name + suffix)
+    if suffix == ".zip":
+        with zipfile.ZipFile(other, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            archive.write(path, path.name)
+    else:
+        other.write_bytes({".gz": gzip, ".bz2": bz2}[suffix].compress(path.read_bytes(), 1))
+    return other
+
+
+def _noisy(rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[demo.Array, demo.Array]:
+    error = rng.uniform(0.5, 2, shape)
+    return 50 + rng.normal(0, 1, shape) * error, error
+
+
+def _column(name: str, values: Sequence[Any]) -> fits.Column:
+    """Column of the type of its values."""
+    if not values:
+        return fits.Column(name, "K")
+    array = np.array(values)
+    code = {"b": "L", "i": "K", "f": "E" if isinstance(values[0], np.float32) else "D"}.get(array.dtype.kind)
+    count = array.shape[1] if array.ndim == 2 else 1
+    return fits.Column(name, f"{count}{code}" if code else f"{array.dtype.itemsize // 4}A", array=array)
+
+
+def _write(path: Path, hdus: list[Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fits.HDUList(hdus).writeto(path, overwrite=True)
+    return path

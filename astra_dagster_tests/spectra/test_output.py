@@ -1,0 +1,170 @@
+"""FITS files that tasks write: byte by byte the same, valid to astropy, and read back by everything."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+from astropy.units import Unit
+from hypothesis import given
+from hypothesis import strategies as st
+
+from astra_dagster.errors import InputMissingError, SpectrumFileError
+from astra_dagster.spectra import encode
+from astra_dagster.spectra.batch import FLUX_UNIT, SpectrumBatch
+from astra_dagster.spectra.fits import FitsFile
+from astra_dagster.spectra.output import encode_spectra, is_output, pairs, read_output, read_pairs
+
+TEXT = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=300)
+VALUES = st.one_of(
+    st.booleans(), st.integers(-(2**63), 2**63), st.floats(allow_nan=False, allow_infinity=False), st.none(), TEXT
+)
+
+
+def valid(contents: bytes) -> fits.HDUList:
+    """Contents as astropy reads them, after the strictest of its checks."""
+    assert len(contents) % 2880 == 0
+    hdus = fits.open(io.BytesIO(contents), checksum=True)
+    hdus.verify("exception")
+    for hdu in hdus:
+        assert hdu.verify_checksum() == 1
+        assert hdu.verify_datasum() == 1
+        assert "DATE" not in hdu.header
+    return hdus
+
+
+@given(VALUES, TEXT)
+def test_cards_say_to_astropy_what_they_were_given(value: object, comment: str) -> None:
+    with valid(encode.primary([("NAME", value, comment), ("AFTER", 1, "")])) as hdus:
+        read = hdus[0].header["NAME"]
+        assert hdus[0].header["AFTER"] == 1
+    if value is None:
+        assert read is None
+    elif isinstance(value, str):
+        assert read.rstrip() == value.rstrip()
+    else:
+        assert read == value
+        assert isinstance(read, bool) == isinstance(value, bool)
+
+
+@given(value=VALUES)
+def test_cards_say_to_us_what_they_were_given(tmp_path: Path, value: object) -> None:
+    path = tmp_path / "card.fits"
+    path.write_bytes(encode.primary([("NAME", value, "a comment")]))
+    with FitsFile(path) as file:
+        read = file.hdu(0).header.get("NAME")
+    assert read == (value.rstrip() if isinstance(value, str) else value)
+
+
+@pytest.mark.parametrize(
+    "card", [("LOWER case", 1), ("TOOLONGNAME", 1), ("", 1), ("A", "\n"), ("A", "ü"), ("A", np.inf)]
+)
+def test_what_cannot_stand_in_a_header(card: tuple[str, object]) -> None:
+    with pytest.raises(ValueError, match="no FITS"):
+        encode.card(*card)
+
+
+@given(
+    values=st.dictionaries(
+        st.from_regex(r"[a-z_]{1,30}", fullmatch=True),
+        st.one_of(VALUES, st.lists(st.one_of(st.integers(), st.none(), TEXT), max_size=60)),
+        max_size=12,
+    )
+)
+def test_pairs_survive_the_way_to_a_header_and_back(tmp_path: Path, values: dict[str, object]) -> None:
+    path = tmp_path / "pairs.fits"
+    path.write_bytes(encode.primary(pairs("PAR", values, "parameter")))
+    with FitsFile(path) as file:
+        assert read_pairs(file.hdu(0).header, "PAR") == values
+
+
+def a_batch(n: int, own: bool) -> SpectrumBatch:
+    rng = np.random.default_rng(n)
+    grid = np.linspace(15000, 17000, 50)
+    flux = rng.normal(1, 0.1, (n, 50))
+    ivar = rng.uniform(1, 2, (n, 50))
+    ivar[:, 3] = 0
+    return SpectrumBatch(
+        flux=flux,
+        ivar=ivar,
+        wavelength=np.array([grid + i for i in range(n)]) if own else grid,
+        chips=(("blue", 0, 20), ("red", 20, 50)),
+        meta={"object": ("it's",) * n, "ra": (float("nan"),) * n, "fibre": tuple(range(n))},
+        continuum=rng.uniform(5, 6, (n, 50)),
+        continuum_unit=FLUX_UNIT,
+    )
+
+
+def write(path: Path, batch: SpectrumBatch) -> Path:
+    several = len(batch) > 1
+    head = [("ORIGIN", "astra_dagster", ""), *pairs("RES", {"q": [1.5] * len(batch) if several else 1.5}, "")]
+    path.write_bytes(encode.primary([*head, ("SEVERAL", several, "")]) + encode_spectra(batch))
+    return path
+
+
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("own", [False, True])
+def test_a_batch_survives_the_way_to_a_file_and_back(n: int, own: bool, tmp_path: Path) -> None:
+    batch = a_batch(n, own)
+    path = write(tmp_path / "out.fits", batch)
+    valid(path.read_bytes()).close()
+    again = read_output(path)
+    for name in ("flux", "ivar", "bad", "wavelength", "continuum"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(batch, name))
+        assert getattr(again, name).dtype == getattr(batch, name).dtype
+    assert (again.unit, again.chips, again.continuum_unit) == (batch.unit, batch.chips, batch.continuum_unit)
+    assert again.meta == {"object": ("it's",) * n, "ra": (None,) * n, "fibre": tuple(range(n)), "q": (1.5,) * n}
+    assert encode_spectra(batch) == encode_spectra(a_batch(n, own))
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_astropy_reads_it_as_a_table_without_a_warning(n: int, tmp_path: Path) -> None:
+    batch = a_batch(n, own=False)
+    table = Table.read(write(tmp_path / "out.fits", batch))
+    assert table.colnames == ["wavelength", "flux", "ivar", "mask"]
+    assert table["wavelength"].unit == Unit("Angstrom")
+    np.testing.assert_array_equal(table["flux"].T if n > 1 else table["flux"][None], batch.flux)
+    np.testing.assert_array_equal(table["mask"].T if n > 1 else table["mask"][None], batch.bad)
+    with fits.open(tmp_path / "out.fits") as hdus:
+        assert Unit(hdus["CONTINUUM"].header["BUNIT"], format="fits") == Unit(FLUX_UNIT)
+
+
+def test_specutils_reads_it_and_does_not_take_the_continuum_for_the_flux(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    batch = a_batch(1, own=True)
+    path = write(tmp_path / "out.fits", batch)
+    plain = "from specutils import Spectrum; s = Spectrum.read({!r}); print(s.flux.unit, s.flux[0].value)"
+    without = subprocess.run(
+        [sys.executable, "-c", plain.format(str(path))], capture_output=True, text=True, check=False
+    )
+    assert "Could not identify column containing the flux" in without.stderr
+    with_us = subprocess.run(
+        [sys.executable, "-c", "import astra_dagster.spectra.loaders;" + plain.format(str(path))],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert float(with_us.stdout) == batch.flux[0, 0]
+
+
+def test_what_is_no_output(tmp_path: Path, synthetic: Path) -> None:
+    visit = next(synthetic.rglob("apVisit*.fits"))
+    assert not is_output(visit)
+    with pytest.raises(SpectrumFileError, match="ORIGIN"):
+        read_output(visit)
+    with pytest.raises(InputMissingError):
+        read_output(tmp_path / "none.fits")
+    assert not is_output(tmp_path / "none.fits")
+    path = write(tmp_path / "out.fits", a_batch(1, own=False))
+    assert is_output(path)
+    whole = path.read_bytes()
+    with fits.open(path) as hdus:
+        needed = hdus[2]._data_offset + hdus[2].data.nbytes
+    for place in (*range(2880, needed, 997), needed - 1):
+        path.write_bytes(whole[:place])
+        with pytest.raises(SpectrumFileError):
+            read_output(path)

@@ -1,0 +1,157 @@
+"""The reader of spec files: against astropy, on real and synthetic files."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from astra_dagster.errors import SpectrumFileError
+from astra_dagster.spectra.batch import FLUX_UNIT
+from astra_dagster.spectra.spec import read_spec
+from astra_dagster_tests.spectra.synthetic import write_spec
+
+DETAILS = {
+    "run2d": "RUN2D",
+    "catalogid": "CATALOGID",
+    "sdss_id": "SDSS_ID",
+    "ra": "PLUG_RA",
+    "dec": "PLUG_DEC",
+    "class": "CLASS",
+    "subclass": "SUBCLASS",
+    "z": "Z",
+    "snr": "SN_MEDIAN_ALL",
+}
+CARDS = {"plate": "PLATEID", "field": "FIELDID", "mjd": "MJD", "fibre": "FIBERID"}
+
+
+def check_against_astropy(path: Path) -> None:
+    spectrum = read_spec(path, bitmask=True)
+    with fits.open(path, memmap=False) as hdus:
+        header, table, row = hdus[0].header, hdus[1].data, hdus[2].data[0]
+        has = {name for name in DETAILS.values() if name in hdus[2].columns.names}
+    assert spectrum.flux.shape == (1, len(table))
+    assert spectrum.unit == FLUX_UNIT
+    assert spectrum.chips == (("all", 0, len(table)),)
+    np.testing.assert_array_equal(spectrum.flux[0], table["flux"])
+    np.testing.assert_array_equal(spectrum.wavelength[0], 10 ** table["loglam"].astype(float))
+    np.testing.assert_array_equal(spectrum.bitmask[0], table["and_mask"])
+    ivar = table["ivar"].astype(float)
+    bad = ~((ivar > 0) & np.isfinite(ivar) & np.isfinite(table["flux"]))
+    np.testing.assert_array_equal(spectrum.bad[0], bad)
+    np.testing.assert_array_equal(spectrum.ivar[0], np.where(bad, 0, ivar))
+    np.testing.assert_array_equal(spectrum.error[0, ~bad], 1 / np.sqrt(ivar[~bad]))
+    assert np.isinf(spectrum.error[0, bad]).all()
+    assert np.all(np.diff(spectrum.wavelength) > 0)
+    assert spectrum.bitmask.dtype == np.int64
+    assert {array.dtype for array in (spectrum.flux, spectrum.ivar, spectrum.wavelength)} == {np.dtype(float)}
+
+    meta: dict[str, Any] = {name: values[0] for name, values in spectrum.meta.items()}
+    assert meta.keys() == DETAILS.keys() | CARDS.keys()
+    for name, column in DETAILS.items():
+        value = row[column] if column in has else None
+        assert meta[name] == (value.strip() if isinstance(value, str) else value), name
+    for name, card in CARDS.items():
+        assert meta[name] == (header.get(card) or None), name
+    assert {type(value) for value in meta.values()} <= {str, int, float, type(None)}
+
+
+def test_real_files(real: Path) -> None:
+    paths = sorted(real.rglob("spec*.fits"))
+    assert len(paths) == 2
+    for path in paths:
+        check_against_astropy(path)
+        spectrum = read_spec(path)
+        good = ~spectrum.bad
+        snr = np.median(spectrum.flux[good] * np.sqrt(spectrum.ivar[good]))
+        assert snr == pytest.approx(spectrum.meta["snr"][0], rel=0.02)
+    shapes = {path.name: read_spec(path).flux.shape for path in paths}
+    assert shapes == {"spec-3586-55181-0500.fits": (1, 4625), "spec-0266-51602-0031.fits": (1, 3842)}
+
+
+def test_a_real_legacy_file_has_its_run_in_the_second_table(real: Path) -> None:
+    (path,) = real.rglob("spec-0266*.fits")
+    assert "RUN2D" not in fits.getheader(path)
+    meta = read_spec(path).meta
+    assert meta["run2d"] == ("26",)
+    # The header has where the telescope pointed to.
+    assert fits.getheader(path)["RA"] != pytest.approx(meta["ra"][0], abs=1e-3)
+
+
+def test_synthetic_files(synthetic: Path) -> None:
+    paths = sorted(synthetic.rglob("spec*.fits"))
+    assert len(paths) == 3
+    for path in paths:
+        spectrum = read_spec(path)
+        with fits.open(path, memmap=False) as hdus:
+            np.testing.assert_array_equal(spectrum.flux[0], hdus[1].data["flux"])
+            assert spectrum.meta["run2d"] == (hdus[2].data["RUN2D"][0],)
+        assert spectrum.meta["class"] == spectrum.meta["ra"] == (None,)  # the demo does not write them
+
+
+@pytest.mark.parametrize(("run2d", "pixels"), [("26", 3842), ("v5_13_2", 4625), ("v6_0_4", 4648), ("v6_2_1", 4648)])
+def test_files_of_all_surveys(run2d: str, pixels: int, tmp_path: Path) -> None:
+    path = write_spec(tmp_path / "spec.fits", run2d)
+    check_against_astropy(path)
+    spectrum = read_spec(path)
+    assert spectrum.flux.shape == (1, pixels)
+    assert spectrum.meta["run2d"] == (run2d,)
+    assert spectrum.meta["ra"] == (148.965814255,)
+    modern = run2d.startswith("v6")
+    assert spectrum.meta["catalogid"] == ((27021598150202075 if modern else None),)
+    assert spectrum.meta["field"] == ((112360 if modern else None),)
+    assert spectrum.meta["plate"] == ((None if modern else 266),)
+
+
+def test_options(tmp_path: Path) -> None:
+    path = write_spec(tmp_path / "spec.fits")
+    plain, full = read_spec(path), read_spec(path, wavelength=False, bitmask=True)
+    assert plain.bitmask is None
+    assert full.wavelength is None
+    np.testing.assert_array_equal(plain.bad, full.bad)
+    assert plain.meta == full.meta
+
+
+def test_the_mask_rejects_nothing(tmp_path: Path) -> None:
+    spectrum = read_spec(write_spec(tmp_path / "spec.fits"), bitmask=True)
+    flagged = spectrum.bitmask != 0
+    assert 0.3 < flagged.mean() < 0.5
+    assert spectrum.bad[flagged].mean() < 0.05
+
+
+def test_odd_inverse_variances(tmp_path: Path) -> None:
+    path = write_spec(tmp_path / "spec.fits")
+    with fits.open(path, mode="update", memmap=False) as hdus:
+        table = hdus[1].data
+        table["IVAR"][:] = 1
+        table["IVAR"][[1, 2, 3, 4]] = 0, -1, np.nan, np.inf
+        table["FLUX"][[5, 6]] = np.nan, -np.inf
+    spectrum = read_spec(path)
+    assert np.flatnonzero(spectrum.bad).tolist() == [1, 2, 3, 4, 5, 6]
+    assert np.flatnonzero(spectrum.ivar == 0).tolist() == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("keep", [2, 1])
+def test_a_spectrum_without_its_row_is_a_spectrum(keep: int, tmp_path: Path) -> None:
+    """Without the pipeline's table, or with that of another spectrum's lines in its place."""
+    path = write_spec(tmp_path / "spec.fits")
+    with fits.open(path, memmap=False) as hdus:
+        lines = [fits.BinTableHDU.from_columns([fits.Column("Z", "E", array=np.zeros(3))])] if keep == 1 else []
+        fits.HDUList([*hdus[:2], *lines]).writeto(path, overwrite=True)
+    spectrum = read_spec(path)
+    assert spectrum.meta["run2d"] == ("v6_1_3",)
+    assert spectrum.meta["ra"] == (148.965814255,)  # of the header
+    assert spectrum.meta["z"] == spectrum.meta["catalogid"] == (None,)
+
+
+@pytest.mark.parametrize(
+    ("row", "loglam"), [(-1, np.nan), (-1, np.inf), (-1, 1000.0), (-1, 0.0), (0, np.nan), (0, -np.inf), (9, np.nan)]
+)
+def test_wavelengths_that_are_none(row: int, loglam: float, tmp_path: Path) -> None:
+    path = write_spec(tmp_path / "spec.fits")
+    with fits.open(path, mode="update", memmap=False) as hdus:
+        hdus[1].data["LOGLAM"][row] = loglam
+    with pytest.raises(SpectrumFileError, match=r"HDU 1 \(wavelength\) is not one increasing grid"):
+        read_spec(path)
+    assert read_spec(path, wavelength=False).wavelength is None
