@@ -1,12 +1,61 @@
 """SDSS spectra analysed as partitioned Dagster assets.
 
-The public API, and nothing else. Dagster is not imported here: the data model, the readers and the numerics work
-without it.
+The public API, and nothing else. Dagster is not imported here: the data model, the readers, the numerics and the tasks
+work without it.
 """
+
+from typing import Any
 
 from astra_dagster.datamodel.products import DataID, Product, product, products, release, releases
 from astra_dagster.errors import AstraError
 
 __version__ = "0.1.0"
 
-__all__ = ["AstraError", "DataID", "Product", "__version__", "product", "products", "release", "releases"]
+__all__ = [
+    "AstraError",
+    "Column",
+    "DataID",
+    "Parameters",
+    "Product",
+    "SpectrumBatch",
+    "Task",
+    "__version__",
+    "ap_star",
+    "ap_visit",
+    "grouped",
+    "matching",
+    "parameter",
+    "product",
+    "products",
+    "read_spectra",
+    "release",
+    "releases",
+    "spec",
+    "spectrum_task",
+    "visits_of_star",
+]
+
+_PRODUCTS = ("ap_visit", "ap_star", "spec")
+_LATER = {
+    "Column": "tasks.results",
+    "Parameters": "tasks.parameters",
+    "SpectrumBatch": "spectra.batch",
+    "Task": "tasks.task",
+    "grouped": "tasks.partitions",
+    "matching": "tasks.partitions",
+    "parameter": "tasks.parameters",
+    "read_spectra": "spectra.readers",
+    "spectrum_task": "tasks.task",
+    "visits_of_star": "tasks.partitions",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Products and what a task needs; imported when asked for, as they take NumPy along."""
+    if name in _PRODUCTS:
+        return product(name)
+    if name in _LATER:
+        import importlib
+
+        return getattr(importlib.import_module(f"astra_dagster.{_LATER[name]}"), name)
+    raise AttributeError(f"module 'astra_dagster' has no attribute {name!r}")

@@ -100,6 +100,26 @@ def check_outputs_dir() -> Path:
     return folder
 
 
+def config_path() -> Path | None:
+    """The configuration file, None if there is none.
+
+    Raises
+    ------
+    ConfigurationError
+        If ``ASTRA_CONFIG`` names none.
+    """
+    named = os.environ.get("ASTRA_CONFIG", "").strip()
+    home = os.environ.get("DAGSTER_HOME", "").strip()
+    if not named and not home:
+        return None
+    path = Path(named).expanduser().absolute() if named else Path(home).expanduser() / "astra.toml"
+    if os.access(path, os.R_OK) and path.is_file():
+        return path
+    if named:
+        raise ConfigurationError("ASTRA_CONFIG names no readable file", path=path)
+    return None
+
+
 def config() -> Mapping[str, Any]:
     """Contents of the configuration file; empty if there is none.
 
@@ -108,21 +128,8 @@ def config() -> Mapping[str, Any]:
     ConfigurationError
         If ``ASTRA_CONFIG`` names no file, or the file is not valid TOML.
     """
-    named = os.environ.get("ASTRA_CONFIG", "").strip()
-    home = os.environ.get("DAGSTER_HOME", "").strip()
-    if named:
-        path = Path(named).expanduser()
-    elif home:
-        path = Path(home).expanduser() / "astra.toml"
-    else:
-        return {}
-    try:
-        status = path.stat()
-    except OSError as error:
-        if not named:
-            return {}
-        raise ConfigurationError("ASTRA_CONFIG names no readable file", path=path) from error
-    return _parsed(path, status.st_mtime_ns)
+    path = config_path()
+    return {} if path is None else _parsed(path, path.stat().st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=8)

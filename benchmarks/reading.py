@@ -2,7 +2,8 @@
 
 The files are the apVisit, apStar and spec files below the folder, by default those of a synthetic mirror. One pass
 over the files with each reader is a round; the readers take turns at being first. Printed are the median and the
-smallest of the rounds, ms a file. Files are in the page cache, and BLAS has one thread.
+smallest of the rounds, ms a file. Files are in the page cache, and BLAS has one thread. All readers share a process:
+one that runs alone may get its memory from the kernel anew for every file, which costs more than reading.
 
 Ours gives float64 in wavelength order, inverse variance, bad pixels and metadata; the others the same arrays as the
 file has them, wavelengths not worked out. What a reader cannot read it is not timed on. The floor is what the kernel

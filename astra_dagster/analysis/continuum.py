@@ -65,7 +65,7 @@ def fit_continuum(
         Flux and inverse variance, shape (n, pixels). Pixels whose inverse variance is not positive, or whose flux is
         not finite, have no weight.
     regions
-        Start and end in Angstrom of each stretch that gets a fit of its own. Of overlapping ones the later counts.
+        Start and end in Angstrom of each stretch that gets a fit of its own. Where two overlap the later counts.
     continuum_regions
         Start and end in Angstrom, both inclusive, of what is continuum. As in the original method, the fit of a
         region takes in a continuum pixel that is the first one beyond its end.
@@ -90,8 +90,7 @@ def fit_continuum(
     shared, windows = wavelength.ndim == 1, _merged(continuum_regions)
     grids = [(wavelength, slice(None))] if shared else [(grid, slice(i, i + 1)) for i, grid in enumerate(wavelength)]
     for grid, rows in grids:
-        angle = grid * (2 * np.pi / period)
-        first = np.stack([np.cos(angle), np.sin(angle)])
+        first = _first_harmonic(grid, period)
         design = _design(first, order) if shared else None
         pixels = _pixels(grid, regions, windows)
         equations = [
@@ -109,12 +108,14 @@ def fit_continuum(
             enough = good[:, number]
             if not enough.any():
                 continue
+            model = values[rows, inside]
             if design is not None:
-                model = np.matmul(amplitudes[:, number, None, :], design[:, inside])[:, 0]
+                np.matmul(amplitudes[:, number, None, :], design[:, inside], out=model[:, None, :])
             else:
-                model = _series(first[:, inside], amplitudes[0, number])[None]
-            values[rows, inside] = model if enough.all() else np.where(enough[:, None], model, values[rows, inside])
-            fitted[rows, inside] |= enough[:, None]
+                model[0] = _series(first[:, inside], amplitudes[0, number])
+            if not enough.all():
+                model[~enough] = fill_value
+            fitted[rows, inside] = enough[:, None]
     return Continuum(values, fitted, condition)
 
 
@@ -163,6 +164,17 @@ def _pixels(wavelength: FloatArray, regions: Regions, windows: FloatArray) -> li
         used = continuum[slice(*np.searchsorted(continuum, (first, last + 1)))]
         found.append((slice(int(first), int(np.searchsorted(wavelength, end, side="right"))), used))
     return found
+
+
+def _first_harmonic(wavelength: FloatArray, period: float) -> FloatArray:
+    """Cosine and sine of the longest period at every pixel, shape (2, pixels).
+
+    By the tangent of half the angle: one trigonometric function for the two.
+    """
+    tangent = np.tan(wavelength * (np.pi / period))
+    square = np.square(tangent)
+    scale = 1 / (1 + square)
+    return np.stack([(1 - square) * scale, 2 * tangent * scale])
 
 
 def _design(first: FloatArray, order: int) -> FloatArray:

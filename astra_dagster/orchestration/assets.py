@@ -2,10 +2,12 @@
 
 import typing
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_START_TAG, PARTITION_NAME_TAG
 from pydantic import Field, create_model
 from tqdm import tqdm
 
@@ -13,10 +15,11 @@ from astra_dagster import settings
 from astra_dagster.errors import AstraError
 from astra_dagster.orchestration import records, sources
 from astra_dagster.orchestration.partitions import partitions_def
-from astra_dagster.orchestration.planning import Plan, make_plan, select_keys
-from astra_dagster.tasks import runner
-from astra_dagster.tasks.runner import Work
-from astra_dagster.tasks.store import OutputStore, Written
+from astra_dagster.orchestration.planning import Plan, make_plan, members, select_keys
+from astra_dagster.tasks import registry, runner
+from astra_dagster.tasks.parameters import descriptions
+from astra_dagster.tasks.partitions import Many
+from astra_dagster.tasks.store import OutputStore, Work, Written
 from astra_dagster.tasks.task import Task
 
 SHOWN = 20
@@ -39,10 +42,13 @@ class UpdateConfig(RunConfig):
 
 
 def config_class(task: Task, base: type[RunConfig]) -> type[RunConfig]:
-    """Launchpad schema of a task: its parameters with their defaults, then those of `base`."""
+    """Launchpad schema of a task: its parameters with their defaults and meaning, then those of `base`."""
     hints = typing.get_type_hints(task.parameters)
-    defaults = task.parameters().as_dict()
-    parameters: dict[str, Any] = {name: (_config_type(hints[name]), default) for name, default in defaults.items()}
+    meaning = descriptions(task.parameters)
+    parameters: dict[str, Any] = {
+        name: (_config_type(hints[name]), Field(default=default, description=meaning[name] or None))
+        for name, default in task.values().as_dict(all=True).items()
+    }
     return create_model(f"{task.name}_{base.__name__}", __base__=base, **parameters)
 
 
@@ -58,27 +64,58 @@ def _config_type(hint: Any) -> Any:
 
 def task_asset(task: Task) -> dg.AssetsDefinition:
     """Partitioned asset of a task: one run takes any number of partitions."""
-    columns = "\n".join(f"- `{name}`: {text}" for name, text in task.columns.items())
+    columns = "\n".join(
+        f"- `{name}`: {column.description}" + (f" [{column.unit}]" if column.unit else "")
+        for name, column in task.columns.items()
+    )
 
     @dg.asset(  # type: ignore[call-overload]
         name=task.name,
-        deps=[task.requires.asset_name],
-        partitions_def=partitions_def(task.requires),
+        deps=[
+            dg.AssetDep(
+                records.asset_key(item),
+                partition_mapping=dg.AllPartitionMapping() if isinstance(item, Many) else None,
+            )
+            for item in task.requires
+        ],
+        partitions_def=partitions_def(task.domain),
         backfill_policy=dg.BackfillPolicy.single_run(),
-        group_name=sources.group_of(task.requires.name),
+        group_name=sources.group_of(getattr(task.domain, "product", task.domain).name),
         kinds={task.output},
         code_version=task.version,
         description=f"{task.description}\n\n{columns}",
-        metadata={"requires": task.requires.name, "partition_key": task.requires.key_order},
+        metadata={"partition_key": task.domain.key_order},
         output_required=False,
         dagster_type=dg.Nothing,
     )
     def asset(context: dg.AssetExecutionContext, config: config_class(task, RunConfig)):  # type: ignore[valid-type, no-untyped-def]
-        _materialise(context.op_execution_context, task, config, context.partition_keys)
+        here = context.op_execution_context
+        later = _later_in_run(context, task)
+        try:
+            store = open_store(task, config)
+            failures = _materialise(here, store, context.partition_keys, config.overwrite, record_all=bool(later))
+        except AstraError as error:
+            raise dg.Failure(str(error), allow_retries=False) from None
+        if failures and not later:
+            raise _failure(failures, len(context.partition_keys))
+        if failures:
+            context.log.warning(f"{len(failures)} failed, which {', '.join(later)} will leave out")
         # Dagster makes no records of its own for such an output: those of _materialise are the only ones.
         yield dg.Output(None, metadata={SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True})
 
     return asset
+
+
+def _later_in_run(context: dg.AssetExecutionContext, task: Task) -> list[str]:
+    """Tasks of the same run that require this one: a step that fails would keep them from running at all."""
+    selected = {key.to_user_string() for key in context.job_def.asset_layer.executable_asset_keys}
+    return [
+        other.name for other in registry.tasks().values() if other.name in selected and task.name in _required(other)
+    ]
+
+
+def _required(task: Task) -> set[str]:
+    return {item.name for item in task.chain[:-1]}
 
 
 def update_job(task: Task) -> dg.JobDefinition:
@@ -87,13 +124,27 @@ def update_job(task: Task) -> dg.JobDefinition:
     A run of the asset takes one contiguous range of partitions; this one takes any.
     """
 
-    @dg.op(name=f"update_{task.name}_partitions", description=f"Run {task.name} on every partition not complete.")
+    @dg.op(
+        name=f"update_{task.name}_partitions",
+        description=f"Run {task.name}, and first what it requires, on every partition not complete.",
+    )
     def update(context: dg.OpExecutionContext, config: config_class(task, UpdateConfig)) -> None:  # type: ignore[valid-type]
+        failures: dict[tuple[str, str], str] = {}
+        total = 0
         try:
-            keys = select_keys(context.instance, task.requires, config.releases, config.where)
+            wanted = select_keys(context.instance, task.domain, config.releases, config.where)
+            for store, keys in chain_of(context.instance, open_store(task, config), wanted, settings.sas_base_dir()):
+                context.log.info(f"{store.task.name}: {len(keys)} partitions")
+                overwrite = config.overwrite and store.task is task
+                failed = _materialise(context, store, keys, overwrite, record_all=False)
+                own = {key: reason for key, reason in failed if (store.task.name, key) not in failures}
+                records.write_planned(context, store.task, list(own))
+                failures.update(((store.task.name, key), reason) for key, reason in own.items())
+                total = len(keys)
         except AstraError as error:
             raise dg.Failure(str(error), allow_retries=False) from None
-        _materialise(context, task, config, keys, planned=False)
+        if failures:
+            raise _failure(list(_by_key(failures).items()), total)
 
     @dg.job(name=update_job_name(task), description=f"Run {task.name} on every partition that is not complete.")
     def job() -> None:
@@ -112,45 +163,63 @@ def update_run_config(task: Task, config: Mapping[str, Any]) -> dict[str, Any]:
     return {"ops": {f"update_{task.name}_partitions": {"config": dict(config)}}}
 
 
+def _by_key(failures: Mapping[tuple[str, str], str]) -> dict[str, str]:
+    """The first failure of each key in a chain: those after it are its consequence."""
+    found: dict[str, str] = {}
+    for (_, key), reason in failures.items():
+        found.setdefault(key, reason)
+    return found
+
+
+def chain_of(
+    instance: dg.DagsterInstance, store: OutputStore, keys: Sequence[str], root: Path
+) -> list[tuple[OutputStore, list[str]]]:
+    """Tasks that must be done for these partitions, in order, each with the partitions of its own."""
+    wanted: dict[str, dict[str, None]] = {store.task.name: dict.fromkeys(keys)}
+    for task in reversed(store.task.chain):
+        for requirement in task.requires:
+            of = requirement.of if isinstance(requirement, Many) else requirement
+            if isinstance(of, Task):
+                mine = list(wanted.get(task.name, ()))
+                found = members(instance, requirement, mine, root) if isinstance(requirement, Many) else mine
+                wanted.setdefault(of.name, {}).update(dict.fromkeys(found))
+    stores = {task.name: OutputStore(store.root, task, task.values()) for task in store.task.chain[:-1]}
+    return [(stores.get(task.name, store), list(wanted[task.name])) for task in store.task.chain]
+
+
 def _materialise(
-    context: dg.OpExecutionContext, task: Task, config: RunConfig, keys: Sequence[str], planned: bool = True
-) -> None:
-    """Bring partitions up to date and record them; fail if one could not be.
+    context: dg.OpExecutionContext, store: OutputStore, keys: Sequence[str], overwrite: bool, *, record_all: bool
+) -> list[tuple[str, str]]:
+    """Bring partitions up to date and record them, and return key and reason of those that could not be.
 
-    `planned` says whether Dagster knows which partitions the run is for.
+    In a run over a range of partitions Dagster calls every one failed that was not recorded in it, once the run has
+    failed: complete ones are then recorded again, with `record_all` in any case.
     """
-    try:
-        store, root = open_store(task, config), settings.sas_base_dir()
-        plan = make_plan(context.instance, store, keys, root, overwrite=config.overwrite)
-        for line in plan.lines():
-            context.log.info(line)
-        failures = [(key, str(error)) for key, error in plan.invalid]
-        failures += _run_plan(context, store, plan)
-    except AstraError as error:
-        raise dg.Failure(str(error), allow_retries=False) from None
-
-    if failures:
-        if planned:
-            # Dagster calls every partition failed that a failed run planned and did not record.
-            _record_again(context, store, plan.complete)
-        else:
-            records.write_planned(context, task, [key for key, _ in failures])
-        raise _failure(failures, len(keys))
+    plan = make_plan(context.instance, store, keys, settings.sas_base_dir(), overwrite=overwrite)
+    for line in plan.lines():
+        context.log.info(line)
+    failures = [(key, str(error)) for key, error in plan.invalid]
+    failures += [(key, reason) for key, reason in plan.waiting]
+    failures += _run_plan(context, store, plan)
+    planned = any(tag in context.run.tags for tag in (PARTITION_NAME_TAG, ASSET_PARTITION_RANGE_START_TAG))
+    if plan.complete and planned and (record_all or failures):
+        _record_again(context, store, plan.complete)
+    return failures
 
 
 def open_store(task: Task, config: RunConfig) -> OutputStore:
     """Output store of a task with the parameters of a run's configuration."""
     values = {name: value for name, value in dict(config).items() if name not in UpdateConfig.model_fields}
-    return OutputStore(settings.check_outputs_dir(), task, task.parameters.from_mapping(values))
+    return OutputStore(settings.check_outputs_dir(), task, task.values(values))
 
 
 def _run_plan(context: dg.OpExecutionContext, store: OutputStore, plan: Plan) -> list[tuple[str, str]]:
     """Do what is incomplete, and return key and reason of what failed."""
-    product = store.task.requires
-    sources.record(context, product, plan.inputs.values())
+    for product, inputs in plan.inputs.items():
+        sources.record(context, product, inputs.values())
     todo = [work for work, _ in plan.incomplete]
     keys = [work.data_id.key for work in (*todo, *(work for work, _ in plan.found))]
-    pointers = records.event_pointers(context.instance, product, keys)
+    pointers = records.pointers_of(context.instance, store.task, keys)
     _record(context, store, plan.found, pointers)
     failures: list[tuple[str, str]] = []
     with tqdm(total=len(todo), unit="file", disable=None, desc=store.task.name) as progress:
@@ -163,19 +232,17 @@ def _run_plan(context: dg.OpExecutionContext, store: OutputStore, plan: Plan) ->
 
 
 def _record_again(context: dg.OpExecutionContext, store: OutputStore, complete: Sequence[Work]) -> None:
-    pointers = records.event_pointers(context.instance, store.task.requires, [work.data_id.key for work in complete])
-    there = [(work, written) for work in complete if (written := store.find(work.data_id, work.input_version))]
-    _record(context, store, there, pointers)
+    pointers = records.pointers_of(context.instance, store.task, [work.data_id.key for work in complete])
+    _record(context, store, [(work, written) for work in complete if (written := store.find(work))], pointers)
 
 
 def _record(
     context: dg.OpExecutionContext,
     store: OutputStore,
     outputs: Sequence[tuple[Work, Written]],
-    pointers: Mapping[str, int],
+    pointers: Mapping[str, Mapping[str, int]],
 ) -> None:
-    made = [records.task_materialisation(store, w, written, pointers.get(w.data_id.key)) for w, written in outputs]
-    records.write(context, made)
+    records.write(context, [records.task_materialisation(store, work, written, pointers) for work, written in outputs])
 
 
 def _failure(failures: Sequence[tuple[str, str]], total: int) -> dg.Failure:

@@ -19,6 +19,7 @@ from astra_dagster.errors import (
 from astra_dagster.orchestration import sources
 from astra_dagster.orchestration.partitions import register, registered
 from astra_dagster.orchestration.sources import Input
+from astra_dagster.tasks import registry
 
 LISTED = 100
 """Skipped files that the log spells out."""
@@ -107,7 +108,7 @@ def discover_files(context: dg.OpExecutionContext, config: DiscoverConfig) -> No
     total = 0
     try:
         for found in search(context.instance, config):
-            register(context.instance, found.product, found.new)
+            register(context.instance, found.product, found.new, registry.groups())
             sources.record(context, found.product, found.to_record)
             context.log.info(str(found))
             for skipped in found.skipped[:LISTED]:

@@ -1,7 +1,7 @@
 """Partitions of a product, one a file: their definition in Dagster, and their registration."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TypeVar
 
@@ -12,7 +12,8 @@ from dagster._core.errors import DagsterUnknownPartitionError
 
 from astra_dagster import settings
 from astra_dagster.datamodel.products import Product, product
-from astra_dagster.errors import AstraError
+from astra_dagster.errors import AstraError, UnknownProductError
+from astra_dagster.tasks.partitions import Group
 
 REGISTER = 25_000
 """Partitions registered in one call: SQLite limits the number of variables of a statement."""
@@ -41,9 +42,11 @@ class ProductPartitions(dg.DynamicPartitionsDefinition):
     def _unregistered(self, partition_key: str) -> str:
         if not os.environ.get("DAGSTER_HOME"):
             return "DAGSTER_HOME is not set: no partition is registered without it"
-        item = product(str(self.name))
         try:
+            item = product(str(self.name))
             item.parse_key(partition_key)
+        except UnknownProductError:
+            return f"partition {partition_key} of {self.name} is not registered; run astra-dagster discover"
         except AstraError as error:
             return str(error)
         release = partition_key.partition("/")[0]
@@ -53,19 +56,25 @@ class ProductPartitions(dg.DynamicPartitionsDefinition):
         )
 
 
-def partitions_def(item: Product) -> ProductPartitions:
-    """Partitions of a product."""
+def partitions_def(item: Product | Group) -> ProductPartitions:
+    """Partitions of a product, or of groups of its files."""
     return ProductPartitions(name=item.asset_name)
 
 
-def register(instance: dg.DagsterInstance, item: Product, keys: Sequence[str]) -> None:
-    """Register partition keys, in their order, in as few calls as the storage allows."""
+def register(instance: dg.DagsterInstance, item: Product, keys: Sequence[str], groups: Iterable[Group] = ()) -> None:
+    """Register partition keys, in their order, in as few calls as the storage allows, and the groups they are in."""
     for chunk in chunks(keys, REGISTER):
         instance.add_dynamic_partitions(item.asset_name, chunk)
+    for group in groups:
+        if group.product == item and keys:
+            known = set(registered(instance, group))
+            found = dict.fromkeys(group.of(item.parse_key(key)).key for key in keys)
+            for chunk in chunks([key for key in found if key not in known], REGISTER):
+                instance.add_dynamic_partitions(group.asset_name, chunk)
 
 
-def registered(instance: dg.DagsterInstance, item: Product) -> Sequence[str]:
-    """All registered partition keys of a product, in the order of their registration."""
+def registered(instance: dg.DagsterInstance, item: Product | Group) -> Sequence[str]:
+    """All registered partition keys, in the order of their registration."""
     return instance.get_dynamic_partitions(item.asset_name)
 
 

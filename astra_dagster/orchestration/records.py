@@ -24,10 +24,9 @@ from dagster._core.utils import make_new_run_id
 from astra_dagster.datamodel.discovery import HASHED
 from astra_dagster.datamodel.products import Product
 from astra_dagster.orchestration.partitions import chunks
-from astra_dagster.spectra.readers import reader
 from astra_dagster.tasks.completeness import Record, record_of
-from astra_dagster.tasks.runner import Work
-from astra_dagster.tasks.store import OutputStore, Written
+from astra_dagster.tasks.partitions import Many
+from astra_dagster.tasks.store import OutputStore, Work, Written
 from astra_dagster.tasks.task import Task
 
 FILE_TAG = "astra/file"
@@ -60,16 +59,28 @@ def task_records(instance: dg.DagsterInstance, task: Task, keys: Sequence[str]) 
     return {key: record for key, record in parsed.items() if record is not None}
 
 
-def event_pointers(instance: dg.DagsterInstance, product: Product, keys: Sequence[str]) -> dict[str, int]:
-    """Storage id of the latest record of each file, by partition key."""
+def event_pointers(instance: dg.DagsterInstance, asset: dg.AssetKey, keys: Sequence[str]) -> dict[str, int]:
+    """Storage id of the latest record of each partition of an asset, by partition key."""
     pointers: dict[str, int] = {}
     for chunk in chunks(keys, LOOK_UP):
         pointers.update(
             instance.event_log_storage.get_latest_storage_id_by_partition(
-                _key(product), dg.DagsterEventType.ASSET_MATERIALIZATION, set(chunk)
+                asset, dg.DagsterEventType.ASSET_MATERIALIZATION, set(chunk)
             )
         )
     return pointers
+
+
+def pointers_of(instance: dg.DagsterInstance, task: Task, keys: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Storage ids of the latest records of what these partitions require one to one, by asset and partition key."""
+    assets = [asset_key(item) for item in task.requires if not isinstance(item, Many)]
+    return {asset.to_user_string(): event_pointers(instance, asset, keys) for asset in assets}
+
+
+def asset_key(requirement: Product | Task | Many) -> dg.AssetKey:
+    """Asset of a requirement."""
+    of = requirement.of if isinstance(requirement, Many) else requirement
+    return dg.AssetKey(of.name if isinstance(of, Task) else of.asset_name)
 
 
 def source_materialisation(
@@ -85,29 +96,29 @@ def source_materialisation(
 
 
 def task_materialisation(
-    store: OutputStore, work: Work, written: Written, pointer: int | None
+    store: OutputStore, work: Work, written: Written, pointers: Mapping[str, Mapping[str, int]]
 ) -> dg.AssetMaterialization:
     """Record of an output, with the provenance that Dagster's own staleness marks go by."""
     task = store.task
-    source = _key(task.requires)
-    tags = {
-        DATA_VERSION_TAG: str(record_of(store, work.input_version, written)),
-        CODE_VERSION_TAG: task.version,
-        get_input_data_version_tag(source): work.input_version,
-    }
-    if pointer is not None:
-        tags[get_input_event_pointer_tag(source)] = str(pointer)
+    tags = {DATA_VERSION_TAG: str(record_of(store, work, written)), CODE_VERSION_TAG: task.version}
+    for requirement, given in zip(task.requires, work.given, strict=True):
+        source = asset_key(requirement)
+        tags[get_input_data_version_tag(source)] = given.version
+        pointer = pointers.get(source.to_user_string(), {}).get(work.data_id.key)
+        if pointer is not None:
+            tags[get_input_event_pointer_tag(source)] = str(pointer)
     results = {name: value for name, value in written.results.items() if value is not None}
-    if reader(task.requires.name).several:  # of several spectra the first stands for the file
+    if store.several:  # of several spectra the first stands for the file
         results = {"spectra": max(map(len, results.values()), default=0), **{n: v[0] for n, v in results.items()}}
+        results = {name: value for name, value in results.items() if value is not None}
     return dg.AssetMaterialization(
         asset_key=dg.AssetKey(task.name),
         partition=work.data_id.key,
         metadata={
             **results,
             "output": dg.MetadataValue.path(str(written.path)),
-            "input": dg.MetadataValue.path(str(work.path)),
-            "parameters": dg.MetadataValue.json(store.parameters.as_dict()),
+            **({"input": dg.MetadataValue.path(str(work.path))} if work.path else {}),
+            "parameters": dg.MetadataValue.json(store.parameters.as_dict(all=True)),
         },
         tags=tags,
     )
@@ -143,7 +154,7 @@ def _key(product: Product) -> dg.AssetKey:
 def _file_tags(instance: dg.DagsterInstance, product: Product, keys: Sequence[str]) -> dict[str, str]:
     """State of the file in each latest record, which unlike the data version is not in Dagster's index."""
     files: dict[str, str] = {}
-    for chunk in chunks(list(event_pointers(instance, product, keys).values()), LOOK_UP):
+    for chunk in chunks(list(event_pointers(instance, _key(product), keys).values()), LOOK_UP):
         wanted = dg.EventRecordsFilter(dg.DagsterEventType.ASSET_MATERIALIZATION, _key(product), storage_ids=chunk)
         for event in instance.event_log_storage.get_event_records(wanted):
             made = event.asset_materialization

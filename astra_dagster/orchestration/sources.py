@@ -1,15 +1,20 @@
-"""Source assets: one for each product, external to Dagster, one partition a file; and recording what is on disk."""
+"""Source assets: one for each product, one partition a file; and recording what is on disk.
+
+They are assets that Dagster can run, not external ones: a run looks at the files again. For external assets its stale
+marks go by observations alone, and its partition pages by materialisations alone.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
 from astra_dagster import settings
 from astra_dagster.datamodel.discovery import HASHED, FoundFile, content_version, file_version
 from astra_dagster.datamodel.products import SEED_PRODUCTS, DataID, Product, product
-from astra_dagster.errors import ConfigurationError
+from astra_dagster.errors import AstraError, ConfigurationError
 from astra_dagster.orchestration import records
 from astra_dagster.orchestration.partitions import partitions_def
 
@@ -61,12 +66,14 @@ def source_products() -> list[Product]:
     return [product(name) for name in dict.fromkeys([*SEED_PRODUCTS, *extra])]
 
 
-def source_asset(item: Product) -> dg.AssetSpec:
-    """External asset of a product."""
+def source_asset(item: Product) -> dg.AssetsDefinition:
+    """Asset of a product; a run of it looks whether files are there or have changed, and records those."""
     page = _PAGES.get(item.name)
-    return dg.AssetSpec(
-        key=item.asset_name,
+
+    @dg.asset(  # type: ignore[call-overload]
+        name=item.asset_name,
         partitions_def=partitions_def(item),
+        backfill_policy=dg.BackfillPolicy.single_run(),
         group_name=group_of(item.name),
         kinds={"fits"} if item.name in SEED_PRODUCTS else None,
         description=_DESCRIPTIONS.get(item.name, f"Files of the SDSS data model {item.name}.")
@@ -76,7 +83,25 @@ def source_asset(item: Product) -> dg.AssetSpec:
             "partition_key": item.key_order,
             "data_model": dg.MetadataValue.url(_MODEL + (page or "")),
         },
+        output_required=False,
+        dagster_type=dg.Nothing,
     )
+    def source(context: dg.AssetExecutionContext):  # type: ignore[no-untyped-def]
+        here = context.op_execution_context
+        try:
+            data_ids = [item.parse_key(key) for key in context.partition_keys]
+            found = examine(context.instance, item, data_ids, settings.sas_base_dir())
+        except AstraError as error:
+            raise dg.Failure(str(error), allow_retries=False) from None
+        record(here, item, found)
+        changed = sum(file.file is not None and not file.recorded for file in found)
+        absent = sum(file.file is None for file in found)
+        context.log.info(
+            f"{changed} new or changed, {len(found) - changed - absent} as recorded, no input yet: {absent}"
+        )
+        yield dg.Output(None, metadata={SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True})
+
+    return source
 
 
 def examine(instance: dg.DagsterInstance, item: Product, data_ids: Sequence[DataID], root: Path) -> list[Input]:

@@ -329,18 +329,13 @@ class FitsFile:
             end = more.find(_END)
             while end >= 0 and end % CARD:
                 end = more.find(_END, end + 1)
-            if end >= 0:
-                whole = raw + more if raw else more
-                stop = -(-(len(raw) + end + CARD) // BLOCK) * BLOCK
-                if stop > len(whole):
-                    whole += self._pread(stop - len(whole), start + len(whole))
-                if len(whole) < stop:
-                    raise self.error(index, "is cut short: the file ends within its header")
-                return whole[:stop]
+            stop = -(-(len(raw) + end + CARD) // BLOCK) * BLOCK
+            raw += more
+            if end >= 0 and stop <= len(raw):
+                return raw[:stop]
             if len(more) < 5 * BLOCK:
                 break
-            raw += more
-        raise self.error(index, "is cut short: its header has no END")
+        raise self.error(index, "is cut short: its header does not end")
 
     def _integer(self, header: Header, keyword: str, index: int) -> int:
         value = header.integer(keyword)

@@ -9,8 +9,7 @@ import re
 from dataclasses import astuple, dataclass
 from typing import Self
 
-from astra_dagster.datamodel.products import DataID
-from astra_dagster.tasks.store import OutputStore, Written
+from astra_dagster.tasks.store import OutputStore, Work, Written
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,40 +48,42 @@ class Record:
         return cls(match[1], match[2], match[3], match[4], int(match[5])) if match else None
 
 
-def record_of(store: OutputStore, input_version: str, written: Written) -> Record:
+def record_of(store: OutputStore, work: Work, written: Written) -> Record:
     """Record of an output that is on disk."""
-    return Record(written.version, store.parameters.digest, store.task.version, _hashed(input_version), written.size)
+    return Record(written.version, store.digest, store.task.version, _hashed(work.input_version), written.size)
 
 
-def why_incomplete(record: Record | None, data_id: DataID, input_version: str, store: OutputStore) -> str | None:
+def why_incomplete(record: Record | None, work: Work, store: OutputStore) -> str | None:
     """Reason why a partition is not complete; None if it is.
 
     Parameters
     ----------
     record
         Its latest record, None if it has none.
-    input_version
-        Data version of its input today.
+    work
+        The partition with what it is given today.
     """
     if record is None:
         return "no record"
-    if record.digest != store.parameters.digest:
+    if record.digest != store.digest:
         return _parameters_changed(record.digest, store)
     if record.code_version != store.task.version:
         return f"code version {record.code_version} -> {store.task.version}"
-    if record.input != _hashed(input_version):
-        return "input changed"
+    if record.input != _hashed(work.input_version):
+        upstream = ", ".join(task.name for task in store.task.upstream)
+        return f"upstream changed: {upstream}" if upstream else "input changed"
     try:
-        size = store.path(data_id).stat().st_size
+        size = store.path(work.data_id).stat().st_size
     except OSError:
         return "output missing"
     return None if size == record.size else f"output has {size} bytes, recorded were {record.size}"
 
 
 def _parameters_changed(digest: str, store: OutputStore) -> str:
-    before, now = store.parameters_of(digest), store.parameters.as_dict()
+    required = {task.family: task.digest(task.values()) for task in store.task.upstream}
+    before, now = store.parameters_of(digest), {**store.parameters.as_dict(), **required}
     if before is None:
-        return f"parameters changed: digest {digest} -> {store.parameters.digest}"
+        return f"parameters changed: digest {digest} -> {store.digest}"
     names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
     changes = (f"{name} {before.get(name, 'unset')} -> {now.get(name, 'unset')}" for name in names)
     return "parameters changed: " + ", ".join(changes)

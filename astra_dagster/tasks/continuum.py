@@ -1,4 +1,4 @@
-"""Tasks that divide spectra by a sinusoidal continuum."""
+"""Tasks that divide spectra by a sinusoidal continuum: sums of sines and cosines, fitted to continuum pixels."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +9,7 @@ from astra_dagster.datamodel.products import product
 from astra_dagster.errors import ParameterError
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.tasks.parameters import Parameters
-from astra_dagster.tasks.task import Task
+from astra_dagster.tasks.task import spectrum_task
 
 Region = tuple[float, float]
 
@@ -96,36 +96,22 @@ _COLUMNS = {
 }
 
 
-def _task(name: str, of: str, parameters: type[ContinuumParameters], description: str) -> Task:
-    return Task(
-        name=name,
-        requires=product(of),
-        parameters=parameters,
-        version="1",
-        function=_normalised,
-        columns=_COLUMNS,
-        output="fits",
-        description=description,
-    )
+@spectrum_task(requires=product("apVisit"), parameters=ContinuumParameters, version="1", columns=_COLUMNS)
+def ap_visit_continuum(spectra: SpectrumBatch, parameters: ContinuumParameters) -> SpectrumBatch:
+    """Each visit spectrum divided by its continuum: sines and cosines fitted to continuum pixels, chip by chip.
+
+    The wavelengths are as observed, so that continuum regions are off by the star's velocity.
+    """
+    return _normalised(spectra, parameters)
 
 
-ap_visit_continuum = _task(
-    "ap_visit_continuum",
-    "apVisit",
-    ContinuumParameters,
-    "Each visit spectrum divided by its continuum: sines and cosines fitted to continuum pixels, chip by chip. The "
-    "wavelengths are as observed, so that continuum regions are off by the star's velocity.",
-)
-ap_star_continuum = _task(
-    "ap_star_continuum",
-    "apStar",
-    ContinuumParameters,
-    "Each combined and visit spectrum of a star divided by its continuum: sines and cosines fitted to continuum "
-    "pixels, chip by chip.",
-)
-spec_continuum = _task(
-    "spec_continuum",
-    "spec",
-    OpticalContinuumParameters,
-    "Each optical spectrum divided by its continuum: sines and cosines fitted to windows free of strong lines.",
-)
+@spectrum_task(requires=product("apStar"), parameters=ContinuumParameters, version="1", columns=_COLUMNS)
+def ap_star_continuum(spectra: SpectrumBatch, parameters: ContinuumParameters) -> SpectrumBatch:
+    """Each combined and visit spectrum of a star divided by its continuum, chip by chip."""
+    return _normalised(spectra, parameters)
+
+
+@spectrum_task(requires=product("spec"), parameters=OpticalContinuumParameters, version="1", columns=_COLUMNS)
+def spec_continuum(spectra: SpectrumBatch, parameters: OpticalContinuumParameters) -> SpectrumBatch:
+    """Each optical spectrum divided by its continuum: sines and cosines fitted to windows free of strong lines."""
+    return _normalised(spectra, parameters)

@@ -14,7 +14,22 @@ from astra_dagster.errors import ParameterError, nearest
 Scalar = bool | int | float | str | None
 
 
-@dataclass_transform(kw_only_default=True, frozen_default=True)
+def parameter(default: Any, *, description: str = "", significant: bool = True) -> Any:
+    """Default of a parameter that needs more than a default.
+
+    Parameters
+    ----------
+    default
+        The default.
+    description
+        What it means, for the web UI.
+    significant
+        Whether results depend on it. One that does not, a chunk size say, is no part of the digest.
+    """
+    return dataclasses.field(default=default, metadata={"description": description, "significant": significant})
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(parameter,))
 class Parameters:
     """Base of a task's parameters: subclass it with annotated defaults, as in a dataclass.
 
@@ -33,7 +48,7 @@ class Parameters:
 
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(type(self))
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+        for field in _fields(self):
             value = _checked(field.name, getattr(self, field.name), hints[field.name])
             object.__setattr__(self, field.name, value)
 
@@ -46,22 +61,54 @@ class Parameters:
         ParameterError
             If there is no parameter of a name, or a value does not fit.
         """
-        names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+        names = [field.name for field in _fields(cls)]
         for name in values:
             if name not in names:
-                raise ParameterError(f"no parameter {name!r}", hint=nearest(name, names))
+                hint = nearest(name, names) if names else "this task has no parameters"
+                raise ParameterError(f"no parameter {name!r}", hint=hint)
         return cls(**values)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Values by name, as JSON would hold them."""
-        values = dataclasses.asdict(self)  # type: ignore[call-overload]
-        return {name: _listed(value) for name, value in values.items()}
+    def as_dict(self, *, all: bool = False) -> dict[str, Any]:
+        """Significant values by name, as JSON would hold them; with `all` the others too."""
+        return {
+            field.name: _listed(getattr(self, field.name))
+            for field in _fields(self)
+            if all or field.metadata.get("significant", True)
+        }
 
     @property
     def digest(self) -> str:
-        """Short stable hash of names and values, for paths and records."""
-        text = json.dumps(self.as_dict(), sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        """Short stable hash of names and significant values, for paths and records."""
+        return digest(self.as_dict())
+
+
+class NoParameters(Parameters):
+    """Of a task that has none."""
+
+
+def digest(values: Mapping[str, Any]) -> str:
+    """Twelve hexadecimal digits of the SHA-256 hash of the values' canonical JSON: sorted keys, no blanks, ASCII."""
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def descriptions(kind: type[Parameters]) -> dict[str, str]:
+    """What each parameter means: as given with `parameter`, else from the section Attributes of the docstring."""
+    found: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        lines = (base.__doc__ or "").partition("Attributes\n")[2].splitlines()[1:]
+        name = None
+        for line in lines:
+            if line.strip() and not line.startswith("        "):
+                name = line.strip().partition(":")[0].strip()
+            elif name and line.strip():
+                found[name] = f"{found.get(name, '')} {line.strip()}".strip()
+    given = {field.name: str(field.metadata.get("description", "")) for field in _fields(kind)}
+    return {name: text or found.get(name, "") for name, text in given.items()}
+
+
+def _fields(kind: Any) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(kind)
 
 
 def _listed(value: Any) -> Any:

@@ -12,22 +12,67 @@ import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from astra_dagster.datamodel.keys import ABSENT
 from astra_dagster.datamodel.products import DataID
-from astra_dagster.errors import AstraError, OutputError
+from astra_dagster.errors import AstraError, InputMissingError, OutputError
 from astra_dagster.spectra import encode, output
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.fits import FitsFile
 from astra_dagster.spectra.output import Card
 from astra_dagster.spectra.readers import reader
 from astra_dagster.tasks.parameters import Parameters
+from astra_dagster.tasks.partitions import GroupID, Many
+from astra_dagster.tasks.results import Results
 from astra_dagster.tasks.task import Task
 
-FORMAT = 1
+FORMAT = 2
 """Version of the layout of the outputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What one requirement gives to one partition.
+
+    Attributes
+    ----------
+    name
+        Product, or task with the digest of its parameters.
+    path
+        Path below SAS_BASE_DIR, partition key of a task, or how many there are.
+    version
+        Data version; of many partitions a hash of theirs.
+    files
+        The files themselves.
+    """
+
+    name: str
+    path: str
+    version: str
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One partition to do: its data ID, and what each requirement gives to it."""
+
+    data_id: DataID | GroupID
+    given: tuple[Given, ...]
+
+    @property
+    def input_version(self) -> str:
+        """Data version of all that is given."""
+        return "|".join(given.version for given in self.given)
+
+    @property
+    def path(self) -> Path | None:
+        """First file that is given."""
+        return self.given[0].files[0] if self.given[0].files else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +112,27 @@ class OutputStore:
     @property
     def folder(self) -> Path:
         """Folder of the outputs of these parameters."""
-        return self.root / self.task.name / self.parameters.digest
+        return self.root / self.task.family / self.digest
 
-    def path(self, data_id: DataID) -> Path:
+    @cached_property
+    def digest(self) -> str:
+        """Identity of what the task makes with these parameters."""
+        return self.task.digest(self.parameters)
+
+    @cached_property
+    def several(self) -> bool:
+        """Whether an output holds several spectra, so that each of its results is a list."""
+        return several_spectra(self.task)
+
+    def path(self, data_id: DataID | GroupID) -> Path:
         """Where the output of a data ID lies."""
         parts = [data_id.release, *(part for part in data_id.parts if part != ABSENT)]
-        return self.folder.joinpath(*parts[:-1]) / f"{'-'.join([self.task.name, *parts])}.{self.task.output}"
+        return self.folder.joinpath(*parts[:-1]) / f"{'-'.join([self.task.family, *parts])}.{self.task.output}"
+
+    def failure_path(self, data_id: DataID | GroupID) -> Path:
+        """Where it is noted that a data ID failed."""
+        path = self.path(data_id)
+        return path.with_name(f"{path.name}.failed")
 
     def prepare(self) -> None:
         """Make the folder of these parameters, with ``parameters.json``.
@@ -82,7 +142,12 @@ class OutputStore:
         OutputError
             If the folder cannot be written to.
         """
-        document = {"task": self.task.name, "parameters": self.parameters.as_dict()}
+        required = {task.family: task.digest(task.values()) for task in self.task.upstream}
+        document = {
+            "task": self.task.family,
+            "parameters": self.parameters.as_dict(),
+            **({"requires": required} if required else {}),
+        }
         path = self.folder / "parameters.json"
         contents = _encoded(document)
         try:
@@ -97,108 +162,172 @@ class OutputStore:
     def parameters_of(self, digest: str) -> dict[str, Any] | None:
         """Parameters of another digest of this task, if they were ever used here."""
         try:
-            text = (self.root / self.task.name / digest / "parameters.json").read_text(encoding="utf-8")
-            parameters = json.loads(text)["parameters"]
+            text = (self.root / self.task.family / digest / "parameters.json").read_text(encoding="utf-8")
+            document = json.loads(text)
+            return {**document["parameters"], **document.get("requires", {})}
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return parameters if isinstance(parameters, dict) else None
 
-    def provenance(self, data_id: DataID, input_version: str) -> dict[str, Any]:
+    def provenance(self, work: Work) -> dict[str, Any]:
         """What an output says of its own origin."""
         return {
             "format": FORMAT,
-            "task": self.task.name,
+            "task": self.task.family,
             "code_version": self.task.version,
             "parameters": self.parameters.as_dict(),
-            "parameters_digest": self.parameters.digest,
-            "input": {
-                "product": self.task.requires.name,
-                "path": data_id.relative_path,
-                "data_version": input_version,
-            },
+            "parameters_digest": self.digest,
+            "inputs": [{"name": g.name, "path": g.path, "data_version": g.version} for g in work.given],
         }
 
-    def write(
-        self,
-        data_id: DataID,
-        input_version: str,
-        results: Mapping[str, Any],
-        spectra: SpectrumBatch | None = None,
-    ) -> Written:
-        """Write the output of a data ID, whole or not at all.
+    def write(self, work: Work, results: Mapping[str, Any], spectra: SpectrumBatch | None = None) -> Written:
+        """Write the output of a partition, whole or not at all.
 
         Raises
         ------
         OutputError
             If it cannot be written.
         """
-        path = self.path(data_id)
+        key, path = work.data_id.key, self.path(work.data_id)
         if spectra is None:
             version = _version(_canonical(results))
-            provenance = self.provenance(data_id, input_version)
-            contents = _encoded({"key": data_id.key, "results": dict(results), "provenance": provenance})
+            contents = _encoded({"key": key, "results": dict(results), "provenance": self.provenance(work)})
         else:
             about = {name: values for name, values in spectra.meta.items() if name not in results}
             hdus = output.encode_spectra(replace(spectra, meta=about))
             version = _version(_canonical(results), hdus)
-            several = reader(self.task.requires.name).several
             head = [
-                *self._provenance_cards(data_id, input_version),
+                *self._provenance_cards(work),
                 *output.pairs("RES", results, "result"),
-                ("SEVERAL", several, "results are lists, one value a spectrum"),
+                ("SEVERAL", self.several, "results are lists, one value a spectrum"),
                 ("VERSION", version, "data version: hash of results and spectra"),
             ]
             contents = encode.primary(head) + hdus
-        _write_atomically(path, contents, data_id.key)
+        _write_atomically(path, contents, key)
         return Written(path, len(contents), version, results)
 
-    def find(self, data_id: DataID, input_version: str) -> Written | None:
-        """Output that is there already, if it came from this input by this code and these parameters."""
-        path = self.path(data_id)
+    def find(self, work: Work) -> Written | None:
+        """Output that is there already, if it came from these inputs by this code and these parameters."""
+        path = self.path(work.data_id)
         try:
             contents = path.read_bytes()
             found = self._found_json if self.task.output == "json" else self._found_fits
-            results, version = found(contents, data_id, input_version)
+            results, version = found(contents, work)
         except (OSError, ValueError, KeyError, TypeError, AstraError):
             return None
         return Written(path, len(contents), version, results)
 
-    def _found_json(self, contents: bytes, data_id: DataID, input_version: str) -> tuple[dict[str, Any], str]:
+    def read(self, data_id: DataID | GroupID) -> SpectrumBatch | Results:
+        """Output of a partition: its spectra, or the columns of a task that makes no spectra.
+
+        Raises
+        ------
+        InputMissingError
+            If there is none.
+        AstraError
+            If it cannot be read.
+        """
+        return read_task_output(self.task, self.path(data_id))
+
+    def note_failure(self, work: Work, error: AstraError) -> None:
+        """Leave a note that a partition failed, for later plans; what cannot be noted is not."""
+        note = {"key": work.data_id.key, "error": str(error), "tried": self._attempt(work)}
+        with contextlib.suppress(OutputError):
+            _write_atomically(self.failure_path(work.data_id), _encoded(note))
+
+    def forget_failure(self, data_id: DataID | GroupID) -> None:
+        """Remove the note of a failure, if there is one."""
+        with contextlib.suppress(OSError):
+            self.failure_path(data_id).unlink()
+
+    def failure(self, work: Work) -> str | None:
+        """What went wrong when these inputs were last tried with this code; None if nothing did."""
+        try:
+            note = json.loads(self.failure_path(work.data_id).read_text(encoding="utf-8"))
+            return str(note["error"]) if note["tried"] == self._attempt(work) else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def _attempt(self, work: Work) -> list[str]:
+        return [self.task.version, work.input_version]
+
+    def _found_json(self, contents: bytes, work: Work) -> tuple[dict[str, Any], str]:
         document = json.loads(contents)
         results = document["results"]
-        same = document["provenance"] == self.provenance(data_id, input_version) and document["key"] == data_id.key
-        if not same or set(results) != set(self.task.columns):
+        same = document["provenance"] == self.provenance(work) and document["key"] == work.data_id.key
+        if not same or (self.task.columns and set(results) != set(self.task.columns)):
             raise ValueError("of another origin")
         return results, _version(_canonical(results))
 
-    def _found_fits(self, contents: bytes, data_id: DataID, input_version: str) -> tuple[dict[str, Any], str]:
-        head = encode.primary_begins(self._provenance_cards(data_id, input_version))
-        if not contents.startswith(head):
+    def _found_fits(self, contents: bytes, work: Work) -> tuple[dict[str, Any], str]:
+        if not contents.startswith(encode.primary_begins(self._provenance_cards(work))):
             raise ValueError("of another origin")
-        with FitsFile(self.path(data_id)) as file:
+        with FitsFile(self.path(work.data_id)) as file:
             header = file.hdu(0).header
             start = file.hdu(0).offset
         results = output.read_pairs(header, "RES")
         version = _version(_canonical(results), contents[start:])
-        if set(results) != set(self.task.columns) or header.text("VERSION") != version:
+        if (self.task.columns and set(results) != set(self.task.columns)) or header.text("VERSION") != version:
             raise ValueError("damaged")
         return results, version
 
-    def _provenance_cards(self, data_id: DataID, input_version: str) -> list[Card]:
-        origin = self.provenance(data_id, input_version)
+    def _provenance_cards(self, work: Work) -> list[Card]:
+        origin = self.provenance(work)
+        inputs: list[Card] = []
+        for number, item in enumerate(origin["inputs"], start=1):
+            inputs += [
+                (f"INNAM{number}", item["name"], "product or task of the input"),
+                (f"INPATH{number}", item["path"], "input, below SAS_BASE_DIR"),
+                (f"INVER{number}", item["data_version"], "data version of the input"),
+            ]
         return [
             ("ORIGIN", output.ORIGIN, "program that wrote this"),
             ("FORMAT", origin["format"], "version of the layout"),
             ("LONGSTRN", "OGIP 1.0", "long texts are continued"),
-            ("KEY", data_id.key, "partition key"),
+            ("KEY", work.data_id.key, "partition key"),
             ("TASK", origin["task"], "task"),
             ("CODEVER", origin["code_version"], "code version of the task"),
             ("DIGEST", origin["parameters_digest"], "digest of the parameters"),
             *output.pairs("PAR", origin["parameters"], "parameter"),
-            ("INPROD", origin["input"]["product"], "product of the input"),
-            ("INPATH", origin["input"]["path"], "input, below SAS_BASE_DIR"),
-            ("INVER", origin["input"]["data_version"], "data version of the input"),
+            *inputs,
         ]
+
+
+def several_spectra(task: Task) -> bool:
+    """Whether a partition of a task stands for several spectra."""
+    first = task.requires[0]
+    if isinstance(first, Many):
+        return False
+    return several_spectra(first) if isinstance(first, Task) else reader(first.name).several
+
+
+def read_task_output(task: Task, path: Path) -> SpectrumBatch | Results:
+    """Output of a task: its spectra, or its columns where it makes no spectra.
+
+    Raises
+    ------
+    InputMissingError
+        If there is no such file.
+    AstraError
+        If it cannot be read.
+    """
+    if task.output == "fits":
+        return output.read_output(path)
+    try:
+        results = json.loads(path.read_bytes())["results"]
+        columns = results.items()
+    except FileNotFoundError as error:
+        raise InputMissingError("the output is not there", path=path, hint=f"run {task.name}") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise OutputError(f"the output cannot be read: {error}", path=path, hint=f"run {task.name} again") from error
+    several = several_spectra(task)
+    return Results({name: _array(value if several else [value]) for name, value in columns})
+
+
+def _array(values: list[Any]) -> np.ndarray[Any, Any]:
+    if any(isinstance(value, str) for value in values):
+        return np.array(["" if value is None else value for value in values])
+    array = np.array(values, dtype=object)
+    return array.astype(float) if any(value is None for value in array.ravel()) else np.array(values)
 
 
 _MOVE = "make it writable, or set ASTRA_OUTPUTS to another folder"

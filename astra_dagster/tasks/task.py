@@ -1,60 +1,258 @@
-"""The task: parameters, a requirement, a function and an output. Knows nothing of Dagster."""
+"""The task: parameters, requirements, a function and an output. Knows nothing of Dagster."""
 
+import inspect
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
-
-import numpy.typing as npt
 
 from astra_dagster.datamodel.products import Product
 from astra_dagster.errors import UnknownTaskError, nearest
 from astra_dagster.spectra.batch import SpectrumBatch
-from astra_dagster.tasks.parameters import Parameters
+from astra_dagster.tasks.parameters import NoParameters, Parameters, digest
+from astra_dagster.tasks.partitions import Group, Many
+from astra_dagster.tasks.results import Column, called, lifted
 
-Columns = Mapping[str, npt.ArrayLike]
+Requirement = "Product | Task | Many"
+Domain = Product | Group
+"""What the partitions of a task are: the files of a product, or groups of them."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Task:
-    """An analysis of one product, file by file.
+    """An analysis, partition by partition. Make one with `spectrum_task`.
 
     Attributes
     ----------
     name
         Name of its asset: ``ap_visit_snr``.
     requires
-        The product that it analyses.
+        Products, tasks, or many partitions of one; the function gets what each holds, in this order.
     parameters
         Class of its parameters.
     version
         Code version; change it when the same input and parameters give other results.
     function
-        From a batch of n spectra and parameters to columns of n values each, or to a batch of n spectra, whose
-        metadata then hold the columns.
+        From inputs and parameters to columns of n values each, or to a batch of n spectra, whose metadata then hold
+        the columns.
     columns
-        Description of each column that the function returns.
+        What is known of the columns that the function returns, all of them or none at all.
     output
         "json" for columns alone, "fits" for spectra.
     wavelength
         Whether the function looks at wavelengths; reading goes faster without.
     description
         What the task does, for people.
+    family
+        Name of the task that this is a variant of, its own if it is none: variants share outputs, for what differs
+        is in the digest.
+    defaults
+        Values of a variant's parameters that are not those of the class.
     """
 
     name: str
-    requires: Product
+    requires: tuple[Any, ...]
     parameters: type[Parameters]
     version: str
-    function: Callable[[SpectrumBatch, Any], Columns | SpectrumBatch]
-    columns: Mapping[str, str]
+    function: Callable[..., Any]
+    columns: Mapping[str, Column] = field(default_factory=dict)
     output: Literal["json", "fits"] = "json"
     wavelength: bool = True
-    description: str = field(default="", compare=False)
+    description: str = ""
+    family: str = ""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z][a-z0-9_]{0,99}", self.name):
+            raise ValueError(f"the name of a task must be lower-case letters, digits and _, not {self.name!r}")
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,32}", self.version):
             raise ValueError(f"version of {self.name} must be letters, digits, _ or -, not {self.version!r}")
+        domains = {_domain(requirement) for requirement in self.requires}
+        if len(domains) != 1:
+            found = ", ".join(sorted(str(getattr(domain, "name", domain)) for domain in domains)) or "nothing"
+            raise ValueError(f"{self.name} requires {found}: what it requires must have the same partitions")
+        if not self.family:
+            object.__setattr__(self, "family", self.name)
+        self.values()
+
+    @property
+    def domain(self) -> Domain:
+        """What its partitions are."""
+        return _domain(self.requires[0])
+
+    @property
+    def upstream(self) -> tuple["Task", ...]:
+        """Tasks among what it requires."""
+        found = (r.of if isinstance(r, Many) else r for r in self.requires)
+        return tuple(item for item in found if isinstance(item, Task))
+
+    @cached_property
+    def chain(self) -> tuple["Task", ...]:
+        """All tasks that must be done for it, in order, itself the last."""
+        found: dict[str, Task] = {}
+        for task in self.upstream:
+            found.update((item.name, item) for item in task.chain)
+        return (*found.values(), self)
+
+    def values(self, given: Mapping[str, Any] | None = None) -> Parameters:
+        """Parameters with these values, and its own defaults for the others.
+
+        Raises
+        ------
+        ParameterError
+            If there is no parameter of a name, or a value does not fit.
+        """
+        return self.parameters.from_mapping({**self.defaults, **(given or {})})
+
+    def digest(self, parameters: Parameters) -> str:
+        """Identity of what it makes with these parameters: their digest, and that of the tasks that it requires."""
+        required = {task.family: task.digest(task.values()) for task in self.upstream}
+        return digest({**parameters.as_dict(), **({"requires": required} if required else {})})
+
+    def variant(self, name: str, **values: Any) -> "Task":
+        """The same task with other parameters, as an asset of its own: ``<task>_<name>``.
+
+        Raises
+        ------
+        ParameterError
+            If there is no parameter of a name, or a value does not fit.
+        """
+        defaults = {**self.defaults, **values}
+        return replace(self, name=f"{self.name}_{name}", family=self.family, defaults=defaults)
+
+    def with_parameters(self, **values: Any) -> "Task":
+        """The variant with these parameters, named after them, for use as a requirement."""
+        if self.values(values) == self.values():
+            return self
+        text = "_".join(f"{key}_{value}" for key, value in values.items())
+        name = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+        return self.variant(name if len(name) <= 40 else self.values(values).digest[:8], **values)
+
+    def __call__(self, *inputs: Any, **values: Any) -> Any:
+        """What the task makes of inputs in memory: no Dagster, no files, no configuration.
+
+        Parameters
+        ----------
+        inputs
+            For each requirement a `SpectrumBatch`, or a mapping of columns for a task that makes columns.
+        values
+            Parameters other than the defaults.
+
+        Returns
+        -------
+        dict or SpectrumBatch
+            Columns of one value a spectrum, or a batch of spectra, checked as in a run.
+
+        Raises
+        ------
+        ParameterError
+            If a parameter does not fit.
+        TaskError
+            If the function fails, or returns what the task does not promise.
+        """
+        columns, spectra = called(self, inputs, self.values(values))
+        return columns if spectra is None else spectra
+
+
+def spectrum_task(
+    requires: Any,
+    *,
+    version: str,
+    parameters: type[Parameters] = NoParameters,
+    columns: Mapping[str, Column | str] | None = None,
+    output: Literal["json", "fits"] | None = None,
+    name: str | None = None,
+    each: bool = False,
+    wavelength: bool = True,
+    stages: int = 1,
+) -> Callable[[Callable[..., Any]], Task]:
+    """Make a task of a function; use as a decorator.
+
+    The function gets what it requires and its parameters, ``f(spectra, parameters)``, and returns a mapping from
+    column names to n values each, one a spectrum: numbers, texts, short rows of numbers, or quantities with a unit. A
+    function that returns a `SpectrumBatch` makes FITS files; it says so by its return annotation, or by `output`.
+
+    Parameters
+    ----------
+    requires
+        A product, a task, many partitions of one (`grouped`, `matching`), or a tuple of these with the same
+        partitions.
+    version
+        Code version; change it when the same input and parameters give other results.
+    parameters
+        Class of its parameters.
+    columns
+        Descriptions, or `Column` with unit and bounds; where given, the function must return just these.
+    output
+        "fits" for spectra, "json" for columns alone; by default what the return annotation says, else "json".
+    name
+        By default that of the function.
+    each
+        Whether the function takes one spectrum at a time; it then returns one value a column.
+    wavelength
+        Whether the function looks at wavelengths; reading goes faster without.
+    stages
+        Of a task that refines its own result: stage k gets what stage k - 1 made as an argument before the
+        parameters, the first gets None. Stages before the last are assets named ``<task>_stage1``, ...
+
+    Returns
+    -------
+    Callable
+        From the function to its `Task`.
+    """
+    required = tuple(requires) if isinstance(requires, (tuple, list)) else (requires,)
+
+    def decorate(function: Callable[..., Any]) -> Task:
+        made: Task | None = None
+        own = name or function.__name__
+        kind = output or ("fits" if _returns_spectra(function) else "json")
+        for stage in range(1, stages + 1):
+            body = lifted(function) if each else function
+            if stages > 1 and made is None:
+                body = _first_stage(body, len(required))
+            made = Task(
+                name=own if stage == stages else f"{own}_stage{stage}",
+                requires=required if made is None else (*required, made),
+                parameters=parameters,
+                version=version,
+                function=body,
+                columns={n: c if isinstance(c, Column) else Column(c) for n, c in (columns or {}).items()},
+                output=kind,
+                wavelength=wavelength,
+                description=inspect.getdoc(function) or "",
+            )
+        assert made is not None  # noqa: S101 (there is at least one stage)
+        return made
+
+    if stages < 1:
+        raise ValueError("a task has at least one stage")
+    return decorate
+
+
+def _first_stage(function: Callable[..., Any], inputs: int) -> Callable[..., Any]:
+    def first(*arguments: Any) -> Any:
+        return function(*arguments[:inputs], None, *arguments[inputs:])
+
+    return first
+
+
+def _returns_spectra(function: Callable[..., Any]) -> bool:
+    try:
+        return typing.get_type_hints(function).get("return") is SpectrumBatch
+    except (NameError, TypeError):
+        return False
+
+
+def _domain(requirement: Any) -> Domain:
+    if isinstance(requirement, Task):
+        return requirement.domain
+    if isinstance(requirement, Many):
+        return requirement.domain
+    if isinstance(requirement, Product):
+        return requirement
+    raise ValueError(f"a task requires products and tasks, not {requirement!r}")
 
 
 def find_task(name: str, tasks: Mapping[str, Task]) -> Task:
@@ -69,3 +267,21 @@ def find_task(name: str, tasks: Mapping[str, Task]) -> Task:
         return tasks[name]
     except KeyError:
         raise UnknownTaskError(f"no task {name[:80]!r}", hint=nearest(name, tasks)) from None
+
+
+def all_tasks(tasks: Sequence[Task]) -> dict[str, Task]:
+    """These tasks and all that they require, by name, what is required first.
+
+    Raises
+    ------
+    ValueError
+        If two different tasks have one name.
+    """
+    found: dict[str, Task] = {}
+    for task in tasks:
+        for item in task.chain:
+            known = found.setdefault(item.name, item)
+            same = known.family == item.family and known.function is item.function and known.defaults == item.defaults
+            if not same:
+                raise ValueError(f"there are two tasks named {item.name}")
+    return found

@@ -225,6 +225,10 @@ def test_any_bytes_are_a_header(raw: bytes) -> None:
 # Images
 
 
+def blocks(count: int, byte: bytes = b"\0") -> bytes:
+    return byte * (2880 * count)
+
+
 def opened(hdus: list[Any], path: Path) -> FitsFile:
     fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(path, overwrite=True)
     return FitsFile(path)
@@ -413,24 +417,66 @@ def test_impossible_tables(old: str, new: str, rows: int, tmp_path: Path) -> Non
     path = tmp_path / "bad.fits"
     columns = [fits.Column("flux", "E", array=np.ones(3)[:rows]), fits.Column("mask", "J", array=np.ones(3)[:rows])]
     fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU.from_columns(columns)]).writeto(path)
-    contents = path.read_bytes()
-    if rows == 0:
-        contents = contents.replace(b"NAXIS2  =                    0", b"NAXIS2  =                    3")
-    extension = contents.index(b"XTENSION")
-    assert old.encode() in contents[extension:]
-    changed = contents[extension:].replace(old.encode(), new.encode().ljust(len(old)), 1)
-    if rows == 0:
-        changed = changed.replace(b"NAXIS2  =                    3", b"NAXIS2  =                    0")
-    path.write_bytes(contents[:extension] + changed)
+    changed_card(path, old.replace("3", str(rows)) if "NAXIS2" in old else old, new)
     with FitsFile(path) as file, pytest.raises(SpectrumFileError, match="HDU 1 "):
         file.table(1, ["flux"], "spectrum")
 
 
+def changed_card(path: Path, old: str, new: str) -> None:
+    """Overwrite a card of an extension."""
+    contents = bytearray(path.read_bytes())
+    place = contents.index(old.encode(), contents.index(b"XTENSION"))
+    length = max(len(old), len(new))
+    assert not contents[place + len(old) : place + length].strip()
+    contents[place : place + length] = new.ljust(length).encode()
+    path.write_bytes(contents)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("NAXIS1  =                    4", "NAXIS1  =                   -4"),
+        ("NAXIS1  =                    4", "NAXIS1  =               -99999"),
+        ("NAXIS1  =                    4", "NAXIS1  =                    0"),
+        ("NAXIS1  =                    4", "NAXIS1  =  9999999999999999999"),
+        ("NAXIS   =                    2", "NAXIS   =                   -1"),
+        ("NAXIS   =                    2", "NAXIS   =                    3"),
+        ("NAXIS   =                    2", "NAXIS   =                    0"),
+        ("BITPIX  =                  -32", "BITPIX  =                  -16"),
+        ("BITPIX  =                  -32", "BITPIX  =                   32"),
+        ("GCOUNT  =                    1", "GCOUNT  =                    2"),
+    ],
+)
+def test_impossible_images(old: str, new: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.fits"
+    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(np.ones((3, 4), "f4"))]).writeto(path)
+    changed_card(path, old, new)
+    with FitsFile(path) as file, pytest.raises(SpectrumFileError, match=r"HDU 1 "):
+        file.image(1, "flux")
+
+
+def test_more_axes_than_an_array_can_have(tmp_path: Path) -> None:
+    cards = ["XTENSION= 'IMAGE   '", "BITPIX  =                    8", "NAXIS   =                  100"]
+    cards += [f"NAXIS{i:<3}=                    1" for i in range(1, 101)] + ["END"]
+    path = tmp_path / "axes.fits"
+    fits.PrimaryHDU().writeto(path)
+    raw = "".join(card.ljust(CARD) for card in cards)
+    path.write_bytes(path.read_bytes() + raw.ljust(-(-len(raw) // 2880) * 2880).encode() + blocks(1))
+    with FitsFile(path) as file, pytest.raises(SpectrumFileError, match="HDU 1 .* holds no image"):
+        file.image(1, "cube", ALL)
+
+
+def test_columns_of_the_same_name(tmp_path: Path) -> None:
+    columns = [fits.Column(name, "E", array=np.full(2, i)) for i, name in enumerate(("flux", "other", "third"))]
+    path = tmp_path / "twice.fits"
+    fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU.from_columns(columns)]).writeto(path)
+    changed_card(path, "TTYPE2  = 'other   '", "TTYPE2  = 'FLUX    '")
+    with FitsFile(path) as file:
+        assert file.table(1, ["flux"], "")["flux"].tolist() == [0, 0]
+        assert file.table(1, ["third"], "")["third"].tolist() == [2, 2]
+
+
 # Files
-
-
-def blocks(count: int, byte: bytes = b"\0") -> bytes:
-    return byte * (2880 * count)
 
 
 @pytest.mark.parametrize(
@@ -477,6 +523,18 @@ def test_long_headers(tmp_path: Path) -> None:
             np.testing.assert_array_equal(file.image(1, ""), np.arange(5.0))
             np.testing.assert_array_equal(file.image(2, ""), np.ones(3))
         check_file(path)
+
+
+def test_the_end_of_a_header_is_a_card(tmp_path: Path) -> None:
+    image = fits.ImageHDU(np.arange(5.0))
+    image.header.add_history("x" * 69 + "END")
+    image.header.append(("", ""), end=True)
+    image.header.append(("", ""), end=True)
+    image.header.append(("AFTER", 7), end=True)
+    with opened([image], tmp_path / "end.fits") as file:
+        assert b"xEND" + b" " * 80 in file.hdu(1).header.raw
+        assert file.hdu(1).header.integer("AFTER") == 7
+        np.testing.assert_array_equal(file.image(1, ""), np.arange(5.0))
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".bz2", ".zip"])

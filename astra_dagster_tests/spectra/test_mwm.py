@@ -140,3 +140,16 @@ def test_flags_that_are_no_integers(tmp_path: Path) -> None:
     with fits.open(path, mode="update", memmap=False) as hdus:
         hdus[3].data["pixel_flags"][0, :4] = np.nan, np.inf, -np.inf, 3
     assert read_mwm(path, bitmask=True).bitmask[0, :4].tolist() == [0, 0, 0, 3]
+
+
+def test_spectra_without_pixels(tmp_path: Path) -> None:
+    path = write_mwm(tmp_path / "mwmStar.fits", (0, 0, 1, 0))
+    with fits.open(path, memmap=False) as hdus:
+        table = fits.BinTableHDU.from_columns(
+            [fits.Column("sdss_id", "K", array=[1]), fits.Column("flux", "0E"), fits.Column("ivar", "0E")]
+        )
+        table.header.update(CRVAL=4.179, CDELT=6e-6)
+        hdus[3] = table
+        hdus.writeto(path, overwrite=True)
+    with pytest.raises(SpectrumFileError, match=r"HDU 3 \(APOGEE spectra\) has a column flux of shape \(1, 0\)"):
+        read_mwm(path)

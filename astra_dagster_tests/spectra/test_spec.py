@@ -155,3 +155,14 @@ def test_wavelengths_that_are_none(row: int, loglam: float, tmp_path: Path) -> N
     with pytest.raises(SpectrumFileError, match=r"HDU 1 \(wavelength\) is not one increasing grid"):
         read_spec(path)
     assert read_spec(path, wavelength=False).wavelength is None
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_a_spectrum_of_no_length(rows: int, tmp_path: Path) -> None:
+    path = write_spec(tmp_path / "spec.fits")
+    with fits.open(path, memmap=False) as hdus:
+        hdus[1] = fits.BinTableHDU(hdus[1].data[:rows])
+        hdus.writeto(path, overwrite=True)
+    for wavelength in (True, False):
+        with pytest.raises(SpectrumFileError, match=rf"HDU 1 \(coadded spectrum\) has {rows} rows"):
+            read_spec(path, wavelength=wavelength)

@@ -9,21 +9,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from astra_dagster import product
+from astra_dagster import DataID, product
 from astra_dagster.datamodel.discovery import find_files
 from astra_dagster.errors import AstraError, OutputError, SpectrumFileError, TaskError
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.readers import read_spectra
 from astra_dagster.tasks import runner
 from astra_dagster.tasks.completeness import Record, record_of, why_incomplete
-from astra_dagster.tasks.runner import Outcome, Work
+from astra_dagster.tasks.results import Column, called
+from astra_dagster.tasks.runner import Outcome
 from astra_dagster.tasks.snr import SNRParameters, ap_visit_snr
-from astra_dagster.tasks.store import OutputStore
+from astra_dagster.tasks.store import Given, OutputStore, Work
 from astra_dagster.tasks.task import Task
 
 
 def work_on(root: Path, release: str = "DR17") -> list[Work]:
-    return [Work(f.data_id, f.path, f.version) for f in find_files(product("apVisit"), release, root)[0]]
+    return [work_of(f.data_id, f.path, f.version) for f in find_files(product("apVisit"), release, root)[0]]
+
+
+def work_of(data_id: DataID, path: Path, version: str) -> Work:
+    return Work(data_id, (Given(data_id.product.name, data_id.relative_path, version, (path,)),))
 
 
 def run(store: OutputStore, work: list[Work]) -> list[Outcome]:
@@ -51,8 +56,9 @@ def test_one_document_a_file_at_a_path_that_names_its_parameters(synthetic: Path
     assert document["provenance"]["code_version"] == ap_visit_snr.version
     assert document["provenance"]["parameters"] == {"fudge_factor": 1.0}
     assert document["provenance"]["parameters_digest"] == store.parameters.digest
-    assert document["provenance"]["input"]["path"] == first.work.data_id.relative_path
-    assert document["provenance"]["input"]["data_version"] == first.work.input_version
+    assert document["provenance"]["inputs"] == [
+        {"name": "apVisit", "path": first.work.data_id.relative_path, "data_version": first.work.input_version}
+    ]
     assert json.loads((store.folder / "parameters.json").read_text())["parameters"] == {"fudge_factor": 1.0}
 
 
@@ -99,7 +105,7 @@ def test_a_function_that_fails_for_one_spectrum_fails_for_no_other(synthetic: Pa
             raise ZeroDivisionError("picky")
         return {"n": np.ones(len(spectra))}
 
-    task = replace(ap_visit_snr, name="picky", function=picky, columns={"n": ""})
+    task = replace(ap_visit_snr, name="picky", function=picky, columns={"n": Column()})
     outcomes = run(OutputStore(tmp_path, task, SNRParameters()), work)
     assert [i for i, outcome in enumerate(outcomes) if outcome.error] == [2]
     assert isinstance(outcomes[2].error, TaskError)
@@ -112,19 +118,19 @@ def test_a_function_that_fails_for_one_spectrum_fails_for_no_other(synthetic: Pa
         ({}, "differ in n"),
         ({"n": [1.0], "m": [1.0]}, "differ in m"),
         ({"n": [1.0, 2.0]}, "column n has shape"),
-        ({"n": 1.0}, "column n has shape"),
+        ({"n": [[1.0] * 65]}, "column n has shape"),
         ({"n": [object()]}, "column n has shape"),
     ],
 )
 def test_wrong_columns_are_typed_errors(columns: dict[str, object], message: str, synthetic: Path) -> None:
-    task = replace(ap_visit_snr, function=lambda *_: columns, columns={"n": ""})
+    task = replace(ap_visit_snr, function=lambda *_: columns, columns={"n": Column()})
     spectrum = read_spectra(work_on(synthetic)[0].path, "apVisit")
     with pytest.raises(TaskError, match=message):
-        runner.call(task, spectrum, SNRParameters())
+        called(task, [spectrum], SNRParameters())
 
 
 def test_not_a_number_is_written_as_null(synthetic: Path, tmp_path: Path) -> None:
-    task = replace(ap_visit_snr, function=lambda s, _: {"n": np.full(len(s), np.nan)}, columns={"n": ""})
+    task = replace(ap_visit_snr, function=lambda s, _: {"n": np.full(len(s), np.nan)}, columns={"n": Column()})
     store = OutputStore(tmp_path, task, SNRParameters())
     (outcome,) = run(store, work_on(synthetic)[:1])
     assert json.loads(store.path(outcome.work.data_id).read_text())["results"] == {"n": None}
@@ -140,7 +146,7 @@ def test_writing_is_all_or_nothing(synthetic: Path, tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OutputError, match="No space left") as error:
-        store.write(item.data_id, "other", {"snr": 1.0})
+        store.write(item, {"snr": 1.0})
     assert error.value.key == item.data_id.key
     assert store.path(item.data_id).read_bytes() == before
     assert list((tmp_path / "out").rglob("*.tmp")) == []
@@ -171,27 +177,27 @@ run(make_store(Path({str(tmp_path)!r})), work_on(Path({str(synthetic)!r})))
 
 def test_outputs_are_recognised_by_their_provenance(synthetic: Path, tmp_path: Path) -> None:
     store, (item, *_) = make_store(tmp_path), work_on(synthetic)
-    assert store.find(item.data_id, item.input_version) is None
+    assert store.find(item) is None
     (outcome,) = run(store, [item])
-    assert store.find(item.data_id, item.input_version) == outcome.written
-    assert store.find(item.data_id, "other") is None
+    assert store.find(item) == outcome.written
+    assert store.find(work_of(item.data_id, item.path, "other")) is None
     newer = OutputStore(store.root, replace(ap_visit_snr, version="next"), store.parameters)
-    assert newer.find(item.data_id, item.input_version) is None
+    assert newer.find(item) is None
     path = store.path(item.data_id)
     path.write_text(path.read_text()[:-20])
-    assert store.find(item.data_id, item.input_version) is None
+    assert store.find(item) is None
 
 
 def test_every_reason(synthetic: Path, tmp_path: Path) -> None:
     store, (item, *_) = make_store(tmp_path), work_on(synthetic)
 
     def why(record: Record | None, version: str = item.input_version, store: OutputStore = store) -> str | None:
-        return why_incomplete(record, item.data_id, version, store)
+        return why_incomplete(record, work_of(item.data_id, item.path, version), store)
 
     assert why(None) == "no record"
     (outcome,) = run(store, [item])
     assert outcome.written is not None
-    record = record_of(store, item.input_version, outcome.written)
+    record = record_of(store, item, outcome.written)
     assert Record.parse(str(record)) == record
     assert Record.parse("something else") is None
     assert why(record) is None

@@ -1,0 +1,22 @@
+"""The command line: a thin layer over the functions that the web UI uses too.
+
+Exit codes: 0 all is well, 1 something failed or is missing (one line says what), 2 wrong usage.
+"""
+
+import click
+
+from astra_dagster import __version__
+from astra_dagster.cli.common import Group
+from astra_dagster.cli.demo import demo
+from astra_dagster.cli.files import discover
+from astra_dagster.cli.run import plan, plot, run
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="astra-dagster")
+def main() -> None:
+    """Analyse SDSS spectra: find the files, run tasks on them, compute nothing twice."""
+
+
+for command in (discover, plan, run, plot, demo):
+    main.add_command(command)

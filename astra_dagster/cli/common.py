@@ -1,0 +1,88 @@
+"""What the commands share: options, the Dagster instance, and errors told in one line."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from astra_dagster.errors import AstraError
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+class Group(click.Group):
+    """A group whose commands turn our errors into one line on stderr and exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except AstraError as error:
+            raise click.ClickException(str(error)) from error
+
+
+def selection(command: Callable[..., None]) -> Callable[..., None]:
+    """Options that select partitions: ``--release`` and ``--where``."""
+    for option in (
+        click.option("--where", "where", multiple=True, metavar="PART=VALUE", help="Only these: mjd=56439."),
+        click.option("--release", "releases", multiple=True, metavar="NAME", help="Only this release; repeatable."),
+    ):
+        command = option(command)
+    return command
+
+
+setting = click.option("--set", "values", multiple=True, metavar="NAME=VALUE", help="Set a parameter: order=5.")
+
+
+@contextmanager
+def open_instance() -> Iterator[Any]:
+    """The Dagster instance of DAGSTER_HOME; the folder is made if it is not there."""
+    import dagster as dg
+
+    from astra_dagster import settings
+
+    home = settings.dagster_home()
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AstraError(f"DAGSTER_HOME cannot be made: {error.strerror}", path=home) from error
+    with dg.DagsterInstance.get() as instance:
+        yield instance
+
+
+def pair(text: str, option: str) -> tuple[str, Any]:
+    """Name and value of ``NAME=VALUE``; the value as JSON where it is JSON, else as text."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise click.UsageError(f"{option} takes NAME=VALUE, not {text!r}")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def where_of(texts: Sequence[str]) -> dict[str, list[str]]:
+    """Values by part name of the ``--where`` options."""
+    where: dict[str, list[str]] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not value:
+            raise click.UsageError(f"--where takes PART=VALUE, not {text!r}")
+        where.setdefault(name, []).append(value)
+    return where
+
+
+def raise_failures(result: Any) -> None:
+    """Say why a run failed: what it said itself where it did, else the name of its error."""
+    if result.success:
+        return
+    for event in result.all_events:
+        if event.is_step_failure:
+            data = event.step_failure_data
+            if data.user_failure_data is not None:
+                raise click.ClickException(str(data.user_failure_data.description))
+            message = data.error.message.strip() if data.error else "no reason given"
+            raise click.ClickException(f"the run {result.run_id} failed: {message}")
+    raise click.ClickException(f"the run {result.run_id} failed")

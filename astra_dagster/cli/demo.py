@@ -1,0 +1,59 @@
+"""The command that shows everything on synthetic files."""
+
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+
+from astra_dagster.cli.common import open_instance
+from astra_dagster.cli.files import discover
+from astra_dagster.cli.run import plans_of, run
+from astra_dagster.errors import AstraError
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.pass_context
+def demo(ctx: click.Context, folder: Path) -> None:
+    """Write a small synthetic SAS mirror into FOLDER, and run the whole pipeline on it.
+
+    Example: astra-dagster demo demo
+    """
+    from astra_dagster.demo import write_mirror
+
+    folder = folder.absolute()
+    places = {"SAS_BASE_DIR": folder / "sas", "DAGSTER_HOME": folder / "dagster", "ASTRA_OUTPUTS": folder / "outputs"}
+    try:
+        paths = write_mirror(places["SAS_BASE_DIR"])
+        places["DAGSTER_HOME"].mkdir(exist_ok=True)
+        (places["DAGSTER_HOME"] / "dagster.yaml").write_text(
+            "telemetry:\n  enabled: false\nnux:\n  enabled: false\n", encoding="utf-8"
+        )
+    except OSError as error:
+        raise AstraError(f"the demo cannot be written: {error.strerror}", path=folder) from error
+    click.echo(f"{len(paths)} synthetic files in {places['SAS_BASE_DIR']}")
+    os.environ.update({name: str(path) for name, path in places.items()})
+    os.environ.pop("ASTRA_CONFIG", None)
+    ctx.invoke(discover)
+    ctx.invoke(run, task="ap_visit_snr")
+
+    with open_instance() as instance:
+        (plan,) = plans_of(instance, "ap_visit_snr", (), (), {}, overwrite=False)
+    columns = list(plan.store.task.columns)
+    width = max(len(work.data_id.key) for work in plan.complete)
+    click.echo("\n" + "  ".join([f"{'partition':{width}}", *(f"{name:>11}" for name in columns)]))
+    for work in plan.complete:
+        written = plan.store.find(work)
+        if written is not None:
+            cells = (_cell(written.results[name]) for name in columns)
+            click.echo("  ".join([f"{work.data_id.key:{width}}", *cells]))
+    click.echo("\nTo look at it in the web UI, at http://localhost:3000:\n")
+    for name, path in places.items():
+        click.echo(f"  export {name}={shlex.quote(str(path))}")
+    click.echo("  dagster dev -m astra_dagster.definitions")
+
+
+def _cell(value: Any) -> str:
+    return f"{value:>11.2f}" if isinstance(value, float) else f"{value!s:>11}"

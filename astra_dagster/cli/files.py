@@ -1,0 +1,48 @@
+"""Commands about files: finding and registering them."""
+
+from collections.abc import Sequence
+
+import click
+
+from astra_dagster.cli.common import QUIET, open_instance, raise_failures, selection, where_of
+from astra_dagster.errors import AstraError
+
+
+@click.command()
+@click.option("--product", "products", multiple=True, metavar="NAME", help="Only this product; repeatable.")
+@selection
+@click.option("--by-content", is_flag=True, help="Tell files apart by a hash of their contents; reads every file.")
+@click.option("--dry-run", is_flag=True, help="Say what would be registered and recorded.")
+def discover(
+    products: Sequence[str], releases: Sequence[str], where: Sequence[str], by_content: bool, dry_run: bool
+) -> None:
+    """Find files below SAS_BASE_DIR, register and record them.
+
+    Example: astra-dagster discover --release DR13 --product apVisit
+    """
+    from astra_dagster.orchestration.discover import DiscoverConfig, discover_job, search
+
+    config = DiscoverConfig(
+        products=list(products), releases=list(releases), where=where_of(where), by_content=by_content
+    )
+    with open_instance() as instance:
+        found = list(search(instance, config))
+        for item in found:
+            click.echo(str(item))
+            for skipped in item.skipped:
+                click.echo(f"  skipped {skipped.path}: {skipped.reason}", err=True)
+        if not any(item.inputs for item in found):
+            from astra_dagster import settings
+
+            raise AstraError(
+                "no files found" + (" for this selection" if products or releases or where else ""),
+                path=settings.sas_base_dir(),
+                hint="is SAS_BASE_DIR the folder that holds dr17, sdsswork, ...?",
+            )
+        if not dry_run and any(item.to_record or item.new for item in found):
+            result = discover_job.execute_in_process(
+                instance=instance,
+                run_config={"ops": {"discover_files": {"config": config.model_dump()}}, **QUIET},
+                raise_on_error=False,
+            )
+            raise_failures(result)

@@ -1,0 +1,165 @@
+"""Commands about tasks: plans, runs and pictures."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from astra_dagster.cli.common import QUIET, open_instance, pair, raise_failures, selection, setting, where_of
+from astra_dagster.errors import AstraError
+
+
+@click.command()
+@click.argument("task")
+@selection
+@setting
+@click.option("--dry-run", is_flag=True, help="Say what would run, and why: the same as plan.")
+@click.option("--overwrite", is_flag=True, help="Compute complete partitions again.")
+def run(
+    task: str,
+    releases: Sequence[str],
+    where: Sequence[str],
+    values: Sequence[str],
+    dry_run: bool,
+    overwrite: bool,
+) -> None:
+    """Run TASK, and first what it requires, on everything that is not complete, in one Dagster run.
+
+    Example: astra-dagster run ap_visit_snr --release DR13 --where mjd=56439
+    """
+    from astra_dagster.orchestration.assets import update_job, update_run_config
+
+    wanted = where_of(where)
+    with open_instance() as instance:
+        plans = plans_of(instance, task, values, releases, wanted, overwrite)
+        for plan in plans:
+            click.echo(_told(plan))
+        if dry_run or not any(plan.incomplete or plan.waiting or plan.invalid or plan.found for plan in plans):
+            return
+        store = plans[-1].store
+        config = {
+            **store.parameters.as_dict(all=True),
+            "releases": list(releases),
+            "where": wanted,
+            "overwrite": overwrite,
+        }
+        result = update_job(store.task).execute_in_process(
+            instance=instance,
+            run_config={**update_run_config(store.task, config), **QUIET},
+            raise_on_error=False,
+        )
+        raise_failures(result)
+        done = sum(len(plan.incomplete) + len(plan.waiting) for plan in plans)
+        click.echo(f"{done} computed; outputs in {store.folder}")
+
+
+@click.command()
+@click.argument("task")
+@selection
+@setting
+@click.option("--explain", "key", metavar="KEY", help="The whole story of one partition.")
+def plan(task: str, releases: Sequence[str], where: Sequence[str], values: Sequence[str], key: str | None) -> None:
+    """Say what a run of TASK would do, and why.
+
+    Example: astra-dagster plan ap_visit_snr --explain DR17/apo25m/120+12/5226/56000/001
+    """
+    with open_instance() as instance:
+        for item in plans_of(instance, task, values, releases, where_of(where), overwrite=False, key=key):
+            click.echo(_story(item, key) if key is not None else _told(item))
+
+
+def plans_of(
+    instance: Any,
+    task: str,
+    values: Sequence[str],
+    releases: Sequence[str],
+    where: dict[str, list[str]],
+    overwrite: bool,
+    key: str | None = None,
+) -> list[Any]:
+    """Plans of a task and of all that it requires, in the order in which they would run."""
+    from astra_dagster import settings
+    from astra_dagster.orchestration.assets import chain_of
+    from astra_dagster.orchestration.planning import make_plan, select_keys
+    from astra_dagster.tasks import registry
+    from astra_dagster.tasks.store import OutputStore
+    from astra_dagster.tasks.task import find_task
+
+    found = find_task(task, registry.tasks())
+    parameters = found.values(dict(pair(text, "--set") for text in values))
+    root = settings.sas_base_dir()
+    store = OutputStore(settings.check_outputs_dir(), found, parameters)
+    keys = [found.domain.parse_key(key).key] if key else select_keys(instance, found.domain, releases, where)
+    if not keys:
+        product = getattr(found.domain, "product", found.domain)
+        raise AstraError(
+            f"no {found.domain.name} partition is registered" + (" for this selection" if releases or where else ""),
+            hint=f"run astra-dagster discover --product {product.name}",
+        )
+    return [
+        make_plan(instance, item, mine, root, overwrite=overwrite and item.task is found)
+        for item, mine in chain_of(instance, store, keys, root)
+    ]
+
+
+def _told(plan: Any) -> str:
+    return "\n".join([f"{plan.store.task.name}: {plan.partitions} partitions", *plan.lines()])
+
+
+def _story(plan: Any, key: str) -> str:
+    """What is known of one partition of a task, or of those that it requires."""
+    store = plan.store
+    lines = [f"{store.task.name} (code version {store.task.version}, digest {store.digest})"]
+    for name, value in store.parameters.as_dict(all=True).items():
+        lines.append(f"  {name} = {json.dumps(value)[:100]}")
+    works = [*plan.complete, *(work for work, _ in (*plan.found, *plan.incomplete))]
+    if plan.partitions != 1:
+        return "\n".join([*lines, *(f"  {line}" for line in plan.lines())])
+    mine = next(iter([*(work.data_id.key for work in works), *(k for k, _ in plan.waiting), *plan.no_input]), key)
+    lines.append(f"  {mine}: {plan.why(mine)}")
+    record = plan.records.get(mine)
+    lines.append(f"  record: {record if record is not None else 'none'}")
+    for work in works:
+        lines += [f"  input: {given.name} {given.path}, version {given.version}" for given in work.given]
+        path = store.path(work.data_id)
+        lines.append(f"  output: {path}" + ("" if path.is_file() else " (not there)"))
+    return "\n".join(lines)
+
+
+@click.command()
+@click.argument("task")
+@click.argument("key")
+@setting
+@click.option("--row", default=0, metavar="N", help="Which spectrum of a file with several; the first is 0.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("spectrum.png"),
+    show_default=True,
+    help="Where to; the ending says how: png, pdf or svg.",
+)
+def plot(task: str, key: str, values: Sequence[str], row: int, output: Path) -> None:
+    """Draw what TASK made of KEY: the spectrum, its continuum, and the normalised flux.
+
+    Example: astra-dagster plot ap_visit_continuum DR13/apo25m/-/5564/55903/105 --output visit.png
+    """
+    from astra_dagster import settings
+    from astra_dagster.spectra.output import read_output
+    from astra_dagster.spectra.preview import preview, save_preview
+    from astra_dagster.tasks import registry
+    from astra_dagster.tasks.store import OutputStore
+    from astra_dagster.tasks.task import find_task
+
+    found = find_task(task, registry.tasks())
+    if found.output != "fits":
+        raise AstraError(f"{task} makes no spectra", hint="ap_visit_continuum does, for example")
+    parameters = found.values(dict(pair(text, "--set") for text in values))
+    path = OutputStore(settings.outputs_dir(), found, parameters).path(found.domain.parse_key(key))
+    if not path.is_file():
+        raise AstraError(
+            "there is no such output", key=key, path=path, hint=f"run astra-dagster run {task} with these parameters"
+        )
+    save_preview(preview(read_output(path), row, title=f"{task} {key}"), output)
+    click.echo(f"wrote {output}")

@@ -1,0 +1,145 @@
+"""What a task's function returns: checked, and turned into plain values that can be stored."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from astra_dagster.errors import AstraError, TaskError
+from astra_dagster.spectra.batch import SpectrumBatch
+from astra_dagster.spectra.output import plain
+
+if TYPE_CHECKING:
+    from astra_dagster.tasks.parameters import Parameters
+    from astra_dagster.tasks.task import Task
+
+logger = logging.getLogger(__name__)
+
+MAX_CELLS = 64
+"""Numbers that one value of a column may hold; more is a spectrum, and belongs in one."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """What is known of a column of results.
+
+    Attributes
+    ----------
+    description
+        For people.
+    unit
+        As astropy spells it; a quantity is converted to it.
+    finite
+        Whether NaN and infinity are errors; else they are stored as missing.
+    """
+
+    description: str = ""
+    unit: str = ""
+    finite: bool = False
+
+
+class Results(dict[str, np.ndarray[Any, Any]]):
+    """Columns that another task made, by name, one value a spectrum; missing numbers are NaN."""
+
+
+def size_of(inputs: Sequence[Any]) -> int:
+    """Number of spectra that a task's inputs stand for: one where there are only many partitions for one."""
+    return next((len(_first(item)) for item in inputs if item is not None and not isinstance(item, list)), 1)
+
+
+def _first(item: Any) -> Any:
+    """What says how many spectra an input holds: of a mapping of columns the first of them."""
+    return next(iter(item.values()), ()) if isinstance(item, Mapping) else item
+
+
+def called(task: "Task", inputs: Sequence[Any], parameters: "Parameters") -> tuple[dict[str, list[Any]], Any]:
+    """Call a task's function: its columns as lists of plain Python values, and its spectra if it makes some.
+
+    NaN and infinity become None, so that every value can be written as JSON.
+
+    Raises
+    ------
+    TaskError
+        If the function raises, or does not return what the task promises.
+    """
+    count = size_of(inputs)
+    try:
+        returned = task.function(*inputs, parameters)
+    except Exception as error:  # the function is a user's and may raise anything
+        logger.debug("%s failed", task.name, exc_info=True)
+        text = str(error) if isinstance(error, AstraError) else f"{type(error).__name__}: {error}"
+        raise TaskError(f"{task.name} failed: {text}") from error
+    made = returned if isinstance(returned, SpectrumBatch) else None
+    if (made is not None) != (task.output == "fits") or (made is None and not isinstance(returned, Mapping)):
+        expected = "a mapping of columns" if task.output == "json" else "a SpectrumBatch"
+        raise TaskError(
+            f"{task.name} returned {type(returned).__name__}",
+            hint=f'{expected} is expected; for spectra annotate the return type as SpectrumBatch, or set output="fits"',
+        )
+    if made is not None and (len(made) != count or made.wavelength is None):
+        raise TaskError(f"{task.name} returned {len(made)} spectra for {count}, or some without wavelengths")
+    columns = dict(returned) if made is None else _columns_of(task, made)
+    if task.columns and set(columns) != set(task.columns):
+        odd = ", ".join(sorted(set(columns) ^ set(task.columns)))
+        raise TaskError(f"{task.name} and the columns that it promises differ in {odd}")
+    if not columns and made is None:
+        raise TaskError(f"{task.name} returned no columns")
+    return {name: _values(task, name, columns[name], count) for name in task.columns or columns}, made
+
+
+def _columns_of(task: "Task", made: SpectrumBatch) -> dict[str, Any]:
+    return {name: made.meta[name] for name in task.columns if name in made.meta}
+
+
+def _values(task: "Task", name: str, values: Any, count: int) -> list[Any]:
+    known = task.columns.get(name, Column())
+    if not isinstance(name, str) or not name.isidentifier():
+        raise TaskError(f"{task.name}: {name!r} cannot be a column", hint="names are letters, digits and _")
+    unit = getattr(values, "unit", None)
+    if unit is not None and hasattr(values, "to_value"):
+        if not known.unit:
+            raise TaskError(f"{task.name}: column {name} is in {unit}", hint=f"promise it: Column(..., unit='{unit}')")
+        try:
+            values = values.to_value(known.unit)
+        except Exception as error:
+            raise TaskError(f"{task.name}: column {name} is in {unit}, not in {known.unit}") from error
+    try:
+        array = np.asarray(values)
+    except ValueError:  # rows of different lengths
+        array = np.asarray(None)
+    if count == 1 and array.ndim == 0 and array.dtype.kind in "biufU":
+        array = array[None]
+    fits = array.ndim in (1, 2) and len(array) == count and (array.ndim == 1 or array.shape[1] <= MAX_CELLS)
+    if not fits or array.dtype.kind not in "biufU":
+        raise TaskError(
+            f"{task.name}: column {name} has shape {array.shape} and type {array.dtype}",
+            hint=f"expected {count} numbers, texts, or rows of at most {MAX_CELLS} numbers, one a spectrum",
+        )
+    if known.finite and array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise TaskError(f"{task.name}: column {name} is not finite", hint="it is promised to be")
+    return list(plain(array.tolist()))
+
+
+def lifted(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of one spectrum as one of many: called for each, its values put together."""
+
+    def each(*arguments: Any) -> Any:
+        *inputs, parameters = arguments
+        rows = [function(*(_row(item, i) for item in inputs), parameters) for i in range(size_of(inputs))]
+        if rows and isinstance(rows[0], SpectrumBatch):
+            from astra_dagster.spectra.batch import stack
+
+            return stack(rows)
+        if any(not isinstance(row, Mapping) or set(row) != set(rows[0]) for row in rows):
+            raise TypeError("a function of one spectrum must return the same columns for every one")
+        return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+    return each
+
+
+def _row(item: Any, i: int) -> Any:
+    if item is None or isinstance(item, SpectrumBatch):
+        return item if item is None else item[i]
+    return {name: values[i] for name, values in item.items()}
