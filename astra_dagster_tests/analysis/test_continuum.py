@@ -12,31 +12,10 @@ from astra_dagster.analysis.regions import NAMED, named_regions, read_regions
 from astra_dagster.errors import AnalysisError, ConfigurationError
 from astra_dagster.spectra.ap_star import log_grid
 from astra_dagster.spectra.batch import SpectrumBatch, stack
-from astra_dagster.spectra.readers import read_spectra
+from astra_dagster_tests.analysis.agreement import REGIONS, header_difference, largest_difference, spectra_of
 from astra_dagster_tests.analysis.reference import pixels_in, sinusoidal_continuum
 
-REGIONS = ((15090.0, 15822.0), (15823.0, 16451.0), (16452.0, 16971.0))
 WINDOWS = Path(__file__).parents[3] / "shared" / "continuum-regions.list"
-
-
-def spectra_of(root: Path, product: str) -> list[SpectrumBatch]:
-    pattern = {"apStar": "a?Star*.fits", "apVisit": "a?Visit*.fits", "spec": "spec-*.fits"}[product]
-    return [read_spectra(path, product) for path in sorted(root.rglob(pattern))]
-
-
-def largest_difference(batch: SpectrumBatch, windows: tuple[tuple[float, float], ...]) -> float:
-    """Largest relative difference between the batched continuum and the original's, over all rows and pixels."""
-    fit = fit_continuum(batch.wavelength, batch.flux, batch.ivar, regions=REGIONS, continuum_regions=windows)
-    largest = 0.0
-    for i in range(len(batch)):
-        if batch.bad[i].all():
-            assert not fit.fitted[i].any()
-            continue
-        grid = np.broadcast_to(batch.wavelength, batch.flux.shape)[i]
-        flux = np.where(batch.bad[i], 0.0, batch.flux[i])
-        expected = sinusoidal_continuum(grid, flux, batch.ivar[i], pixels_in(grid, windows), REGIONS)
-        largest = max(largest, float(np.max(np.abs(fit.values[i] / expected - 1))))
-    return largest
 
 
 @pytest.mark.parametrize("product", ["apStar", "apVisit"])
@@ -54,6 +33,11 @@ def test_agrees_with_the_original_on_every_real_file(product: str, real: Path) -
 def test_agrees_with_the_original_on_synthetic_files(product: str, synthetic: Path) -> None:
     windows = named_regions("apogee")
     assert max(largest_difference(batch, windows) for batch in spectra_of(synthetic, product)) <= 1e-10
+
+
+@pytest.mark.parametrize("product", ["apStar", "apVisit"])
+def test_signal_to_noise_agrees_with_every_header(product: str, real: Path) -> None:
+    assert max(header_difference(batch, product) for batch in spectra_of(real, product)) <= 1e-3
 
 
 @pytest.mark.parametrize("product", ["apStar", "apVisit"])
