@@ -82,6 +82,10 @@ class InvalidKeyError(AstraError, ValueError):
     """A partition key, or a part of one, that identifies no file."""
 
 
+class CatalogueError(AstraError, ValueError):
+    """A table that cannot be read, or that does not say what identifies a file."""
+
+
 class PathMismatchError(AstraError, ValueError):
     """A path that is not one of the product's in this release."""
 

@@ -9,6 +9,7 @@ from astra_dagster import __version__
 from astra_dagster.cli.common import Group
 from astra_dagster.cli.demo import demo
 from astra_dagster.cli.files import discover
+from astra_dagster.cli.register import register
 from astra_dagster.cli.run import plan, plot, run
 
 
@@ -18,5 +19,5 @@ def main() -> None:
     """Analyse SDSS spectra: find the files, run tasks on them, compute nothing twice."""
 
 
-for command in (discover, plan, run, plot, demo):
+for command in (discover, register, plan, run, plot, demo):
     main.add_command(command)

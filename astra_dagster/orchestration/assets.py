@@ -202,6 +202,8 @@ def _materialise(
     failures += [(key, reason) for key, reason in plan.waiting]
     failures += _run_plan(context, store, plan)
     planned = any(tag in context.run.tags for tag in (PARTITION_NAME_TAG, ASSET_PARTITION_RANGE_START_TAG))
+    if plan.no_input and planned and failures:
+        context.log.warning(f"Dagster will show {len(plan.no_input)} partitions without input as failed as well")
     if plan.complete and planned and (record_all or failures):
         _record_again(context, store, plan.complete)
     return failures

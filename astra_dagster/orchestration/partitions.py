@@ -65,12 +65,13 @@ def register(instance: dg.DagsterInstance, item: Product, keys: Sequence[str], g
     """Register partition keys, in their order, in as few calls as the storage allows, and the groups they are in."""
     for chunk in chunks(keys, REGISTER):
         instance.add_dynamic_partitions(item.asset_name, chunk)
-    for group in groups:
-        if group.product == item and keys:
-            known = set(registered(instance, group))
-            found = dict.fromkeys(group.of(item.parse_key(key)).key for key in keys)
-            for chunk in chunks([key for key in found if key not in known], REGISTER):
-                instance.add_dynamic_partitions(group.asset_name, chunk)
+    mine = [group for group in groups if group.product == item]
+    every = registered(instance, item) if mine else ()
+    for group in mine:
+        known = set(registered(instance, group))
+        found = dict.fromkeys(group.key_of(key) for key in every)
+        for chunk in chunks([key for key in found if key not in known], REGISTER):
+            instance.add_dynamic_partitions(group.asset_name, chunk)
 
 
 def registered(instance: dg.DagsterInstance, item: Product | Group) -> Sequence[str]:

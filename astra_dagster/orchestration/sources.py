@@ -108,9 +108,12 @@ def examine(instance: dg.DagsterInstance, item: Product, data_ids: Sequence[Data
     """Look at the files of these data IDs on disk, and compare them with their records."""
     known = records.source_records(instance, item, [data_id.key for data_id in data_ids])
     inputs = []
+    folders: dict[Path, bool] = {}  # of files that have not come yet, most folders are not there either
     for data_id in data_ids:
         try:
-            path = data_id.existing_path(root)
+            folder = data_id.path(root).parent
+            there = folders[folder] if folder in folders else folders.setdefault(folder, folder.is_dir())
+            path = data_id.existing_path(root) if there else None
             status = path.stat() if path is not None else None
         except OSError:  # a folder on the way may not be entered, or the file went away just now
             path = status = None

@@ -160,7 +160,7 @@ def _columns(header: Header) -> Mapping[str, Column]:
         name = (header.text(f"TTYPE{number}") or "").lower()
         base = {"A": f"S{count}", "X": "u1"}.get(code) or _COLUMN_TYPES[code]
         shape = {"A": (), "X": ((count + 7) // 8,)}.get(code, (count,) if count != 1 else ())
-        column = Column(number, code, offset, np.dtype((base, shape)))
+        column = Column(number, code, offset, np.dtype((base, shape) if shape else base))  # (S0, ()) is none
         found.setdefault(name, column)
         offset += column.dtype.itemsize
     return found

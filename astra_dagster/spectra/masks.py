@@ -24,7 +24,11 @@ def native(array: Array) -> FloatArray:
 
 def flagged(mask: Array) -> BoolArray:
     """Where an APOGEE pixel mask, of whatever integer type, rejects a pixel."""
-    return np.asarray(np.bitwise_and(mask, BAD_BITS, dtype=np.int64), bool)
+    wide = mask if mask.itemsize > 1 else mask.astype(np.int16)
+    native = wide.dtype.newbyteorder("=")
+    # Both sides in the file's byte order, read as if they were in the machine's: nothing need be swapped.
+    rejected = wide.view(native) & np.array(BAD_BITS, wide.dtype).view(native)
+    return np.asarray(rejected != 0)
 
 
 def from_errors(

@@ -42,10 +42,10 @@ class Group:
         """The parts of a partition key, as text."""
         return "/".join(("release", *self.by))
 
-    def of(self, data_id: DataID) -> "GroupID":
-        """The group that a file belongs to."""
-        parts = dict(zip(data_id.product.parts, data_id.parts, strict=True))
-        return GroupID(self, data_id.release, tuple(parts[name] for name in self.by))
+    def key_of(self, key: str) -> str:
+        """Partition key of the group that the file of a partition key belongs to."""
+        release, *parts = key.split("/")
+        return "/".join((release, *(parts[self.product.parts.index(name)] for name in self.by)))
 
     def parse_key(self, key: str) -> "GroupID":
         """Group from its partition key.

@@ -1,0 +1,127 @@
+"""The job `register`: partitions of files that a table lists, whether they are there or not.
+
+A task over a file that is not there does nothing about it and succeeds; once the file has come it is one to do.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+from pydantic import Field
+
+from astra_dagster import settings
+from astra_dagster.datamodel.catalogue import Rejected, keys_from_table
+from astra_dagster.datamodel.products import DataID, Product, product
+from astra_dagster.errors import AstraError, CatalogueError
+from astra_dagster.orchestration.partitions import register, registered
+from astra_dagster.tasks import registry
+
+SHOWN = 20
+"""Rejected rows that the log and the command line spell out."""
+
+
+class RegisterConfig(dg.Config):
+    """Which table, and what it lists."""
+
+    table: str = Field(description="Path of the table: FITS, VOTable, Parquet, CSV or ECSV; one row a file.")
+    product: str = Field(description="What the files are: apVisit.")
+    release: str = Field(default="", description="Of which release; if empty, the table has a column release.")
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a table lists.
+
+    Attributes
+    ----------
+    keys
+        Partition keys of all its files.
+    new
+        Those that are not registered.
+    on_disk
+        How many of the files are there.
+    rejected
+        Rows that give no key.
+    """
+
+    product: Product
+    keys: tuple[str, ...]
+    new: tuple[str, ...]
+    on_disk: int
+    rejected: tuple[Rejected, ...]
+
+    @property
+    def rejections(self) -> list[str]:
+        """What is wrong with the rejected rows, at most `SHOWN` of them."""
+        more = len(self.rejected) - SHOWN
+        return [*map(str, self.rejected[:SHOWN]), *([f"and {more} more"] if more > 0 else [])]
+
+    def __str__(self) -> str:
+        keys, new = len(self.keys), len(self.new)
+        return (
+            f"{self.product.name}: {keys} files, {new} new, {keys - new} known; "
+            f"{self.on_disk} on disk, {keys - self.on_disk} not yet; {len(self.rejected)} rows rejected"
+        )
+
+
+def expect(instance: dg.DagsterInstance, config: RegisterConfig) -> Expected:
+    """Read a table and compare it with what is registered and what is on disk; change nothing.
+
+    Raises
+    ------
+    CatalogueError
+        If the table cannot be read, lacks a column, or no row of it gives a partition key.
+    AstraError
+        If there is no such product or release, or SAS_BASE_DIR is not set.
+    """
+    root = settings.sas_base_dir()
+    item = product(config.product)
+    path = Path(config.table).expanduser()
+    data_ids, rejected = keys_from_table(path, item, config.release or None)
+    if not data_ids:
+        first = f"; {rejected[0]}" if rejected else ""
+        raise CatalogueError(f"no row of the table is a file of {item.name}{first}", path=path)
+    keys = tuple(data_id.key for data_id in data_ids)
+    known = set(registered(instance, item))
+    new = tuple(key for key in keys if key not in known)
+    return Expected(item, keys, new, _on_disk(data_ids, root), tuple(rejected))
+
+
+def _on_disk(data_ids: Sequence[DataID], root: Path) -> int:
+    """How many of the files are there; into a folder that is not there, nobody looks for each of its files."""
+    folders: dict[Path, bool] = {}
+    count = 0
+    for data_id in data_ids:
+        folder = data_id.path(root).parent
+        try:
+            if folder not in folders:
+                folders[folder] = folder.is_dir()
+            count += folders[folder] and data_id.existing_path(root) is not None
+        except OSError:  # a folder on the way may not be entered
+            continue
+    return count
+
+
+def register_expected(instance: dg.DagsterInstance, expected: Expected) -> None:
+    """Register what is new, and the groups that it belongs to."""
+    register(instance, expected.product, expected.new, registry.groups())
+
+
+@dg.op(description="Register the partitions of the files that a table lists, whether they are there or not.")
+def register_table(context: dg.OpExecutionContext, config: RegisterConfig) -> None:
+    """Register what is new; what is wrong with the table's rows is a warning."""
+    try:
+        expected = expect(context.instance, config)
+        register_expected(context.instance, expected)
+    except AstraError as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
+    context.log.info(str(expected))
+    for line in expected.rejections:
+        context.log.warning(line)
+
+
+@dg.job(name="register", description="Register the files that a table lists, before they are there.")
+def register_job() -> None:
+    """One op; a job, so that it can be launched from the web UI and the command line."""
+    register_table()
