@@ -91,6 +91,11 @@ def task_asset(task: Task) -> dg.AssetsDefinition:
     def asset(context: dg.AssetExecutionContext, config: config_class(task, RunConfig)):  # type: ignore[valid-type, no-untyped-def]
         here = context.op_execution_context
         later = _later_in_run(context, task)
+        if not context.partition_keys:
+            raise dg.Failure(
+                "no partition is in this range: it goes in the order of registration, from its first to its last",
+                allow_retries=False,
+            )
         try:
             store = open_store(task, config)
             failures = _materialise(here, store, context.partition_keys, config.overwrite, record_all=bool(later))

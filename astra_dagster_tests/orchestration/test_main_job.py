@@ -239,6 +239,13 @@ def test_a_corrupt_file_costs_itself(
     assert failed(instance) == set()
 
 
+def test_a_range_that_holds_no_partition_says_so(instance: dg.DagsterInstance, keys: list[str]) -> None:
+    result = materialise(instance, keys[3], keys[1])
+    (event,) = [e for e in result.all_events if e.is_step_failure]
+    assert "order of registration" in event.step_failure_data.user_failure_data.description
+    assert recorded(instance) == set()
+
+
 def test_a_missing_file_is_no_failure(instance: dg.DagsterInstance, keys: list[str], mirror: Path) -> None:
     VISITS.parse_key(keys[0]).path(mirror).unlink()
     assert materialise(instance, keys[0]).success
