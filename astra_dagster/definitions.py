@@ -6,9 +6,11 @@ import dagster as dg
 
 from astra_dagster.datamodel.products import Product
 from astra_dagster.orchestration.assets import task_asset, update_job
+from astra_dagster.orchestration.clean import clean_job
 from astra_dagster.orchestration.discover import discover_job
 from astra_dagster.orchestration.expected import register_job
 from astra_dagster.orchestration.sources import source_asset, source_products
+from astra_dagster.orchestration.tables import table_asset
 from astra_dagster.tasks import registry
 from astra_dagster.tasks.partitions import Many
 
@@ -22,8 +24,9 @@ def build_definitions() -> dg.Definitions:
         assets=[
             *(source_asset(item) for item in dict.fromkeys(products)),
             *(task_asset(task) for task in tasks.values()),
+            *(table_asset(task) for task in tasks.values()),
         ],
-        jobs=[discover_job, register_job, *(update_job(task) for task in tasks.values())],
+        jobs=[discover_job, clean_job, register_job, *(update_job(task) for task in tasks.values())],
     )
 
 

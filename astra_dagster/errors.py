@@ -39,11 +39,15 @@ class AstraError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        where = [
-            f"{name} {value}"
-            for name, value in (("key", self.key), ("file", self.path))
-            if value is not None and value not in self.message
-        ]
+        return self.told(("key", self.key), ("file", self.path))
+
+    def without_key(self) -> str:
+        """The message for where the partition key stands beside it."""
+        return self.told(("file", self.path))
+
+    def told(self, *places: tuple[str, str | None]) -> str:
+        """The message with these places, and with what to do next."""
+        where = [f"{name} {value}" for name, value in places if value is not None and value not in self.message]
         text = f"{self.message} ({', '.join(where)})" if where else self.message
         return f"{text}; {self.hint}" if self.hint else text
 

@@ -6,11 +6,14 @@ Exit codes: 0 all is well, 1 something failed or is missing (one line says what)
 import click
 
 from astra_dagster import __version__
+from astra_dagster.cli.clean import clean
 from astra_dagster.cli.common import Group
 from astra_dagster.cli.demo import demo
 from astra_dagster.cli.files import discover
+from astra_dagster.cli.new import new
 from astra_dagster.cli.register import register
 from astra_dagster.cli.run import plan, plot, run
+from astra_dagster.cli.tables import table
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -19,5 +22,5 @@ def main() -> None:
     """Analyse SDSS spectra: find the files, run tasks on them, compute nothing twice."""
 
 
-for command in (discover, register, plan, run, plot, demo):
+for command in (discover, register, plan, run, plot, table, clean, demo, new):
     main.add_command(command)

@@ -21,6 +21,8 @@ def discover(
     Example: astra-dagster discover --release DR13 --product apVisit
     """
     from astra_dagster.orchestration.discover import DiscoverConfig, discover_job, search
+    from astra_dagster.orchestration.partitions import register
+    from astra_dagster.tasks import registry
 
     config = DiscoverConfig(
         products=list(products), releases=list(releases), where=where_of(where), by_content=by_content
@@ -46,3 +48,6 @@ def discover(
                 raise_on_error=False,
             )
             raise_failures(result)
+        elif not dry_run:  # nothing new, but perhaps a task over groups of what was there already
+            for product in dict.fromkeys(item.product for item in found):
+                register(instance, product, (), registry.groups())

@@ -85,9 +85,8 @@ def plans_of(
     from astra_dagster.orchestration.planning import make_plan, select_keys
     from astra_dagster.tasks import registry
     from astra_dagster.tasks.store import OutputStore
-    from astra_dagster.tasks.task import find_task
 
-    found = find_task(task, registry.tasks())
+    found = registry.find_task(task)
     parameters = found.values(dict(pair(text, "--set") for text in values))
     root = settings.sas_base_dir()
     store = OutputStore(settings.check_outputs_dir(), found, parameters)
@@ -150,9 +149,8 @@ def plot(task: str, key: str, values: Sequence[str], row: int, output: Path) -> 
     from astra_dagster.spectra.preview import preview, save_preview
     from astra_dagster.tasks import registry
     from astra_dagster.tasks.store import OutputStore
-    from astra_dagster.tasks.task import find_task
 
-    found = find_task(task, registry.tasks())
+    found = registry.find_task(task)
     if found.output != "fits":
         raise AstraError(f"{task} makes no spectra", hint="ap_visit_continuum does, for example")
     parameters = found.values(dict(pair(text, "--set") for text in values))

@@ -1,5 +1,6 @@
 """Task to asset: the partitioned Dagster asset of a task, and what one run of it does."""
 
+import json
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -64,6 +65,11 @@ def _config_type(hint: Any) -> Any:
 
 def task_asset(task: Task) -> dg.AssetsDefinition:
     """Partitioned asset of a task: one run takes any number of partitions."""
+    meaning = descriptions(task.parameters)
+    parameters = "\n".join(
+        f"- `{name}` = `{json.dumps(value)}`: {meaning[name]}"
+        for name, value in task.values().as_dict(all=True).items()
+    )
     columns = "\n".join(
         f"- `{name}`: {column.description}" + (f" [{column.unit}]" if column.unit else "")
         for name, column in task.columns.items()
@@ -83,7 +89,13 @@ def task_asset(task: Task) -> dg.AssetsDefinition:
         group_name=sources.group_of(getattr(task.domain, "product", task.domain).name),
         kinds={task.output},
         code_version=task.version,
-        description=f"{task.description}\n\n{columns}",
+        description="\n\n".join(
+            [
+                task.description,
+                *([f"Results:\n\n{columns}"] if columns else []),
+                *([f"Parameters:\n\n{parameters}"] if parameters else []),
+            ]
+        ),
         metadata={"partition_key": task.domain.key_order},
         output_required=False,
         dagster_type=dg.Nothing,
@@ -203,7 +215,7 @@ def _materialise(
     plan = make_plan(context.instance, store, keys, settings.sas_base_dir(), overwrite=overwrite)
     for line in plan.lines():
         context.log.info(line)
-    failures = [(key, str(error)) for key, error in plan.invalid]
+    failures = [(key, error.without_key()) for key, error in plan.invalid]
     failures += [(key, reason) for key, reason in plan.waiting]
     failures += _run_plan(context, store, plan)
     planned = any(tag in context.run.tags for tag in (PARTITION_NAME_TAG, ASSET_PARTITION_RANGE_START_TAG))
@@ -231,7 +243,7 @@ def _run_plan(context: dg.OpExecutionContext, store: OutputStore, plan: Plan) ->
     failures: list[tuple[str, str]] = []
     with tqdm(total=len(todo), unit="file", disable=None, desc=store.task.name) as progress:
         for outcomes in runner.run(store, todo) if todo else ():
-            failures += [(o.work.data_id.key, str(o.error)) for o in outcomes if o.error is not None]
+            failures += [(o.work.data_id.key, o.error.without_key()) for o in outcomes if o.error is not None]
             _record(context, store, [(o.work, o.written) for o in outcomes if o.written is not None], pointers)
             progress.update(len(outcomes))
     context.log.info(f"{len(todo) - len(failures)} computed, {len(failures)} failed")

@@ -108,7 +108,7 @@ def task_materialisation(
         if pointer is not None:
             tags[get_input_event_pointer_tag(source)] = str(pointer)
     results = {name: value for name, value in written.results.items() if value is not None}
-    if store.several:  # of several spectra the first stands for the file
+    if store.several and results:  # of several spectra the first stands for the file
         results = {"spectra": max(map(len, results.values()), default=0), **{n: v[0] for n, v in results.items()}}
         results = {name: value for name, value in results.items() if value is not None}
     return dg.AssetMaterialization(

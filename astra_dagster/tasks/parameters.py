@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import inspect
 import json
 import math
 import types
@@ -44,6 +45,14 @@ class Parameters:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        annotated = inspect.get_annotations(cls)
+        for name, value in vars(cls).items():
+            if name in annotated and isinstance(value, (list, set, dict)):
+                raise TypeError(f"the default of {cls.__name__}.{name} can be changed by anyone; use a tuple")
+            if not name.startswith("_") and isinstance(value, (bool, int, float, str, tuple)) and name not in annotated:
+                raise TypeError(
+                    f"{cls.__name__}.{name} is no parameter without a type: write {name}: float = {value!r}"
+                )
         dataclasses.dataclass(frozen=True, kw_only=True)(cls)
 
     def __post_init__(self) -> None:

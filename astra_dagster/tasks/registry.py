@@ -3,11 +3,14 @@
 import importlib
 import pkgutil
 import sys
+import traceback
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import ModuleType
 
 from astra_dagster import settings
-from astra_dagster.errors import ConfigurationError
+from astra_dagster.datamodel.products import products
+from astra_dagster.errors import ConfigurationError, UnknownTaskError, nearest
 from astra_dagster.tasks.partitions import Group
 from astra_dagster.tasks.task import Task, all_tasks
 
@@ -38,9 +41,30 @@ def tasks() -> Mapping[str, Task]:
             raise ConfigurationError(f"package {name} has no task", hint="make one with @spectrum_task")
         found += own
     try:
-        return all_tasks(found)
+        known = all_tasks(found)
     except ValueError as error:
         raise ConfigurationError(str(error), hint="give one of them another name") from error
+    assets = {item.asset_name for item in products().values()} | {f"{name}_table" for name in known}
+    for name in known:
+        if name in assets:
+            raise ConfigurationError(f"a task cannot be named {name}: an asset is", hint="give it another name")
+    return known
+
+
+def find_task(name: str) -> Task:
+    """Look a task up by name.
+
+    Raises
+    ------
+    UnknownTaskError
+        If there is none; the message lists the nearest names.
+    """
+    known = tasks()
+    if name in known:
+        return known[name]
+    where = settings.config_path()
+    listed = f"packages of tasks are listed in {where}" if where else "no configuration lists packages of tasks"
+    raise UnknownTaskError(f"no task {name[:80]!r}", hint=f"{nearest(name, known)}; {listed}")
 
 
 def groups() -> list[Group]:
@@ -56,9 +80,13 @@ def _modules(name: str) -> Iterator[ModuleType]:
         for item in pkgutil.walk_packages(getattr(module, "__path__", []), f"{name}."):
             yield importlib.import_module(item.name)
     except Exception as error:  # a user's module may raise anything
+        missing = isinstance(error, ModuleNotFoundError) and error.name == name
+        own = [f for f in traceback.extract_tb(error.__traceback__)[1:] if "importlib" not in f.filename]
+        place = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
         raise ConfigurationError(
-            f"package {name} cannot be imported: {type(error).__name__}: {error}",
-            hint="packages lists what `import` finds, or what lies beside the configuration file",
+            f"package {name} cannot be imported: {type(error).__name__}: {error}{place}",
+            path=own[-1].filename if own else None,
+            hint="packages lists what `import` finds, or what lies beside the configuration file" if missing else None,
         ) from error
 
 

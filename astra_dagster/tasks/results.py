@@ -1,8 +1,10 @@
 """What a task's function returns: checked, and turned into plain values that can be stored."""
 
 import logging
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,7 +71,7 @@ def called(task: "Task", inputs: Sequence[Any], parameters: "Parameters") -> tup
         returned = task.function(*inputs, parameters)
     except Exception as error:  # the function is a user's and may raise anything
         logger.debug("%s failed", task.name, exc_info=True)
-        text = str(error) if isinstance(error, AstraError) else f"{type(error).__name__}: {error}"
+        text = str(error) if isinstance(error, AstraError) else f"{type(error).__name__}: {error}{_where(error)}"
         raise TaskError(f"{task.name} failed: {text}") from error
     made = returned if isinstance(returned, SpectrumBatch) else None
     if (made is not None) != (task.output == "fits") or (made is None and not isinstance(returned, Mapping)):
@@ -87,6 +89,12 @@ def called(task: "Task", inputs: Sequence[Any], parameters: "Parameters") -> tup
     if not columns and made is None:
         raise TaskError(f"{task.name} returned no columns")
     return {name: _values(task, name, columns[name], count) for name in task.columns or columns}, made
+
+
+def _where(error: Exception) -> str:
+    """Where in the user's code an error was raised: the last line outside of installed packages."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__)[1:] if "site-packages" not in f.filename]
+    return f" (line {frames[-1].lineno} of {Path(frames[-1].filename).name})" if frames else ""
 
 
 def _columns_of(task: "Task", made: SpectrumBatch) -> dict[str, Any]:

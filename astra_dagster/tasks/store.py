@@ -230,7 +230,7 @@ class OutputStore:
 
     def note_failure(self, work: Work, error: AstraError) -> None:
         """Leave a note that a partition failed, for later plans; what cannot be noted is not."""
-        note = {"key": work.data_id.key, "error": str(error), "tried": self._attempt(work)}
+        note = {"key": work.data_id.key, "error": error.without_key(), "tried": self._attempt(work)}
         with contextlib.suppress(OutputError):
             _write_atomically(self.failure_path(work.data_id), _encoded(note))
 

@@ -9,13 +9,13 @@ from functools import cached_property
 from typing import Any, Literal
 
 from astra_dagster.datamodel.products import Product
-from astra_dagster.errors import UnknownTaskError, nearest
 from astra_dagster.spectra.batch import SpectrumBatch
-from astra_dagster.tasks.parameters import NoParameters, Parameters, digest
+from astra_dagster.tasks.parameters import NoParameters, Parameters, descriptions, digest
 from astra_dagster.tasks.partitions import Group, Many
 from astra_dagster.tasks.results import Column, called, lifted
 
-Requirement = "Product | Task | Many"
+RESERVED = frozenset(["overwrite", "releases", "where"])
+"""Names that no parameter may have: a run takes them besides the parameters."""
 Domain = Product | Group
 """What the partitions of a task are: the files of a product, or groups of them."""
 
@@ -67,8 +67,13 @@ class Task:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,99}", self.name):
             raise ValueError(f"the name of a task must be lower-case letters, digits and _, not {self.name!r}")
-        if not re.fullmatch(r"[A-Za-z0-9_-]{1,32}", self.version):
+        if not isinstance(self.version, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,32}", self.version):
             raise ValueError(f"version of {self.name} must be letters, digits, _ or -, not {self.version!r}")
+        taken = RESERVED & set(descriptions(self.parameters))
+        if taken:
+            raise ValueError(
+                f"{self.name} cannot have a parameter {', '.join(sorted(taken))}: runs have one themselves"
+            )
         domains = {_domain(requirement) for requirement in self.requires}
         if len(domains) != 1:
             found = ", ".join(sorted(str(getattr(domain, "name", domain)) for domain in domains)) or "nothing"
@@ -253,20 +258,6 @@ def _domain(requirement: Any) -> Domain:
     if isinstance(requirement, Product):
         return requirement
     raise ValueError(f"a task requires products and tasks, not {requirement!r}")
-
-
-def find_task(name: str, tasks: Mapping[str, Task]) -> Task:
-    """Look a task up by name.
-
-    Raises
-    ------
-    UnknownTaskError
-        If there is none; the message lists the nearest names.
-    """
-    try:
-        return tasks[name]
-    except KeyError:
-        raise UnknownTaskError(f"no task {name[:80]!r}", hint=nearest(name, tasks)) from None
 
 
 def all_tasks(tasks: Sequence[Task]) -> dict[str, Task]:

@@ -244,6 +244,63 @@ def test_groups_are_registered_with_their_members_and_follow_them(
     assert one.success
 
 
+def test_a_task_over_groups_that_comes_later_gets_its_partitions(
+    instance: dg.DagsterInstance, tasks: dict[str, Task], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (settings.dagster_home() / "astra.toml").write_text("")
+    discover(instance)
+    assert registered(instance, tasks["plate_snr"].domain) == []
+    (settings.dagster_home() / "astra.toml").write_text('packages = ["my_tasks"]\n')
+    assert CliRunner().invoke(main, ["discover"]).exit_code == 0
+    assert len(registered(instance, tasks["plate_snr"].domain)) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1\n", "package broken has no task"),
+        (
+            "import nothing_of_this_name\n",
+            "ModuleNotFoundError: No module named 'nothing_of_this_name' (broken.py, line 1)",
+        ),
+        ("\n\n1 / 0\n", "ZeroDivisionError: division by zero (broken.py, line 3)"),
+        ("x = (\n", "SyntaxError"),
+        ("TASK(version=1)", "version of made must be letters"),
+        ("TASK(name='ap_visit')", "a task cannot be named ap_visit: an asset is"),
+        ("TASK(name='spec_snr_table')", "a task cannot be named spec_snr_table"),
+        ("TASK(name='spec_snr')", "two tasks named spec_snr"),
+        ("PARAMETERS(overwrite: bool = True)", "cannot have a parameter overwrite"),
+        ("PARAMETERS(width = 1.0)", "P.width is no parameter without a type"),
+        ("PARAMETERS(width: list = [1.0])", "use a tuple"),
+    ],
+)
+def test_a_package_that_cannot_be_used_says_why(
+    text: str, message: str, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    head = "from astra_dagster import Parameters, spec, spectrum_task\n"
+    body = "\n(lambda s, p: {{'n': [1.0] * len(s)}})"
+    if text.startswith("TASK("):
+        options = {"name": "'made'", "version": "'1'"} | dict([text[5:-1].split("=")])
+        given = ", ".join(f"{name}={value}" for name, value in options.items())
+        text = f"{head}made = spectrum_task(requires=spec, {given})" + body.strip().format()
+    elif text.startswith("PARAMETERS("):
+        text = f"{head}class P(Parameters):\n    {text[11:-1]}\n"
+        text += "made = spectrum_task(requires=spec, version='1', name='made', parameters=P)" + body.strip().format()
+    (settings.dagster_home() / "broken.py").write_text(text)
+    (settings.dagster_home() / "astra.toml").write_text('packages = ["broken"]\n')
+    path = list(sys.path)
+    try:
+        result = CliRunner().invoke(main, ["plan", "spec_snr"])
+    finally:
+        sys.modules.pop("broken", None)
+        sys.path[:] = path
+    assert result.exit_code == 1
+    assert message in result.output
+    assert result.output.count("\n") == 1
+
+
 def test_partitions_that_belong_to_one_of_another_product(instance: dg.DagsterInstance, tasks: dict[str, Task]) -> None:
     discover(instance)
     task = tasks["star_visits"]
@@ -300,7 +357,7 @@ def test_every_reason_of_a_plan(instance: dg.DagsterInstance, tasks: dict[str, T
     SPEC.parse_key(keys[5]).path(mirror).write_bytes(b"SIMPLE")
     update(instance, snr)
     assert why(snr, keys[5]).startswith("to do: failed before: not a FITS file")
-    assert keys[5] in why(snr, keys[5])
+    assert str(SPEC.parse_key(keys[5]).path(mirror)) in why(snr, keys[5])
     os.utime(SPEC.parse_key(keys[5]).path(mirror), ns=(9, 9))
     assert why(snr, keys[5]) == "to do: input changed"  # it failed with another input
     assert why(snr, "DR17/v5_13_2/9999/55500/0001") == "no input yet"

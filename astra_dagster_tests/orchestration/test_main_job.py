@@ -308,7 +308,14 @@ def test_source_assets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "astra.toml").write_text('products = ["mwmStar"]')
     monkeypatch.setenv("ASTRA_CONFIG", str(tmp_path / "astra.toml"))
     specs = {spec.key.to_user_string(): spec for spec in build_definitions().resolve_all_asset_specs()}
-    assert set(specs) == {"ap_visit", "ap_star", "spec", "mwm_star", *registry.tasks()}
+    assert set(specs) == {
+        "ap_visit",
+        "ap_star",
+        "spec",
+        "mwm_star",
+        *registry.tasks(),
+        *(f"{t}_table" for t in registry.tasks()),
+    }
     for name, group in (("ap_visit", "apogee"), ("ap_star", "apogee"), ("spec", "boss")):
         assert specs[name].group_name == group
         assert specs[name].kinds == {"fits"}

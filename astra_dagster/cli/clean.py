@@ -1,0 +1,89 @@
+"""The command that removes what is no longer needed."""
+
+from collections.abc import Sequence
+
+import click
+
+from astra_dagster.cli.common import open_instance
+
+
+@click.command()
+@click.option("--yes", is_flag=True, help="Remove what is listed; without, nothing is removed.")
+@click.option("--list", "paths", is_flag=True, help="Print each path too.")
+@click.option("--task", "tasks", multiple=True, metavar="NAME", help="Only this task; repeatable.")
+@click.option("--digest", "digests", multiple=True, metavar="DIGEST", help="Only these parameters; repeatable.")
+@click.option("--older", type=click.FloatRange(min=0), metavar="DAYS", help="Only files not modified for so long.")
+@click.option("--kind", "kinds", multiple=True, metavar="KIND", help="Only this kind; repeatable.")
+@click.option("--other-parameters", is_flag=True, help="Remove outputs of other parameters too.")
+def clean(
+    yes: bool,
+    paths: bool,
+    tasks: Sequence[str],
+    digests: Sequence[str],
+    older: float | None,
+    kinds: Sequence[str],
+    other_parameters: bool,
+) -> None:
+    """List what is no longer needed below the outputs folder; with --yes, remove it.
+
+    \b
+    superseded        of parameters that no setting of today's task leads to
+    other-parameters  of parameters that a setting leads to, and that are no
+                      task's defaults; stay, except with --other-parameters,
+                      --older or --digest
+    code              of another code version than today's
+    unrecorded        without a record, and no run would take them up
+    unregistered      of recorded partitions that are not registered any more
+    no-input          whose input file has gone
+    failures          notes of failures that are over
+    temporary         files of killed runs
+    unknown-task      of tasks that are not registered; stay, except with --task
+    stray             of partitions that this DAGSTER_HOME never heard of; stay,
+                      except with --kind stray
+    recordable        without a record, and the next run takes them up; stay
+    lost              records without an output; Dagster removes no single record
+
+    Parameters that the latest records carry stay unless --digest names them.
+    Files that are not ours, by name and content, stay in any case.
+
+    Example: astra-dagster clean --task ap_visit_snr --older 30 --list
+    """  # noqa: D301 (click takes the character itself)
+    from astra_dagster import settings
+    from astra_dagster.orchestration.clean import CleanConfig, carry_out, shown, size_text, survey, table
+
+    root = settings.outputs_dir()
+    config = CleanConfig(
+        tasks=list(tasks),
+        digests=list(digests),
+        older_days=older,
+        kinds=list(kinds),
+        other_parameters=other_parameters,
+    )
+    with open_instance() as instance:
+        found = survey(instance, root, config.selection(root))
+        if not found.candidates and not found.problems:
+            click.echo(f"nothing to clean below {root}")
+            return
+        click.echo("\n".join(table(found.candidates)))
+        for item in found.candidates if paths else ():
+            place = item.path if item.kind == "lost" else str(root / item.path)
+            click.echo(f"{'stays' if item.kept else 'remove'}  {item.kind}  {shown(place)}")
+        _warn(found.problems)
+        if not yes:
+            if any(not item.kept for item in found.candidates):
+                click.echo("nothing was removed; add --yes to remove")
+            return
+        removal = carry_out(instance, root, found)
+    click.echo(f"{len(removal.removed)} removed, {size_text(sum(item.size for item in removal.removed))}")
+    _warn(removal.left, "left ")
+    _warn(removal.failed, "not removed ")
+    failures = len(removal.failed) + len(found.problems)
+    if failures:
+        raise click.ClickException(f"{failures} could not be removed")
+
+
+def _warn(problems: Sequence[tuple[str, str]], what: str = "") -> None:
+    from astra_dagster.orchestration.clean import shown
+
+    for path, reason in problems:
+        click.echo(f"{what}{shown(path)}: {reason}", err=True)

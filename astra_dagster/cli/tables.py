@@ -1,0 +1,65 @@
+"""The command about tables: all results of a task in one file."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from astra_dagster.cli.common import QUIET, open_instance, pair, raise_failures, setting
+from astra_dagster.errors import AstraError
+
+LISTED = 20
+"""Outputs left out that are spelled out."""
+
+
+@click.command()
+@click.argument("task")
+@setting
+@click.option("--fits/--no-fits", default=True, show_default=True, help="Write the table as FITS as well.")
+@click.option("--overwrite", is_flag=True, help="Read all outputs again.")
+def table(task: str, values: Sequence[str], fits: bool, overwrite: bool) -> None:
+    """Put all results of TASK into one table, Parquet and FITS; only new and changed outputs are read.
+
+    Example: astra-dagster table ap_visit_snr
+    """
+    import dagster as dg
+
+    from astra_dagster.orchestration.partitions import registered
+    from astra_dagster.orchestration.tables import table_name
+    from astra_dagster.tasks import registry
+
+    found = registry.find_task(task)
+    parameters = found.values(dict(pair(text, "--set") for text in values))
+    config = {**parameters.as_dict(all=True), "fits": fits, "overwrite": overwrite}
+    with open_instance() as instance:
+        if not registered(instance, found.domain):
+            product = getattr(found.domain, "product", found.domain)
+            raise AstraError(
+                f"no {found.domain.name} partition is registered",
+                hint=f"run astra-dagster discover --product {product.name}",
+            )
+        from astra_dagster import definitions
+
+        name = table_name(found)
+        result = definitions.defs.resolve_implicit_global_asset_job_def().execute_in_process(
+            instance=instance,
+            asset_selection=[dg.AssetKey(name)],
+            run_config={"ops": {name: {"config": config}}, **QUIET},
+            raise_on_error=False,
+        )
+        raise_failures(result)
+        (made,) = result.asset_materializations_for_node(name)
+    about: dict[str, Any] = {label: entry.value for label, entry in made.metadata.items()}
+    click.echo(
+        f"{about['dagster/row_count']} rows of {about['partitions']} partitions: {about['new']} new, "
+        f"{about['changed']} changed, {about['dropped']} dropped"
+    )
+    for label in ("parquet", "fits", "database"):
+        if label in about:
+            click.echo(f"  {about[label]}")
+    if about["unreadable"]:
+        for record in about["left_out"].records[:LISTED]:
+            click.echo(f"left out: {record.data['reason']}", err=True)
+        click.echo(f"{about['unreadable']} outputs cannot be read", err=True)
+    elif not about["dagster/row_count"]:
+        click.echo(f"nothing is complete with these parameters; run astra-dagster run {task}", err=True)

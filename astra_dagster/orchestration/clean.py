@@ -1,0 +1,227 @@
+"""The job `clean`: what is no longer needed below the outputs folder, by what Dagster and a plan know of it."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import dagster as dg
+from pydantic import Field
+
+from astra_dagster import settings
+from astra_dagster.datamodel.products import DataID, Product
+from astra_dagster.errors import AstraError, nearest
+from astra_dagster.orchestration import records
+from astra_dagster.orchestration.partitions import registered
+from astra_dagster.orchestration.planning import Plan, make_plan
+from astra_dagster.tasks import cleaning, registry
+from astra_dagster.tasks.cleaning import COMPLETE, FOUND, GONE, KINDS, TO_DO, UNSURE, Family, Found, Selection
+from astra_dagster.tasks.partitions import GroupID, PartIndex
+from astra_dagster.tasks.removal import Candidate, Removal, remove
+from astra_dagster.tasks.store import OutputStore
+from astra_dagster.tasks.task import Task
+
+LISTED = 100
+"""Files left or not removed that the log spells out."""
+
+_BEST = {state: rank for rank, state in enumerate((UNSURE, GONE, TO_DO, FOUND, COMPLETE))}
+
+
+class CleanConfig(dg.Config):
+    """What to look at, and whether to remove it."""
+
+    tasks: list[str] = Field(default=[], description="Only these tasks; one that is not registered goes only so.")
+    digests: list[str] = Field(
+        default=[], description="Only these parameters digests; those in the latest records go only so."
+    )
+    older_days: float | None = Field(default=None, description="Only files not modified for so many days.")
+    kinds: list[str] = Field(default=[], description="Only these kinds: " + ", ".join(KINDS))
+    other_parameters: bool = Field(
+        default=False, description="Remove outputs of other parameters too, unless the latest records carry them."
+    )
+    remove: bool = Field(default=False, description="Remove what is listed; else it is only listed.")
+
+    def selection(self, root: Path) -> Selection:
+        """What is selected, after a look whether it exists.
+
+        Raises
+        ------
+        AstraError
+            If there is no such kind or task.
+        """
+        families = {task.family for task in registry.tasks().values()}
+        for kind in self.kinds:
+            if kind not in KINDS:
+                raise AstraError(f"no kind {kind[:80]!r}", hint=nearest(kind, KINDS))
+        for digest in self.digests:
+            if not re.fullmatch("[0-9a-f]{12}", digest):
+                raise AstraError(f"no parameters digest {digest[:80]!r}", hint="expected 12 hexadecimal digits")
+        for name in self.tasks:
+            if name not in families and not (name.isidentifier() and (root / name).is_dir()):
+                registry.find_task(name)
+        if self.older_days is not None and not self.older_days >= 0:
+            raise AstraError(f"older_days cannot be {self.older_days}", hint="expected 0 days or more")
+        return Selection(self.tasks, self.digests, self.kinds, self.older_days, self.other_parameters)
+
+
+def survey(instance: dg.DagsterInstance, root: Path, selection: Selection) -> Found:
+    """Find what there is to clean below the outputs folder; change nothing.
+
+    Raises
+    ------
+    AstraError
+        If a plan cannot be made.
+    """
+    found: dict[str, list[Task]] = {}
+    for task in registry.tasks().values():
+        found.setdefault(task.family, []).append(task)
+    families = {name: Family(tasks) for name, tasks in found.items()}
+    for name, tasks in found.items():
+        names = {name, *(task.name for task in tasks)}
+        if not selection.tasks or not names.isdisjoint(selection.tasks):
+            families[name] = _family(instance, root, tasks, selection)
+    return cleaning.find(root, families, selection)
+
+
+def carry_out(instance: dg.DagsterInstance, root: Path, found: Found, own_run: str = "") -> Removal:
+    """Remove what is not to be kept; where another run may be about to write, folders that are then empty stay."""
+    under_way = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED])
+    others = [run for run in instance.get_runs(under_way, limit=2) if run.run_id != own_run]
+    return remove(root, found.candidates, folders=not others)
+
+
+def _family(instance: dg.DagsterInstance, root: Path, tasks: Sequence[Task], selection: Selection) -> Family:
+    keys = registered(instance, tasks[0].domain)
+    latest = {}
+    for task in tasks:
+        recorded = instance.get_materialized_partitions(dg.AssetKey(task.name))
+        latest[task.name] = records.task_records(instance, task, sorted(recorded))
+    states: dict[str, dict[str, str]] = {}
+    planned = not selection.kinds or not cleaning.NEED_PLAN.isdisjoint(selection.kinds)
+    for task in tasks:
+        store = OutputStore(root, task, task.values())
+        wanted = not selection.digests or store.digest in selection.digests
+        if planned and wanted and store.folder.is_dir():
+            known = states.setdefault(store.digest, {})
+            for key, state in _states(instance, store, keys).items():
+                known[key] = max(state, known.get(key, UNSURE), key=_BEST.__getitem__)
+    return Family(tasks, frozenset(keys), latest, states)
+
+
+def _states(instance: dg.DagsterInstance, store: OutputStore, keys: Sequence[str]) -> dict[str, str]:
+    """What a plan says of each partition."""
+    mirror = settings.sas_base_dir()
+    plan = make_plan(instance, store, keys, mirror)
+    states = {work.data_id.key: COMPLETE for work in plan.complete}
+    states.update((work.data_id.key, FOUND) for work, _ in plan.found)
+    states.update((work.data_id.key, TO_DO) for work, _ in plan.incomplete)
+    if plan.no_input:
+        gone = _Gone(instance, plan, mirror)
+        states.update((key, GONE if gone.sure(key) else UNSURE) for key in plan.no_input)
+    return states
+
+
+class _Gone:
+    """Tells inputs that have gone from those that cannot be reached now: a mirror may not be mounted."""
+
+    def __init__(self, instance: dg.DagsterInstance, plan: Plan, mirror: Path) -> None:
+        self._domain, self._mirror = plan.store.task.domain, mirror
+        self._product = self._domain if isinstance(self._domain, Product) else self._domain.product
+        seen = (item for inputs in plan.inputs.values() for item in inputs.values())
+        self._releases = {item.data_id.release for item in seen if item.file is not None}
+        self._index = PartIndex(self._product, registered(instance, self._product))
+
+    def sure(self, key: str) -> bool:
+        """Whether no file of a partition is there, while others of its release are."""
+        one = self._domain.parse_key(key)
+        if one.release not in self._releases:
+            return False
+        try:
+            return all(item.existing_path(self._mirror) is None for item in self._files(one))
+        except (OSError, AstraError):
+            return False
+
+    def _files(self, one: DataID | GroupID) -> list[DataID]:
+        if isinstance(one, DataID):
+            return [one]
+        parts = dict(zip(one.group.by, one.parts, strict=True))
+        return [self._product.parse_key(key) for key in self._index.lookup(one.release, parts)]
+
+
+class Row(NamedTuple):
+    """Candidates of one kind that share a folder and a fate."""
+
+    kind: str
+    task: str
+    digest: str
+    files: int
+    size: int
+    stays: str
+
+
+def rows(candidates: Sequence[Candidate]) -> list[Row]:
+    """Candidates counted by kind, task, digest, and why they stay."""
+    sizes: dict[tuple[str, str, str, str], list[int]] = {}
+    for item in candidates:
+        sizes.setdefault((item.kind, item.family, item.digest, item.kept), []).append(item.size)
+    return [Row(*row[:3], len(each), sum(each), row[3]) for row, each in sizes.items()]
+
+
+def table(candidates: Sequence[Candidate]) -> list[str]:
+    """The same as lines of text, with a sum below."""
+    cells = [("kind", "task", "digest", "files", "size", "")]
+    for row in rows(candidates):
+        fate = f"stays: {row.stays}" if row.stays else "to remove"
+        cells.append((row.kind, row.task, row.digest, str(row.files), size_text(row.size), fate))
+    kind, task, digest, files, size, _ = (max(map(len, column)) for column in zip(*cells, strict=True))
+    lines = [f"{a:{kind}}  {b:{task}}  {c:{digest}}  {d:>{files}}  {e:>{size}}  {f}" for a, b, c, d, e, f in cells]
+    go = [candidate.size for candidate in candidates if not candidate.kept]
+    return [*(line.rstrip() for line in lines), f"{len(go)} to remove, {size_text(sum(go))}"]
+
+
+def size_text(size: float) -> str:
+    """A size in bytes, for people."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if size < 1000 or unit == "TB":
+            break
+        size /= 1000
+    return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+
+
+def shown(path: str) -> str:
+    """A path as it can be printed, whatever characters its name has."""
+    return path if path.isprintable() else ascii(path)[1:-1]
+
+
+@dg.op(description="List what is no longer needed below the outputs folder, and remove it if that is asked for.")
+def clean_outputs(context: dg.OpExecutionContext, config: CleanConfig) -> None:
+    """One table, logged and kept with the run."""
+    root = settings.outputs_dir()
+    try:
+        found = survey(context.instance, root, config.selection(root))
+    except AstraError as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
+    context.log.info("\n".join(table(found.candidates)))
+    for path, reason in found.problems[:LISTED]:
+        context.log.warning(f"{shown(path)}: {reason}")
+    removal = carry_out(context.instance, root, found, context.run_id) if config.remove else Removal()
+    for path, reason in removal.left[:LISTED]:
+        context.log.warning(f"left {shown(path)}: {reason}")
+    schema = [dg.TableColumn(name, "int" if name in ("files", "size") else "string") for name in Row._fields]
+    made = [dg.TableRecord(row._asdict()) for row in rows(found.candidates)]
+    context.add_output_metadata(
+        {
+            "found": dg.MetadataValue.table(made, schema=dg.TableSchema(schema)),
+            "removed": len(removal.removed),
+            "removed_bytes": sum(item.size for item in removal.removed),
+        }
+    )
+    if removal.failed or (found.problems and config.remove):
+        told = [f"{shown(path)}: {reason}" for path, reason in (*removal.failed, *found.problems)]
+        raise dg.Failure(f"{len(told)} could not be removed\n" + "\n".join(told[:LISTED]), allow_retries=False)
+
+
+@dg.job(name="clean", description="List, and if asked remove, what is no longer needed below the outputs folder.")
+def clean_job() -> None:
+    """One op, so that it can be launched and scheduled."""
+    clean_outputs()

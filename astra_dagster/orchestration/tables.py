@@ -1,0 +1,172 @@
+"""Collection to asset: for each task an unpartitioned asset, the table over all its partitions."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from pydantic import Field
+from tqdm import tqdm
+
+from astra_dagster import settings
+from astra_dagster.errors import AstraError
+from astra_dagster.orchestration import records
+from astra_dagster.orchestration.assets import SHOWN, RunConfig, config_class
+from astra_dagster.orchestration.partitions import chunks, registered
+from astra_dagster.tasks.completeness import Record
+from astra_dagster.tasks.layout import FORMAT, PART, PROVENANCE, SPECTRUM, WHICH, part_names
+from astra_dagster.tasks.store import OutputStore
+from astra_dagster.tasks.task import Task
+
+if TYPE_CHECKING:  # pyarrow and SQLAlchemy are imported where they are used, for the definitions to load fast
+    from astra_dagster.tasks.collection import Collection
+
+PREVIEW = 10
+"""Rows that the web UI shows."""
+
+
+class TableConfig(RunConfig):
+    """What building a table takes besides the task's parameters."""
+
+    overwrite: bool = Field(default=False, description="Read all outputs again.")
+    fits: bool = Field(default=True, description="Write the table as FITS as well.")
+
+
+def table_name(task: Task) -> str:
+    """Name of the asset of a task's table."""
+    return f"{task.name}_table"
+
+
+def table_asset(task: Task) -> dg.AssetsDefinition:
+    """Asset of the table over all partitions of a task that are complete with its parameters."""
+
+    @dg.asset(  # type: ignore[call-overload]
+        name=table_name(task),
+        deps=[dg.AssetDep(task.name, partition_mapping=dg.AllPartitionMapping())],
+        group_name="tables",
+        kinds={"parquet"},
+        code_version=f"{task.version}.{FORMAT}",
+        description=f"All results of {task.name} in one table, one row a spectrum.\n\n{task.description}",
+        metadata={"dagster/column_schema": _promised(task)},
+        dagster_type=dg.Nothing,
+    )
+    def asset(context: dg.AssetExecutionContext, config: config_class(task, TableConfig)):  # type: ignore[valid-type, no-untyped-def]
+        values = dict(config)
+        try:
+            parameters = task.values({name: values[name] for name in task.values().as_dict(all=True)})
+            store = OutputStore(settings.check_outputs_dir(), task, parameters)
+            with tqdm(unit="file", disable=None, desc=table_name(task)) as progress:
+                made, database = build(
+                    context.instance,
+                    store,
+                    fits=values["fits"],
+                    overwrite=values["overwrite"],
+                    progress=progress.update,
+                )
+        except AstraError as error:
+            raise dg.Failure(str(error), allow_retries=False) from None
+        for _, reason in made.unreadable[:SHOWN]:
+            context.log.warning(f"left out: {reason}")
+        if len(made.unreadable) > SHOWN:
+            context.log.warning(f"and {len(made.unreadable) - SHOWN} more outputs that cannot be read")
+        yield dg.MaterializeResult(metadata=_metadata(store, made, database), data_version=dg.DataVersion(made.version))
+
+    return asset
+
+
+def build(
+    instance: dg.DagsterInstance,
+    store: OutputStore,
+    *,
+    fits: bool = True,
+    overwrite: bool = False,
+    progress: Callable[[int], object] | None = None,
+) -> "tuple[Collection, str | None]":
+    """Bring a table up to date, and the database if one is configured; what was done there is returned in words.
+
+    Raises
+    ------
+    AstraError
+        If table or database cannot be written.
+    """
+    from astra_dagster.tasks.collection import collect
+
+    url = None  # looked at first: a mistake in the configuration shows before the work
+    if settings.config().get("database"):
+        from astra_dagster.tasks import database
+
+        url = database.configured_url()
+    made = collect(store, latest(instance, store.task), fits=fits, overwrite=overwrite, progress=progress)
+    return made, None if url is None else str(database.upsert(url, made.parquet))
+
+
+def latest(instance: dg.DagsterInstance, task: Task) -> Iterator[tuple[str, Record]]:
+    """Registered keys of a task that have a record, with the latest, a few thousand at a time."""
+    for chunk in chunks(registered(instance, task.domain), records.LOOK_UP):
+        yield from records.task_records(instance, task, chunk).items()
+
+
+def _promised(task: Task) -> dg.TableSchema:
+    """Columns as far as they are known before there is a table: the types of results are not."""
+    columns = [dg.TableColumn(name, "text", PART) for name in part_names(task.domain)]
+    columns.append(dg.TableColumn(SPECTRUM, "int", WHICH))
+    for name, column in task.columns.items():
+        columns.append(dg.TableColumn(name, "any", _described(column.description, column.unit)))
+    columns += [dg.TableColumn(name, "text", description) for name, description in PROVENANCE.items()]
+    return dg.TableSchema(columns)
+
+
+def _schema(schema: Any) -> dg.TableSchema:
+    from astra_dagster.tasks.kinds import kind_name
+
+    columns = []
+    for field in schema:
+        about = {name.decode(): text.decode() for name, text in (field.metadata or {}).items()}
+        description = _described(about.get("description", ""), about.get("unit", ""))
+        columns.append(dg.TableColumn(field.name, kind_name(field.type), description))
+    return dg.TableSchema(columns)
+
+
+def _described(description: str, unit: str) -> str | None:
+    return f"{description} [{unit}]".strip() if unit else description or None
+
+
+def _metadata(store: OutputStore, made: "Collection", database: str | None) -> Mapping[str, Any]:
+    metadata: dict[str, Any] = {
+        "dagster/row_count": made.rows,
+        "dagster/column_schema": _schema(made.schema),
+        "partitions": made.partitions,
+        "new": made.new,
+        "changed": made.changed,
+        "dropped": made.dropped,
+        "unreadable": len(made.unreadable),
+        "parquet": dg.MetadataValue.path(str(made.parquet)),
+        "parameters": dg.MetadataValue.json(store.parameters.as_dict(all=True)),
+        "preview": dg.MetadataValue.md(_preview(made)),
+    }
+    if made.fits is not None:
+        metadata["fits"] = dg.MetadataValue.path(str(made.fits))
+    if database is not None:
+        metadata["database"] = database
+    if made.unreadable:
+        metadata["left_out"] = dg.MetadataValue.table(
+            [dg.TableRecord({"partition": key, "reason": reason}) for key, reason in made.unreadable[:1000]],
+            schema=dg.TableSchema([dg.TableColumn("partition"), dg.TableColumn("reason")]),
+        )
+    return metadata
+
+
+def _preview(made: "Collection") -> str:
+    """First rows as Markdown."""
+    from astra_dagster.tasks.table import read_head
+
+    names = [name for name in made.schema.names if name not in PROVENANCE]
+    lines = [names, ["---"] * len(names)]
+    lines += [[_cell(row[name]) for name in names] for row in read_head(made.parquet, PREVIEW)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_cell, value))
+    text = f"{value:.6g}" if isinstance(value, float) else "" if value is None else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,317 @@
+"""Cleaning up: which files below the outputs folder are no longer needed.
+
+What is registered, recorded and complete comes from outside, as plain data. How files are recognised as ours
+is the business of `own_files`, how they are removed that of `removal`.
+"""
+
+import contextlib
+import itertools
+import os
+import re
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from astra_dagster.errors import ParameterError
+from astra_dagster.tasks import own_files
+from astra_dagster.tasks.completeness import Record
+from astra_dagster.tasks.own_files import Inspected, OwnFile, identity_of, place_of
+from astra_dagster.tasks.removal import Candidate
+from astra_dagster.tasks.task import Task
+
+KINDS = {
+    "superseded": "outputs of parameters that no setting of today's task leads to",
+    "other-parameters": "outputs of parameters that a setting leads to, and that are no task's defaults",
+    "code": "outputs of another code version than today's",
+    "unrecorded": "outputs without a record that no run would take up",
+    "unregistered": "outputs of recorded partitions that are not registered any more",
+    "no-input": "outputs whose input file has gone: they cannot be computed again",
+    "failures": "notes of failures of partitions that are complete, or not registered",
+    "temporary": "temporary files of killed runs",
+    "unknown-task": "outputs of tasks that are not registered",
+    "stray": "outputs of partitions that this DAGSTER_HOME never heard of",
+    "recordable": "outputs without a record that the next run takes up and does not compute",
+    "lost": "records without an output",
+}
+"""What there is to clean, with its meaning."""
+
+NEED_PLAN = frozenset({"code", "unrecorded", "no-input", "failures", "recordable"})
+"""Kinds that only a plan can tell."""
+
+COMPLETE, FOUND, TO_DO, GONE, UNSURE = "complete", "found", "to do", "gone", "unsure"
+"""What a plan says of a partition: that its output is there and recorded, is there and to be recorded, or is to be
+made; that its input has gone; that nobody can tell."""
+
+HOUR, MINUTE, DAY = 3600.0, 60.0, 86400.0
+_FAMILY, _DIGEST = re.compile(r"[a-z][a-z0-9_]{0,99}"), re.compile(r"[0-9a-f]{12}")
+
+
+@dataclass(frozen=True)
+class Family:
+    """What is known of the registered tasks that share a folder.
+
+    Attributes
+    ----------
+    tasks
+        A task and its variants.
+    registered
+        Registered partition keys.
+    records
+        Latest records by task name and key, also of keys that are not registered.
+    states
+        What a plan says of each key, by the digest of today's parameters; empty if none was made.
+    """
+
+    tasks: Sequence[Task]
+    registered: Collection[str] = frozenset()
+    records: Mapping[str, Mapping[str, Record]] = field(default_factory=dict)
+    states: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @cached_property
+    def today(self) -> dict[str, list[Task]]:
+        """Tasks by the digest of today's parameters."""
+        found: dict[str, list[Task]] = {}
+        for task in self.tasks:
+            found.setdefault(task.digest(task.values()), []).append(task)
+        return found
+
+    @cached_property
+    def places(self) -> dict[str, str]:
+        """Keys that are registered or recorded, by the place of their outputs."""
+        recorded = itertools.chain.from_iterable(self.records.values())
+        return {place_of(self.tasks[0].family, key): key for key in itertools.chain(recorded, self.registered)}
+
+    @cached_property
+    def carried(self) -> dict[str, set[str]]:
+        """Keys by the digests that their latest records carry."""
+        found: dict[str, set[str]] = {}
+        for records in self.records.values():
+            for key, record in records.items():
+                found.setdefault(record.digest, set()).add(key)
+        return found
+
+    def leads_to(self, digest: str, parameters: Mapping[str, Any]) -> bool:
+        """Whether these parameters can be set today, and have this digest."""
+        for task in self.tasks:
+            with contextlib.suppress(ParameterError, TypeError):
+                if task.digest(task.values(parameters)) == digest:
+                    return True
+        return False
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What to look at, by default everything, and whether other parameters are to go as well."""
+
+    tasks: Collection[str] = ()
+    digests: Collection[str] = ()
+    kinds: Collection[str] = ()
+    older_days: float | None = None
+    other_parameters: bool = False
+
+
+@dataclass
+class Found:
+    """Candidates, and path and reason of what could not be looked at."""
+
+    candidates: list[Candidate] = field(default_factory=list)
+    problems: list[tuple[str, str]] = field(default_factory=list)
+
+
+def find(root: Path, families: Mapping[str, Family], selection: Selection) -> Found:
+    """Find what there is to clean; change nothing.
+
+    Parameters
+    ----------
+    root
+        The outputs folder.
+    families
+        What is known of the registered tasks, by the name of their folder.
+    """
+    found = Found()
+    order = list(KINDS)
+    for name in sorted({*_folders(str(root), _FAMILY, found), *families}):
+        finder = _Finder(str(root), name, families.get(name), selection, found)
+        for digest in _folders(f"{root}/{name}", _DIGEST, found):
+            if finder.selected(digest):
+                finder.look_through(digest)
+        finder.lost()
+    found.candidates.sort(key=lambda c: (order.index(c.kind), c.family, c.digest, c.kept, c.path))
+    return found
+
+
+def _folders(folder: str, pattern: re.Pattern[str], found: Found) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(e.name for e in entries if pattern.fullmatch(e.name) and e.is_dir(follow_symlinks=False))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        found.problems.append((folder, f"cannot be listed: {error.strerror}"))
+        return []
+
+
+@dataclass
+class _Finder:
+    """Looks through the folder of one family."""
+
+    root: str
+    name: str
+    known: Family | None
+    selection: Selection
+    found: Found
+    now: float = field(default_factory=time.time)
+
+    def selected(self, digest: str) -> bool:
+        of_today = self.known.today.get(digest, []) if self.known else []
+        names = {self.name, *(task.name for task in of_today)}
+        tasks, digests = self.selection.tasks, self.selection.digests
+        return (not tasks or not names.isdisjoint(tasks)) and (not digests or digest in digests)
+
+    def look_through(self, digest: str) -> None:
+        folder = f"{self.root}/{self.name}/{digest}"
+        if self.known is not None and digest in self.known.today:
+            for file in own_files.walk(folder, self.name, self.found.problems):
+                self._of_today(self.known, digest, file)
+        elif (parameters := own_files.parameters_in(folder, self.name, digest)) is not None:
+            self._of_another_day(folder, digest, parameters)
+
+    def _of_today(self, known: Family, digest: str, file: OwnFile) -> None:
+        key = known.places.get(file.place, "")
+        state = known.states.get(digest, {}).get(key, UNSURE)
+        whole = file.suffix == known.tasks[0].output
+        if file.sort == own_files.TEMPORARY:
+            self._temporary(digest, file)
+        elif file.sort == own_files.NOTE:
+            if key not in known.registered or state in (COMPLETE, FOUND):
+                self._offer("failures", digest, file)
+        elif file.sort == own_files.OUTPUT:
+            if not key:
+                asked = "stray" in self.selection.kinds
+                self._offer("stray", digest, file, "" if asked else "neither registered nor recorded: --kind stray")
+            elif key not in known.registered:
+                self._offer("unregistered", digest, file)
+            elif whole and state in (COMPLETE, FOUND):
+                if state == FOUND:
+                    self._offer("recordable", digest, file, "the next run records it")
+            elif state == GONE:
+                self._offer("no-input", digest, file)
+            elif digest in known.states and (inspected := self._inspect(digest, file)):
+                if not whole or inspected.code_version not in {task.version for task in known.today[digest]}:
+                    self._offer("code", digest, file, inspected=inspected)
+                elif state == TO_DO and key not in known.carried.get(digest, ()):
+                    self._offer("unrecorded", digest, file, inspected=inspected)
+
+    def _of_another_day(self, folder: str, digest: str, parameters: Mapping[str, Any]) -> None:
+        kind, kept = self._kind_of(digest, parameters)
+        last, outputs_stay = [], False
+        for file in own_files.walk(folder, self.name, self.found.problems):
+            if file.sort in (own_files.PARAMETERS, own_files.TABLE):
+                last.append(file)
+            elif file.sort == own_files.TEMPORARY and self.known is not None:
+                outputs_stay |= not self._temporary(digest, file)
+            else:
+                outputs_stay |= not self._offer(kind, digest, file, kept)
+        for file in last if not outputs_stay else ():
+            self._offer(kind, digest, file, kept, last=True)
+
+    def _kind_of(self, digest: str, parameters: Mapping[str, Any]) -> tuple[str, str]:
+        """Kind of the outputs of parameters that are not today's, and why they stay."""
+        chosen = self.selection
+        if self.known is None:
+            named = self.name in chosen.tasks
+            return "unknown-task", "" if named else f"the task is not registered: --task {self.name}"
+        kind = "other-parameters" if self.known.leads_to(digest, parameters) else "superseded"
+        recorded = len(self.known.carried.get(digest, ()))
+        if digest in chosen.digests:
+            return kind, ""
+        if recorded:
+            return kind, f"in the latest records of {recorded} partitions: --digest {digest}"
+        if kind == "superseded" or chosen.other_parameters or chosen.older_days is not None:
+            return kind, ""
+        return kind, "not in the latest records, but a setting leads there: --other-parameters, --older or --digest"
+
+    def _temporary(self, digest: str, file: OwnFile) -> bool:
+        """Offer a temporary file, unless it may be in use: elsewhere processes are not seen, so a minute is waited."""
+        with contextlib.suppress(OSError):
+            age = self.now - file.entry.stat(follow_symlinks=False).st_mtime
+            if age > HOUR or (age > MINUTE and not _running(own_files.writer_of(file.entry.name))):
+                return self._offer("temporary", digest, file)
+        return False
+
+    def _offer(
+        self,
+        kind: str,
+        digest: str,
+        file: OwnFile,
+        kept: str = "",
+        *,
+        last: bool = False,
+        inspected: Inspected | None = None,
+    ) -> bool:
+        """Make a file a candidate if it is selected, and looked into where it is to be removed."""
+        chosen = self.selection
+        if chosen.kinds and kind not in chosen.kinds:
+            return False
+        try:
+            identity = identity_of(file.entry.stat(follow_symlinks=False))
+        except OSError:  # it went away just now
+            return True
+        if chosen.older_days is not None and identity[2] > (self.now - chosen.older_days * DAY) * 1e9:
+            return False
+        named = self.name in chosen.tasks or digest in chosen.digests
+        if not kept and kind != "temporary" and self.known is not None and not self.known.carried and not named:
+            kept = f"this DAGSTER_HOME has no record of the task: --task {self.name}"
+        if not kept:
+            inspected = inspected or self._inspect(digest, file)
+            if inspected is None:
+                return False
+            identity = inspected.identity
+        path = file.entry.path[len(self.root) + 1 :]
+        self.found.candidates.append(Candidate(kind, self.name, digest, path, identity, kept, last))
+        return True
+
+    def _inspect(self, digest: str, file: OwnFile) -> Inspected | None:
+        try:
+            return own_files.inspect(file, self.name, digest)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self.found.problems.append((file.entry.path, f"cannot be read: {error.strerror}"))
+            return None
+
+    def lost(self) -> None:
+        """List records whose output is not there."""
+        chosen = self.selection
+        if self.known is None or chosen.older_days is not None or (chosen.kinds and "lost" not in chosen.kinds):
+            return
+        kept = "Dagster removes no single record; a run makes the output again"
+        for digest, keys in self.known.carried.items():
+            for key in sorted(keys) if self.selected(digest) else ():
+                place = place_of(self.name, key)
+                if _missing(f"{self.root}/{self.name}/{digest}/{place}.{self.known.tasks[0].output}"):
+                    self.found.candidates.append(Candidate("lost", self.name, digest, key, kept=kept))
+
+
+def _missing(path: str) -> bool:
+    try:
+        os.stat(path)  # noqa: PTH116 (ten times as fast, for very many)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):  # out of reach, or no path at all
+        return False
+    return False
+
+
+def _running(process: int) -> bool:
+    """Whether a process of this host is running."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,204 @@
+"""Collections: all outputs of a task with one set of parameters as one table, as Parquet and as FITS.
+
+A table lies beside the outputs that it is made of, ``<root>/<task>/<parameters digest>/<task>_table.parquet``. It is
+the same bytes however it came about (of one version of pyarrow): from nothing, or from an earlier table of which only
+the rows of new and changed outputs were replaced. What the columns are is the business of `table`; who keeps the
+records that say which outputs there are is not known here.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from astra_dagster.errors import AstraError, OutputError
+from astra_dagster.spectra import output
+from astra_dagster.spectra.fits import FitsFile
+from astra_dagster.tasks.completeness import Record
+from astra_dagster.tasks.rows import read_outputs
+from astra_dagster.tasks.store import OutputStore
+from astra_dagster.tasks.table import (
+    IDENTITIES,
+    assemble,
+    identities,
+    is_mixed,
+    read_table,
+    replacing,
+    version_of,
+    write_parquet,
+)
+from astra_dagster.tasks.table_fits import write_fits
+
+AT_ONCE = 50_000
+"""Records that are looked at together."""
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A table that is up to date.
+
+    Attributes
+    ----------
+    parquet, fits
+        Where it lies; no FITS if none was asked for.
+    version
+        Hash of its contents.
+    schema
+        Its columns; the metadata of a field hold unit and description.
+    rows, partitions
+        How many there are of them.
+    new, changed, dropped
+        Number of partitions that the table did not have, had otherwise, and has no longer.
+    unreadable
+        Key of each output that is not in it because it could not be read, and why.
+    """
+
+    parquet: Path
+    fits: Path | None
+    version: str
+    schema: pa.Schema
+    rows: int
+    partitions: int
+    new: int
+    changed: int
+    dropped: int
+    unreadable: tuple[tuple[str, str], ...]
+
+
+def table_path(store: OutputStore, suffix: str = "parquet") -> Path:
+    """Where the table of a task with these parameters lies."""
+    return store.folder / f"{store.task.family}_table.{suffix}"
+
+
+def collect(
+    store: OutputStore,
+    records: Mapping[str, Record] | Iterable[tuple[str, Record]],
+    *,
+    fits: bool = True,
+    overwrite: bool = False,
+    progress: Callable[[int], object] | None = None,
+) -> Collection:
+    """Bring the table of a task with these parameters up to date.
+
+    Rows of outputs that an earlier table has already are kept; only new and changed outputs are read.
+
+    Parameters
+    ----------
+    store
+        Knows the task, its parameters and where the outputs lie.
+    records
+        Latest record by partition key, or pairs of these, which may come one after another. Those of other parameters
+        or another code version are passed over.
+    fits
+        Whether to write the table as FITS as well. If not, a FITS table with other rows is removed.
+    overwrite
+        Whether to read all outputs again.
+    progress
+        Called with the number of outputs that were read since the last call.
+
+    Raises
+    ------
+    OutputError
+        If the table cannot be written. An output that cannot be read is no error: it is left out, and told.
+    """
+    store.prepare()
+    path = table_path(store)
+    wanted = _wanted(store, records)
+    before = read_table(store, path)
+    had = identities(store, before)
+    same = pc.is_in(_joined(had), value_set=_joined(wanted))
+    todo = wanted.filter(pc.invert(pc.is_in(_joined(wanted), value_set=_joined(had))))
+    dropped = not pc.all(same, min_count=0).as_py()
+    kept = before.filter(same) if before is not None and dropped else before
+    # Of a mixed column the table does not tell which value was of which kind: without some rows it may have another.
+    anew = before is not None and (overwrite or ((dropped or len(todo)) and is_mixed(before.schema)))
+    if anew:
+        kept = None
+    version_before = None if before is None else before.schema.metadata[b"version"].decode()
+    del before
+    read = []
+    for rows in read_outputs(store, wanted if anew else todo):
+        read.append(rows)
+        if progress is not None:
+            progress(rows.outputs)
+    keys, table = assemble(store, kept, read, wanted)
+    unreadable = tuple(problem for rows in read for problem in rows.problems)
+    del kept, read
+    version = version_of(table)
+    if version != version_before or overwrite:
+        with replacing(path) as stream:
+            write_parquet(stream, table, version)
+    _update_fits(store, table, version, fits, overwrite)
+    there, known = pc.unique(keys), pc.unique(had["key"])
+    done = todo.filter(pc.is_in(todo["key"], value_set=there))["key"]
+    changed = _count(done, known)
+    return Collection(
+        path,
+        table_path(store, "fits") if fits else None,
+        version,
+        table.schema,
+        rows=len(table),
+        partitions=len(there),
+        new=len(done) - changed,
+        changed=changed,
+        dropped=len(known) - _count(known, there),
+        unreadable=unreadable,
+    )
+
+
+def _wanted(store: OutputStore, records: Mapping[str, Record] | Iterable[tuple[str, Record]]) -> pa.Table:
+    """Keys and data versions of what is complete with these parameters, sorted by the parts of the key."""
+    pairs = iter(records.items() if isinstance(records, Mapping) else records)
+    batches = []
+    while chunk := list(islice(pairs, AT_ONCE)):
+        complete = [
+            (key, str(record))
+            for key, record in chunk
+            if record.digest == store.digest and record.code_version == store.task.version
+        ]
+        columns = [pa.array([pair[i] for pair in complete], pa.string()) for i in range(2)]
+        batches.append(pa.record_batch(columns, schema=IDENTITIES))
+    table = pa.Table.from_batches(batches, IDENTITIES).combine_chunks()
+    order = pc.sort_indices(pc.replace_substring(table["key"], "/", "\0"))  # part by part: no part holds a 0
+    return table.take(order).combine_chunks()
+
+
+def _joined(known: pa.Table) -> pa.Array:
+    return pc.binary_join_element_wise(known["key"], known["data_version"], " ").combine_chunks()
+
+
+def _count(keys: pa.Array, among: pa.Array) -> int:
+    return int(pc.sum(pc.is_in(keys, value_set=among)).as_py() or 0)
+
+
+def _update_fits(store: OutputStore, table: pa.Table, version: str, wanted: bool, overwrite: bool) -> None:
+    path = table_path(store, "fits")
+    current = _fits_version(path) == version
+    if not wanted and not current:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(f"an outdated table cannot be removed: {error.strerror}", path=path) from error
+    if wanted and (overwrite or not current):
+        cards = [
+            ("CREATOR", output.ORIGIN, "program that wrote this"),
+            ("LONGSTRN", "OGIP 1.0", "long texts are continued"),
+            ("TASK", store.task.family, "task"),
+            ("CODEVER", store.task.version, "code version of the task"),
+            ("DIGEST", store.digest, "digest of the parameters"),
+            *output.pairs("PAR", store.parameters.as_dict(), "parameter"),
+            ("VERSION", version, "hash of the contents"),
+        ]
+        with replacing(path) as stream:
+            write_fits(stream, table, store.task.family, cards)
+
+
+def _fits_version(path: Path) -> str | None:
+    try:
+        with FitsFile(path) as file:
+            return file.hdu(0).header.text("VERSION")
+    except AstraError:
+        return None

@@ -1,0 +1,208 @@
+"""A collection in a database: the rows of its table in a table named after the task, all parameters together.
+
+Configured in ``astra.toml``::
+
+    [database]
+    url = "sqlite"
+
+which is ``results.sqlite`` in the folder of the outputs; or the URL of a database, ``sqlite:///results.sqlite`` (a
+relative path counts from the configuration file) or ``postgresql+psycopg2://user:password@host/name``. By default there
+is none. The primary key is partition key, spectrum and parameters digest; only rows that changed are written. How rows
+become a table is the business of `collection`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from astra_dagster import settings
+from astra_dagster.errors import ConfigurationError, OutputError
+from astra_dagster.tasks import database_types
+from astra_dagster.tasks.database_types import Field
+from astra_dagster.tasks.layout import KEY, SPECTRUM
+from astra_dagster.tasks.table import keys_of
+
+PRIMARY = (KEY, SPECTRUM, "digest")
+AT_ONCE = 20_000
+"""Rows that are written, or asked for, together."""
+
+_INSERT: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+_EXAMPLES = 'url = "sqlite", "sqlite:///results.sqlite" or "postgresql+psycopg2://user:password@host/name"'
+
+
+@dataclass(frozen=True)
+class Upserted:
+    """Numbers of rows that were written, deleted and left alone in a table of the database."""
+
+    table: str
+    written: int
+    deleted: int
+    unchanged: int
+
+    def __str__(self) -> str:
+        return f"table {self.table}: {self.written} rows written, {self.deleted} deleted, {self.unchanged} unchanged"
+
+
+def configured_url() -> sa.URL | None:
+    """URL of the database that the configuration names; None if it names none.
+
+    Raises
+    ------
+    ConfigurationError
+        If it names one that cannot be used.
+    """
+    section = settings.config().get("database", {})
+    if not isinstance(section, Mapping) or set(section) - {"url"} or not isinstance(section.get("url", ""), str):
+        raise ConfigurationError("the section [database] holds nothing but url", hint=_EXAMPLES)
+    text = str(section.get("url", "")).strip()
+    if not text:
+        return None
+    if text == "sqlite":
+        return sa.URL.create("sqlite", database=str(settings.outputs_dir() / "results.sqlite"))
+    url = parse_url(text)
+    beside = settings.config_path()
+    if url.get_backend_name() == "sqlite" and beside is not None:
+        url = url.set(database=str(beside.parent / str(url.database)))
+    return url
+
+
+def parse_url(text: str) -> sa.URL:
+    """URL of a database; what is wrong with it is told without repeating it, for it may hold a password.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is none, or not of a database that can be used.
+    """
+    try:
+        url = sa.make_url(text)
+        backend = url.get_backend_name()
+    except (sa.exc.SQLAlchemyError, ValueError):
+        raise ConfigurationError("the url of the database cannot be understood", hint=_EXAMPLES) from None
+    if backend not in _INSERT:
+        raise ConfigurationError(f"a database of kind {backend!r} cannot be used", hint=_EXAMPLES)
+    if backend == "sqlite" and url.database in (None, "", ":memory:"):
+        raise ConfigurationError("the url of the database names no file", hint=_EXAMPLES)
+    if backend == "postgresql" and text.count("@") > 1:
+        raise ConfigurationError("the url of the database has an @ too many", hint="in a password it is written %40")
+    return url
+
+
+def upsert(url: sa.URL | str, parquet: Path) -> Upserted:
+    """Bring the rows of one table, which `collection.collect` made, up to date in a database.
+
+    Rows of its parameters digest that it does not have are deleted; rows of other digests are left alone. All of it
+    happens in one transaction.
+
+    Raises
+    ------
+    ConfigurationError
+        If the URL, its driver or the table that is there cannot be used.
+    OutputError
+        If the database cannot be reached or written.
+    """
+    url = parse_url(url) if isinstance(url, str) else url
+    shown = url.set(query={}).render_as_string(hide_password=True)
+    try:
+        engine = sa.create_engine(url, poolclass=sa.NullPool)
+    except (sa.exc.NoSuchModuleError, ModuleNotFoundError) as error:
+        driver = getattr(error, "name", None) or url.drivername
+        raise ConfigurationError(
+            f"the database {shown} needs the Python package {driver}", hint="install it, or name another driver"
+        ) from None
+    try:
+        with engine.begin() as connection:
+            return _Upsert(connection, parquet).run()
+    except sa.exc.SQLAlchemyError as error:
+        said = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+        for secret in (url.password, url.query.get("password")):
+            said = said.replace(str(secret), "***") if secret else said
+        raise OutputError(f"the database {shown} cannot be written: {said}", hint="is it there, and yours?") from None
+    finally:
+        engine.dispose()
+
+
+class _Upsert:
+    """One table and the rows of one digest in it."""
+
+    def __init__(self, connection: sa.Connection, parquet: Path) -> None:
+        self.connection, self.parquet = connection, parquet
+        schema = pq.read_schema(parquet)
+        self.name = schema.metadata[b"task"].decode()
+        self.digest = schema.metadata[b"digest"].decode()
+        self.parts = schema.names[: schema.names.index(SPECTRUM)]
+        # A column without a value has no type yet: it is left for when it has.
+        self.fields = [Field.of(field) for field in schema if b"empty" not in (field.metadata or {})]
+
+    def run(self) -> Upserted:
+        fields, others = database_types.prepare(
+            self.connection, self.name, [Field(KEY, "text", "Partition key."), *self.fields], PRIMARY
+        )
+        table = database_types.table(self.name, [*fields, *others], PRIMARY)
+        mine, theirs = self._mine(), self._theirs(table)
+        outdated = pc.invert(pc.is_in(_joined(mine), value_set=_joined(theirs)))
+        gone = theirs.filter(pc.invert(pc.is_in(_joined(theirs, 2), value_set=_joined(mine, 2))))
+        self._delete(table, gone)
+        written = self._write(table, fields, outdated)
+        return Upserted(self.name, written, len(gone), len(mine) - written)
+
+    def _mine(self) -> pa.Table:
+        table = pq.read_table(self.parquet, columns=[*self.parts, SPECTRUM, "data_version"], partitioning=None)
+        return pa.table([keys_of(table, self.parts), table[SPECTRUM], table["data_version"]], schema=_IDENTITIES)
+
+    def _theirs(self, table: sa.Table) -> pa.Table:
+        """What the database has of this digest."""
+        wanted = sa.select(table.c.key, table.c.spectrum, table.c.data_version).where(table.c.digest == self.digest)
+        found = self.connection.execute(wanted, execution_options={"yield_per": AT_ONCE})
+        batches = [
+            pa.record_batch([list(column) for column in zip(*rows, strict=True)], schema=_IDENTITIES)
+            for rows in found.partitions()
+        ]
+        return pa.Table.from_batches(batches, _IDENTITIES)
+
+    def _delete(self, table: sa.Table, gone: pa.Table) -> None:
+        statement = sa.delete(table).where(
+            table.c.digest == self.digest,
+            table.c.key == sa.bindparam("of_key"),
+            table.c.spectrum == sa.bindparam("of_spectrum"),
+        )
+        for batch in gone.to_batches(AT_ONCE):
+            pairs = zip(batch[KEY].to_pylist(), batch[SPECTRUM].to_pylist(), strict=True)
+            self.connection.execute(statement, [{"of_key": key, "of_spectrum": number} for key, number in pairs])
+
+    def _write(self, table: sa.Table, fields: Sequence[Field], outdated: pa.Array) -> int:
+        insert = _INSERT[self.connection.dialect.name](table)
+        mine = {field.name for field in fields}
+        new = {c.name: insert.excluded[c.name] if c.name in mine else sa.null() for c in table.c if not c.primary_key}
+        statement = insert.on_conflict_do_update(index_elements=PRIMARY, set_=new)
+        written = 0
+        for rows in self._rows(fields, outdated):
+            self.connection.execute(statement, rows)
+            written += len(rows)
+        return written
+
+    def _rows(self, fields: Sequence[Field], outdated: pa.Array) -> Iterator[list[dict[str, Any]]]:
+        start = 0
+        with pq.ParquetFile(self.parquet) as file:
+            for batch in file.iter_batches(batch_size=AT_ONCE):
+                part = batch.filter(outdated.slice(start, len(batch)))
+                start += len(batch)
+                if len(part):
+                    columns = [keys_of(part, self.parts), *(part[field.name] for field in self.fields)]
+                    values = [field.values(column) for field, column in zip(fields, columns, strict=True)]
+                    names = [field.name for field in fields]
+                    yield [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
+
+
+_IDENTITIES = pa.schema([(KEY, pa.string()), (SPECTRUM, pa.int32()), ("data_version", pa.string())])
+
+
+def _joined(known: pa.Table, columns: int = 3) -> pa.ChunkedArray:
+    return pc.binary_join_element_wise(*(column.cast(pa.string()) for column in known.columns[:columns]), " ")

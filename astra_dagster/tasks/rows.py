@@ -1,0 +1,183 @@
+"""Rows of a table: what outputs say, one row a spectrum, read a chunk of files at a time into columns."""
+
+import json
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from astra_dagster.datamodel.products import DataID
+from astra_dagster.errors import AstraError, InvalidKeyError, OutputError
+from astra_dagster.spectra import output
+from astra_dagster.spectra.fits import FitsFile
+from astra_dagster.tasks import kinds
+from astra_dagster.tasks.completeness import Record, record_of
+from astra_dagster.tasks.kinds import Kinds
+from astra_dagster.tasks.partitions import Group, GroupID
+from astra_dagster.tasks.store import Given, OutputStore, Work, Written
+from astra_dagster.tasks.task import Domain
+
+CHUNK = 1000
+"""Outputs that are read together."""
+
+THREADS = 8
+"""Chunks that are read at the same time: waiting for the disk is most of it, where the files were not read lately."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of some outputs.
+
+    Attributes
+    ----------
+    keys, spectra, versions, inputs
+        Partition key, which spectrum of the file, data version and version of the input, of each row.
+    results, found
+        Results by name, and their kinds.
+    outputs
+        Number of outputs that were looked at.
+    problems
+        Key of each output that could not be read, and why.
+    """
+
+    keys: pa.Array
+    spectra: pa.Array
+    versions: pa.Array
+    inputs: pa.Array
+    results: Mapping[str, pa.Array]
+    found: Mapping[str, Kinds]
+    outputs: int
+    problems: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Output:
+    """What an output says: its key, digest and code version, its inputs, its results, and its size in bytes."""
+
+    key: object
+    digest: object
+    code_version: object
+    inputs: tuple[Given, ...]
+    results: Mapping[str, Any]
+    size: int
+
+
+def read_outputs(store: OutputStore, wanted: pa.Table) -> Iterator[Rows]:
+    """Rows of these outputs, in their order; `wanted` holds the columns key and data_version."""
+    chunks = [wanted.slice(start, CHUNK) for start in range(0, len(wanted), CHUNK)]
+    if len(chunks) < 2:
+        yield from (read_rows(store, chunk) for chunk in chunks)
+        return
+    with ThreadPoolExecutor(min(THREADS, len(chunks)), "astra-read") as threads:
+        yield from threads.map(lambda chunk: read_rows(store, chunk), chunks)
+
+
+def read_rows(store: OutputStore, wanted: pa.Table) -> Rows:
+    """Rows of a chunk of outputs; one that cannot be read, or is not what was recorded, costs itself."""
+    keys: list[str] = []
+    spectra: list[int] = []
+    versions: list[str] = []
+    inputs: list[str] = []
+    results: list[Mapping[str, Any]] = []
+    problems: list[tuple[str, str]] = []
+    for key, version in zip(wanted["key"].to_pylist(), wanted["data_version"].to_pylist(), strict=True):
+        try:
+            found, given = _read(store, key, version)
+            rows = _by_spectrum(found) if store.several else [found]
+        except (AstraError, ValueError) as error:
+            problems.append((key, str(error)))
+            continue
+        results += rows
+        keys += [key] * len(rows)
+        spectra += range(len(rows))
+        versions += [version] * len(rows)
+        inputs += [given] * len(rows)
+    names = tuple(store.task.columns) or tuple(dict.fromkeys(name for row in results for name in row))
+    values = {name: [row.get(name) for row in results] for name in names}
+    of = {name: kinds.kinds_of(column) for name, column in values.items()}
+    return Rows(
+        pa.array(keys, pa.string()),
+        pa.array(spectra, pa.int32()),
+        pa.array(versions, pa.string()),
+        pa.array(inputs, pa.string()),
+        {name: kinds.array(column, of[name]) for name, column in values.items()},
+        of,
+        len(wanted),
+        tuple(problems),
+    )
+
+
+def _by_spectrum(results: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Results of each spectrum of a file, from lists of them."""
+    if not results:
+        return [results]
+    if any(not isinstance(values, list) for values in results.values()) or len(set(map(len, results.values()))) != 1:
+        raise ValueError("the output does not hold one value a spectrum")
+    return [dict(zip(results, values, strict=True)) for values in zip(*results.values(), strict=True)]
+
+
+def _read(store: OutputStore, key: str, version: str) -> tuple[Mapping[str, Any], str]:
+    """Results and version of the input, of an output that is the one that was recorded.
+
+    Raises
+    ------
+    AstraError
+        If it cannot be read, or is another one.
+    """
+    data_id = _data_id(store.task.domain, key)
+    path = store.path(data_id)
+    try:
+        found = _from_json(path) if store.task.output == "json" else _from_fits(path)
+        work = Work(data_id, found.inputs)
+        given = work.input_version
+    except FileNotFoundError as error:
+        raise OutputError("the output is not there", key=key, path=path, hint=f"run {store.task.name}") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise OutputError(f"the output cannot be read: {type(error).__name__}: {error}", key=key, path=path) from error
+    record = Record.parse(version)
+    origin = (found.key, found.digest, found.code_version) == (key, store.digest, store.task.version)
+    if record is None or not origin or not isinstance(found.results, Mapping):
+        raise OutputError("the output is of another origin", key=key, path=path)
+    if found.size != record.size:
+        raise OutputError(f"the output has {found.size} bytes, recorded were {record.size}", key=key, path=path)
+    if record_of(store, work, Written(path, found.size, record.results, found.results)) != record:
+        raise OutputError("the output was made from another input than was recorded", key=key, path=path)
+    return found.results, given
+
+
+def _data_id(domain: Domain, key: str) -> DataID | GroupID:
+    """What a path is formed from. The key of a record was checked when it was recorded, which takes long."""
+    if isinstance(domain, Group):
+        return domain.parse_key(key)
+    release, *parts = key.split("/")
+    if len(parts) != len(domain.parts) or ".." in parts:
+        raise InvalidKeyError(f"{key!r} is no key of {domain.name}", hint=f"its parts are {domain.key_order}")
+    return DataID(domain, release, tuple(parts), "")
+
+
+def _from_json(path: Path) -> _Output:
+    contents = path.read_bytes()
+    document = json.loads(contents)
+    origin = document["provenance"]
+    return _Output(
+        document["key"],
+        origin["parameters_digest"],
+        origin["code_version"],
+        tuple(Given(item["name"], item["path"], item["data_version"], ()) for item in origin["inputs"]),
+        document["results"],
+        len(contents),
+    )
+
+
+def _from_fits(path: Path) -> _Output:
+    with FitsFile(path) as file:
+        header, size = file.hdu(0).header, file.size
+    inputs: list[Given] = []
+    while (name := header.text(f"INNAM{len(inputs) + 1}")) is not None:
+        number = len(inputs) + 1
+        inputs.append(Given(name, header.text(f"INPATH{number}") or "", header.text(f"INVER{number}") or "", ()))
+    results = output.read_pairs(header, "RES")
+    return _Output(header.text("KEY"), header.text("DIGEST"), header.text("CODEVER"), tuple(inputs), results, size)

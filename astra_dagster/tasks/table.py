@@ -1,0 +1,215 @@
+"""The layout of a task's table: its columns, how rows are put together, and how it is kept as Parquet.
+
+One row a spectrum, sorted by partition key: the parts of the key, which spectrum of the file, the results with their
+units, and the provenance.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from astra_dagster.errors import OutputError
+from astra_dagster.tasks import kinds
+from astra_dagster.tasks.layout import FORMAT, KEY, PART, PROVENANCE, SPECTRUM, WHICH, part_names
+from astra_dagster.tasks.results import Column
+from astra_dagster.tasks.rows import Rows
+from astra_dagster.tasks.store import OutputStore
+
+GROUP = 2**16
+"""Rows that are written together."""
+
+IDENTITIES = pa.schema([(KEY, pa.string()), ("data_version", pa.string())])
+"""What tells whether the rows of a partition are up to date."""
+
+
+def read_table(store: OutputStore, path: Path) -> pa.Table | None:
+    """A table of this task with these parameters; None if there is none that can be built upon."""
+    columns = (*part_names(store.task.domain), SPECTRUM, *PROVENANCE)
+    mine = {"format": FORMAT, "task": store.task.family, "digest": store.digest}
+    try:
+        table = pq.read_table(path, page_checksum_verification=True, partitioning=None)
+        about = _decoded(table.schema)
+        sound = mine.items() <= about.items() and set(columns) <= set(table.schema.names)
+        # Check sums cover the rows alone.
+        return table if sound and about.get("version") == version_of(table) else None
+    except (OSError, ValueError, KeyError, pa.ArrowException):  # not there, or damaged
+        return None
+
+
+def read_head(path: Path, rows: int) -> list[dict[str, Any]]:
+    """First rows of a table."""
+    with pq.ParquetFile(path) as file:
+        return next((batch.to_pylist() for batch in file.iter_batches(batch_size=rows)), [])
+
+
+def keys_of(table: pa.Table | pa.RecordBatch, parts: Sequence[str]) -> Any:
+    """Partition key of each row."""
+    return pc.binary_join_element_wise(*(table[name] for name in parts), "/")
+
+
+def identities(store: OutputStore, table: pa.Table | None) -> pa.Table:
+    """Key and data version of each row."""
+    if table is None:
+        return IDENTITIES.empty_table()
+    return pa.table([keys_of(table, part_names(store.task.domain)), table["data_version"]], schema=IDENTITIES)
+
+
+def is_mixed(schema: pa.Schema) -> bool:
+    """Whether a column was made of values of unlike kinds."""
+    return any(b"mixed" in (field.metadata or {}) for field in schema)
+
+
+def assemble(
+    store: OutputStore, kept: pa.Table | None, read: Sequence[Rows], wanted: pa.Table
+) -> tuple[pa.ChunkedArray, pa.Table]:
+    """Partition key of each row, and the table: rows of an earlier one and rows that were read, as `wanted` orders."""
+    results = {name: kept[field.name] for name, field in _results(kept)} if kept is not None else {}
+    names = tuple(store.task.columns) or _valued(results, read)
+    known = identities(store, kept)
+    columns: dict[str, pa.ChunkedArray] = {
+        KEY: pa.chunked_array([*known[KEY].chunks, *(rows.keys for rows in read)], pa.string()),
+        SPECTRUM: _chained(kept, SPECTRUM, (rows.spectra for rows in read), pa.int32()),
+        "data_version": _chained(kept, "data_version", (rows.versions for rows in read), pa.string()),
+        "input_version": _chained(kept, "input_version", (rows.inputs for rows in read), pa.string()),
+    }
+    marks: dict[str, dict[str, str]] = {}
+    for name in names:
+        found = kinds.NONE.union(*(rows.found.get(name, kinds.NONE) for rows in read))
+        found |= kinds.kinds_in(results[name]) if name in results else kinds.NONE
+        kind = kinds.arrow_type(found)
+        pieces = results[name].chunks if name in results else [pa.nulls(len(known), kind)]
+        pieces = [*pieces, *(rows.results.get(name, pa.nulls(len(rows.keys), kind)) for rows in read)]
+        columns[f"result {name}"] = pa.chunked_array([kinds.as_type(piece, kind) for piece in pieces], kind)
+        marks[name] = {"mixed": "true"} if kinds.mixed(found) else {} if found else {"empty": "true"}
+    table = pa.table(columns)
+    place = pc.index_in(table[KEY], value_set=wanted[KEY].combine_chunks()).to_numpy()
+    if (np.diff(place) < 0).any():
+        table = table.take(np.argsort(place, kind="stable"))
+    return table[KEY], _labelled(store, table, names, marks)
+
+
+def _results(table: pa.Table) -> list[tuple[str, pa.Field]]:
+    found = [((field.metadata or {}).get(b"result"), field) for field in table.schema]
+    return [(name.decode(), field) for name, field in found if name is not None]
+
+
+def _valued(results: Mapping[str, pa.ChunkedArray], read: Sequence[Rows]) -> tuple[str, ...]:
+    """Names of the results of a task that promises none: of those that have a value anywhere."""
+    found = {name for name, column in results.items() if column.null_count < len(column)}
+    found.update(name for rows in read for name, of in rows.found.items() if of)
+    return tuple(sorted(found))
+
+
+def _chained(kept: pa.Table | None, name: str, read: Iterable[pa.Array], kind: pa.DataType) -> pa.ChunkedArray:
+    return pa.chunked_array([*(kept[name].chunks if kept is not None else ()), *read], kind)
+
+
+def _labelled(
+    store: OutputStore, table: pa.Table, names: Sequence[str], marks: Mapping[str, Mapping[str, str]]
+) -> pa.Table:
+    """The table with all its columns, from key, spectrum, versions and results."""
+    parts = part_names(store.task.domain)
+    split = pc.split_pattern(table[KEY], "/")
+    fields: list[tuple[pa.ChunkedArray, pa.Field]] = []
+
+    def add(column: Any, name: str, description: str, unit: str = "", **more: str) -> None:
+        about = {"description": description, "unit": unit, **more}
+        fields.append((column, pa.field(name, column.type, metadata={n: text for n, text in about.items() if text})))
+
+    for i, name in enumerate(parts):
+        add(pc.list_element(split, i), name, PART)
+    add(table[SPECTRUM], SPECTRUM, WHICH)
+    labels = unique(names, taken=(KEY, *parts, SPECTRUM, *PROVENANCE))
+    for name, label in zip(names, labels, strict=True):
+        known = store.task.columns.get(name, Column())
+        add(table[f"result {name}"], label, known.description, known.unit, result=name, **marks[name])
+    constant = {"digest": store.digest, "code_version": store.task.version}
+    for name, description in PROVENANCE.items():
+        add(pa.repeat(constant[name], len(table)) if name in constant else table[name], name, description)
+    about = {
+        "format": FORMAT,
+        "task": store.task.family,
+        **constant,
+        "parameters": json.dumps(store.parameters.as_dict(), sort_keys=True),
+    }
+    return pa.table([column for column, _ in fields], schema=pa.schema([field for _, field in fields], about))
+
+
+def unique(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
+    """Names that differ from each other and from those taken, in more than upper and lower case."""
+    known = {name.lower() for name in taken}
+    found = []
+    for name in names:
+        label, number = name, 1
+        while label.lower() in known:
+            label, number = f"result_{name}" if number == 1 else f"result_{name}_{number}", number + 1
+        known.add(label.lower())
+        found.append(label)
+    return found
+
+
+def version_of(table: pa.Table) -> str:
+    """Hash of a table's contents. The data version of an output stands for its results."""
+    about = {name: text for name, text in _decoded(table.schema).items() if name != "version"}
+    described = [(field.name, kinds.kind_name(field.type), sorted(_decoded(field).items())) for field in table.schema]
+    hashed = hashlib.sha256(json.dumps([described, sorted(about.items())]).encode())
+    names = [name for name, _, about in described if name != SPECTRUM and "result" not in dict(about)]
+    for start in range(0, len(table), GROUP):
+        part = table.slice(start, GROUP)
+        texts = [*(part[name] for name in names), part[SPECTRUM].cast(pa.string())]
+        hashed.update("\n".join(pc.binary_join_element_wise(*texts, " ").to_pylist()).encode())
+    return hashed.hexdigest()[:16]
+
+
+def _decoded(of: pa.Field | pa.Schema) -> dict[str, str]:
+    return {name.decode(): text.decode() for name, text in (of.metadata or {}).items()}
+
+
+def write_parquet(stream: BinaryIO, table: pa.Table, version: str) -> None:
+    """Write a table: the same bytes for the same table, by one version of pyarrow."""
+    schema = table.schema.with_metadata({**(table.schema.metadata or {}), b"version": version.encode()})
+    with pq.ParquetWriter(
+        stream,
+        schema,
+        version="2.6",
+        data_page_version="1.0",
+        compression="zstd",
+        compression_level=3,
+        write_page_checksum=True,
+    ) as writer:
+        for start in range(0, len(table), GROUP):  # whole groups, in one piece: pages end where pieces do
+            part = table.slice(start, GROUP).combine_chunks().replace_schema_metadata(schema.metadata)
+            writer.write_table(part, row_group_size=GROUP)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, that takes the place of another once all is written, and else leaves no trace.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    temporary = path.with_name(f".astra-{os.getpid()}-{secrets.token_hex(6)}.tmp")
+    try:
+        with temporary.open("xb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"the table cannot be written: {error.strerror or error}", path=path) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()

@@ -1,0 +1,157 @@
+"""A table as FITS, for TOPCAT and astropy: one binary table, written a block of rows at a time."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from astra_dagster.spectra import encode
+from astra_dagster.spectra.fits import BLOCK, Array, Scalar
+from astra_dagster.spectra.output import Card
+from astra_dagster.tasks import kinds
+from astra_dagster.tasks.table import unique
+
+BLOCK_ROWS = 2**15
+"""Rows that are written together."""
+
+_NULL = -(2**63)
+"""A whole number that is missing."""
+
+_LOGICALS, _WHOLE = (pa.list_(pa.field("element", kind)) for kind in (pa.bool_(), pa.int64()))
+_NUMBERS = {"double": ("D", ">f8"), "int64": ("K", ">i8"), "int32": ("J", ">i4"), "bool": ("L", "u1")}
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column as FITS has it; `cells` in a row, of which none is a single value, and characters in a text."""
+
+    name: str
+    values: pa.ChunkedArray
+    code: str
+    layout: str
+    cells: int | None
+    nulls: bool
+    unit: str
+    description: str
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(self.layout) if self.cells is None else np.dtype((self.layout, (self.cells,)))
+
+    def cards(self, number: int) -> Iterable[tuple[str, Scalar, str]]:
+        yield f"TTYPE{number}", self.name, ""
+        yield f"TFORM{number}", self.code if self.cells is None else f"{self.cells}{self.code}", ""
+        if self.unit:
+            yield f"TUNIT{number}", self.unit, ""
+        if self.nulls and self.code == "K":
+            yield f"TNULL{number}", _NULL, ""
+        if self.description:
+            yield f"TCOMM{number}", self.description, ""
+
+    def block(self, start: int, stop: int) -> Array:
+        values = self.values.slice(start, stop - start).combine_chunks()
+        if self.code.endswith("A"):
+            return _texts(values, self.layout)
+        if self.cells is None:
+            return _numbers(values, self.code)
+        lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy()
+        padded = np.full((len(values), self.cells), _numbers(pa.nulls(1, values.type.value_type), self.code)[0])
+        padded[np.arange(self.cells) < lengths[:, None]] = _numbers(values.flatten(), self.code)
+        return padded
+
+
+def write_fits(stream: BinaryIO, table: pa.Table, name: str, cards: Iterable[Card]) -> None:
+    """Write a table as FITS.
+
+    Missing numbers are NaN, or whole ones the value of TNULL; missing texts are empty. Rows of numbers are as long as
+    the longest, rows of texts are JSON. A column of logical values of which some are missing holds 1 and 0. What is not
+    printable ASCII FITS cannot hold: such characters become question marks.
+
+    Parameters
+    ----------
+    name
+        EXTNAME.
+    cards
+        Of the primary header: keyword, value and comment.
+    """
+    names = unique(re.sub(r"[^A-Za-z0-9_]", "_", field.name) for field in table.schema)
+    columns = [_described(label, table[i], table.schema.field(i)) for i, label in enumerate(names)]
+    layout = np.dtype([(column.name, column.dtype) for column in columns])
+    stream.write(encode.primary(cards))
+    structure: list[tuple[str, Scalar, str]] = [
+        ("XTENSION", "BINTABLE", "binary table"),
+        ("BITPIX", 8, ""),
+        ("NAXIS", 2, ""),
+        ("NAXIS1", layout.itemsize, "bytes a row"),
+        ("NAXIS2", len(table), "rows"),
+        ("PCOUNT", 0, ""),
+        ("GCOUNT", 1, ""),
+        ("TFIELDS", len(columns), "columns"),
+        ("EXTNAME", name, ""),
+    ]
+    described = [card for number, column in enumerate(columns, start=1) for card in column.cards(number)]
+    head = b"".join(encode.card(*card) for card in (*structure, *described)) + b"END".ljust(80)
+    stream.write(head + b" " * (-len(head) % BLOCK))
+    for start in range(0, len(table), BLOCK_ROWS):
+        stop = min(start + BLOCK_ROWS, len(table))
+        rows = np.empty(stop - start, layout)
+        for column in columns:
+            rows[column.name] = column.block(start, stop)
+        stream.write(rows.tobytes())
+    stream.write(b"\0" * (-len(table) * layout.itemsize % BLOCK))
+
+
+def _described(name: str, values: pa.ChunkedArray, field: pa.Field) -> _Column:
+    about = {key.decode(): text.decode() for key, text in (field.metadata or {}).items()}
+    unit, description = _unit(about.get("unit", "")), about.get("description", "")
+    if about.get("unit") and not unit:
+        description += f" [{about['unit']}]"
+    description = _ascii(description)
+    cells, nulls, kind = None, values.null_count > 0, field.type
+    if pa.types.is_list(kind) and kind.value_type == pa.string():
+        kind = pa.string()
+    if pa.types.is_list(kind):
+        lengths = pc.fill_null(pc.list_value_length(values), 0)
+        cells = max(pc.max(lengths).as_py() or 0, 1)
+        nulls = pc.list_flatten(values).null_count > 0 or (pc.min(lengths).as_py() or 0) < cells
+    if nulls and kind in (pa.bool_(), _LOGICALS):  # a logical that is missing astropy reads with a warning, as false
+        kind = pa.int64() if kind == pa.bool_() else _WHOLE
+    values = pa.chunked_array([kinds.as_type(piece, kind) for piece in values.chunks], kind)
+    if kind == pa.string():
+        width = max(pc.max(pc.binary_length(values)).as_py() or 0, 1)
+        return _Column(name, values, f"{width}A", f"S{width}", None, nulls, unit, description)
+    code, layout = _NUMBERS[str(kind if cells is None else kind.value_type)]
+    return _Column(name, values, code, layout, cells, nulls, unit, description)
+
+
+def _numbers(values: pa.Array, code: str) -> Array:
+    if code == "L":
+        values = pc.if_else(values, ord("T"), ord("F")).cast(pa.uint8())
+    elif code == "K" and values.null_count:
+        values = values.fill_null(_NULL)
+    return np.asarray(values.to_numpy(zero_copy_only=False))
+
+
+def _texts(values: pa.Array, layout: str) -> Array:
+    filled = values.fill_null("")
+    if not pc.all(pc.ascii_is_printable(filled), min_count=0).as_py():
+        filled = pc.replace_substring_regex(filled, "[^ -~]", "?")
+    return np.array(filled.cast(pa.binary()).to_pylist(), layout)
+
+
+def _ascii(text: str) -> str:
+    return re.sub(r"[^ -~]", "?", " ".join(text.split()))
+
+
+def _unit(text: str) -> str:
+    """A unit as the FITS standard spells it, none where the standard does not know it."""
+    from astropy.units import Unit  # here, because it is slow to import
+
+    try:
+        return str(Unit(text).to_string("fits")) if text else ""
+    except ValueError:
+        return ""

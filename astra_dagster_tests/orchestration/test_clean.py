@@ -1,0 +1,324 @@
+"""Cleaning up with what Dagster and a plan know: each kind on a real instance, and what must stay."""
+
+import json
+import os
+import shutil
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from astra_dagster import DataID, product
+from astra_dagster.errors import AstraError
+from astra_dagster.orchestration.assets import update_job_name, update_run_config
+from astra_dagster.orchestration.clean import CleanConfig, size_text, survey, table
+from astra_dagster.orchestration.discover import discover_job
+from astra_dagster.orchestration.partitions import register, registered
+from astra_dagster.orchestration.planning import make_plan
+from astra_dagster.tasks import registry
+from astra_dagster.tasks.removal import Candidate, remove
+from astra_dagster.tasks.store import OutputStore
+
+NAME = "ap_visit_snr"
+VISITS = product("apVisit")
+
+
+def update(instance: dg.DagsterInstance, name: str = NAME, **config: object) -> None:
+    from astra_dagster.definitions import build_definitions
+
+    task = registry.tasks()[name]
+    job = build_definitions().resolve_job_def(update_job_name(task))
+    assert job.execute_in_process(instance=instance, run_config=update_run_config(task, config)).success
+
+
+def store(name: str = NAME, **values: object) -> OutputStore:
+    task = registry.tasks()[name]
+    return OutputStore(Path(os.environ["ASTRA_OUTPUTS"]), task, task.values(values))
+
+
+def path(key: str, **values: object) -> Path:
+    return store(**values).path(VISITS.parse_key(key))
+
+
+def kinds(instance: dg.DagsterInstance, **config: object) -> dict[str, int]:
+    """Number of candidates by kind; in brackets those that stay."""
+    root = store().root
+    found = survey(instance, root, CleanConfig(**config).selection(root))
+    assert found.problems == []
+    return dict(Counter(f"({c.kind})" if c.kept else c.kind for c in found.candidates))
+
+
+def plan(instance: dg.DagsterInstance, name: str = NAME) -> tuple[set[str], list[str]]:
+    """Keys that are complete, and the plan in words."""
+    task = store(name).task
+    made = make_plan(instance, store(name), registered(instance, task.domain), Path(os.environ["SAS_BASE_DIR"]))
+    return {work.data_id.key for work in made.complete}, made.lines()
+
+
+def clean(instance: dg.DagsterInstance, **config: object) -> dg.ExecuteInProcessResult:
+    from astra_dagster.definitions import defs
+
+    return defs.resolve_job_def("clean").execute_in_process(
+        instance=instance, run_config={"ops": {"clean_outputs": {"config": config}}}, raise_on_error=False
+    )
+
+
+def metadata(result: dg.ExecuteInProcessResult) -> dict[str, dg.MetadataValue]:
+    (event,) = [event for event in result.all_events if event.is_successful_output]
+    return dict(event.step_output_data.metadata)
+
+
+@pytest.fixture
+def keys(instance: dg.DagsterInstance) -> list[str]:
+    """All visits, discovered and done."""
+    assert discover_job.execute_in_process(
+        instance=instance, run_config={"ops": {"discover_files": {"config": {"products": ["apVisit"]}}}}
+    ).success
+    update(instance)
+    return list(registered(instance, VISITS))
+
+
+def test_the_job_lists_and_removes_only_if_asked(instance: dg.DagsterInstance, keys: list[str]) -> None:
+    update(instance, fudge_factor=2.0)
+    update(instance)
+    mine, others = store().folder, store(fudge_factor=2.0).folder
+    for folder in (mine, others):
+        (folder / "notes.txt").write_text("mine")
+    path(keys[0]).with_name(".astra-2147483648-0123456789ab.tmp").write_bytes(b"half")
+    os.utime(path(keys[0]).with_name(".astra-2147483648-0123456789ab.tmp"), (1, 1))
+    before = plan(instance)
+    assert len(before[0]) == 18
+
+    listed = clean(instance)
+    assert listed.success
+    assert metadata(listed)["removed"].value == 0
+    rows = [record.data for record in metadata(listed)["found"].value.records]
+    assert [(row["kind"], row["files"], bool(row["stays"])) for row in rows] == [
+        ("other-parameters", 19, True),
+        ("temporary", 1, False),
+    ]
+    assert rows[0]["digest"] == store(fudge_factor=2.0).digest
+    removed = clean(instance, remove=True)
+    assert metadata(removed)["removed"].value == 1
+    removed = clean(instance, remove=True, other_parameters=True)
+    assert metadata(removed)["removed"].value == 19
+    assert [path.name for path in others.rglob("*")] == ["notes.txt"]
+    assert plan(instance) == before
+    assert kinds(instance) == {}
+
+
+def test_parameters_of_the_latest_records_stay_unless_named(instance: dg.DagsterInstance, keys: list[str]) -> None:
+    update(instance, fudge_factor=2.0)
+    assert kinds(instance) == {"(other-parameters)": 19, "(recordable)": 18}
+    assert kinds(instance, other_parameters=True, older_days=0) == {"(other-parameters)": 19, "(recordable)": 18}
+    assert metadata(clean(instance, remove=True, other_parameters=True))["removed"].value == 0
+    assert plan(instance)[1][-1] == "18 outputs are there already, to be recorded again and not computed"
+    other = store(fudge_factor=2.0).digest
+    assert metadata(clean(instance, remove=True, digests=[other]))["removed"].value == 19
+    assert kinds(instance) == {"(recordable)": 18, "(lost)": 18}
+    update(instance)
+    assert kinds(instance) == {}
+
+
+def test_an_older_code_version(instance: dg.DagsterInstance, keys: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    newer = replace(registry.tasks()[NAME], version="next")
+    monkeypatch.setattr(registry, "tasks", lambda: {NAME: newer})
+    before = plan(instance)
+    assert before[1] == ["0 complete, 18 to do", "  18 code version 2 -> next"]
+    assert kinds(instance) == {"code": 18}
+    assert metadata(clean(instance, remove=True))["removed"].value == 18
+    assert plan(instance) == before
+    update(instance)
+    assert len(plan(instance)[0]) == 18
+    assert kinds(instance) == {}
+
+
+def test_outputs_without_a_record(instance: dg.DagsterInstance, keys: list[str], mirror: Path) -> None:
+    """Those that the next run would take up stay, as do those that it will write anew over their record."""
+    instance.wipe_assets([dg.AssetKey(NAME)])
+    assert kinds(instance, tasks=[NAME]) == {"(recordable)": 18}
+    os.utime(VISITS.parse_key(keys[0]).path(mirror), (1, 1))
+    assert kinds(instance, tasks=[NAME]) == {"unrecorded": 1, "(recordable)": 17}
+    assert kinds(instance) == {"(unrecorded)": 1, "(recordable)": 17}  # no record of the task at all
+    update(instance, where={"telescope": ["lco25m"]})
+    assert kinds(instance) == {"unrecorded": 1, "(recordable)": 10}
+    before = plan(instance)
+    assert metadata(clean(instance, remove=True))["removed"].value == 1
+    assert plan(instance) == before
+    os.utime(VISITS.parse_key(keys[-1]).path(mirror), (1, 1))
+    assert kinds(instance) == {"(recordable)": 10}  # the last one is recorded, and to be done anew
+
+
+def test_folders_stay_while_another_run_may_write_into_them(instance: dg.DagsterInstance, keys: list[str]) -> None:
+    for key in keys:
+        instance.delete_dynamic_partition("ap_visit", key)
+    other = instance.create_run_for_job(discover_job, status=dg.DagsterRunStatus.STARTED)
+    assert metadata(clean(instance, remove=True))["removed"].value == 18
+    assert path(keys[0]).parent.is_dir()
+    instance.report_run_failed(other)
+    register(instance, VISITS, keys[:1])
+    update(instance)
+    instance.delete_dynamic_partition("ap_visit", keys[0])
+    assert metadata(clean(instance, remove=True))["removed"].value == 1
+    assert not path(keys[0]).parent.exists()
+
+
+def test_partitions_that_are_not_registered_any_more(instance: dg.DagsterInstance, keys: list[str]) -> None:
+    instance.delete_dynamic_partition("ap_visit", keys[0])
+    complete = plan(instance)[0]
+    assert complete == set(keys[1:])
+    assert kinds(instance) == {"unregistered": 1}
+    assert metadata(clean(instance, remove=True))["removed"].value == 1
+    assert not path(keys[0]).exists()
+    assert plan(instance)[0] == complete
+    assert kinds(instance) == {"(lost)": 1}
+    register(instance, VISITS, [keys[0]])
+    update(instance)
+    assert kinds(instance) == {}
+
+
+def test_inputs_that_have_gone(
+    instance: dg.DagsterInstance, keys: list[str], mirror: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    VISITS.parse_key(keys[0]).path(mirror).unlink()
+    VISITS.parse_key(keys[1]).path(mirror).unlink()
+    assert kinds(instance) == {"no-input": 2}
+    reach = DataID.existing_path
+
+    def refused(data_id: DataID, root: Path) -> Path | None:
+        if data_id.key == keys[1]:
+            raise PermissionError(13, "Permission denied")
+        return reach(data_id, root)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DataID, "existing_path", refused)
+        assert kinds(instance) == {"no-input": 1}
+    before = plan(instance)
+    assert metadata(clean(instance, remove=True))["removed"].value == 2
+    assert plan(instance) == before
+
+
+def test_a_mirror_that_is_not_mounted_loses_nothing(
+    instance: dg.DagsterInstance, keys: list[str], mirror: Path
+) -> None:
+    shutil.move(mirror / "dr17", mirror / "elsewhere")
+    assert kinds(instance) == {}
+    shutil.rmtree(mirror)
+    mirror.mkdir()
+    assert kinds(instance) == {}
+    mirror.rmdir()
+    assert not clean(instance, remove=True).success  # and says that SAS_BASE_DIR is no folder
+    assert kinds(instance, kinds=["temporary"]) == {}  # which needs no plan
+
+
+def test_notes_of_failures_that_are_over(instance: dg.DagsterInstance, keys: list[str]) -> None:
+    for key in (keys[0], keys[1]):
+        note = path(key).with_name(path(key).name + ".failed")
+        note.write_text(json.dumps({"key": key, "error": "bad", "tried": ["2", "x"]}))
+    path(keys[1]).unlink()
+    assert kinds(instance) == {"failures": 1, "(lost)": 1}
+    assert metadata(clean(instance, remove=True))["removed"].value == 1
+
+
+GROUPS = """
+from astra_dagster import ap_visit, grouped, spectrum_task
+from astra_dagster.tasks.snr import ap_visit_snr
+
+ap_visit_snr_half = ap_visit_snr.variant("half", fudge_factor=0.5)
+
+@spectrum_task(requires=grouped(ap_visit_snr, by="plate"), version="1")
+def plate_snr(visits, parameters):
+    return {"n": len(visits)}
+"""
+
+
+def test_variants_chains_and_groups(
+    instance: dg.DagsterInstance, keys: list[str], mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tasks_to_clean.py").write_text(GROUPS)
+    (tmp_path / "astra.toml").write_text('packages = ["tasks_to_clean"]')
+    monkeypatch.setenv("ASTRA_CONFIG", str(tmp_path / "astra.toml"))
+    monkeypatch.syspath_prepend(tmp_path)
+    groups = registry.tasks()["plate_snr"].domain
+    register(instance, groups, sorted({groups.key_of(key) for key in keys}))
+    update(instance, name="ap_visit_snr_half")
+    update(instance, name="plate_snr")
+    assert kinds(instance) == {}
+    before = {name: plan(instance, name) for name in (NAME, "ap_visit_snr_half", "plate_snr")}
+    assert [len(complete) for complete, _ in before.values()] == [18, 18, 4]
+    assert metadata(clean(instance, remove=True, older_days=0, other_parameters=True))["removed"].value == 0
+    assert {name: plan(instance, name) for name in before} == before
+
+    one, four = (next(k for k in registered(instance, groups) if plate in k) for plate in ("9911", "3148"))
+    for key in keys:
+        if "/9911/" in key:
+            VISITS.parse_key(key).path(mirror).unlink()
+    assert kinds(instance) == {"no-input": 4 + 4 + 1}
+    assert kinds(instance, tasks=["ap_visit_snr_half"]) == {"no-input": 4}
+    assert kinds(instance, tasks=["plate_snr"]) == {"no-input": 1}
+    instance.delete_dynamic_partition(groups.name, four)
+    assert kinds(instance, tasks=["plate_snr"]) == {"no-input": 1, "unregistered": 1}
+    assert one != four
+
+    monkeypatch.delenv("ASTRA_CONFIG")  # now the user's own tasks are not known, nor is the variant
+    assert kinds(instance) == {"no-input": 4, "(other-parameters)": 19, "(unknown-task)": 5}
+    assert kinds(instance, tasks=["plate_snr"]) == {"unknown-task": 5}
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"kinds": ["temporaries"]}, "did you mean temporary"),
+        ({"tasks": ["ap_visit_sn"]}, "did you mean ap_visit_snr"),
+        ({"tasks": ["../outputs"]}, "no task '../outputs'"),
+        ({"digests": ["order=5"]}, "expected 12 hexadecimal digits"),
+        ({"older_days": -1}, "expected 0 days or more"),
+        ({"older_days": float("nan")}, "expected 0 days or more"),
+    ],
+)
+def test_selections_that_make_no_sense(config: dict[str, object], message: str, tmp_path: Path) -> None:
+    with pytest.raises(AstraError, match=message):
+        CleanConfig(**config).selection(tmp_path)
+
+
+def test_what_cannot_be_removed_fails_the_run(
+    instance: dg.DagsterInstance, keys: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in keys[:2]:
+        instance.delete_dynamic_partition("ap_visit", key)
+    real = os.rename
+
+    def refused(source: str, target: str, **folders: int) -> None:
+        if source == path(keys[0]).name:
+            raise PermissionError(13, "Permission denied")
+        real(source, target, **folders)
+
+    monkeypatch.setattr(os, "rename", refused)
+    result = clean(instance, remove=True)
+    assert not result.success
+    (event,) = [event for event in result.all_events if event.is_step_failure]
+    description = event.step_failure_data.user_failure_data.description
+    assert description.startswith("1 could not be removed\n")
+    assert path(keys[0]).name in description
+    assert path(keys[0]).exists()
+    assert not path(keys[1]).exists()
+
+
+def test_the_table() -> None:
+    made = [
+        Candidate("code", NAME, "0123456789ab", "a", (1, 1500, 1)),
+        Candidate("code", NAME, "0123456789ab", "b", (2, 1500, 1)),
+        Candidate("lost", NAME, "0123456789ab", "c", kept="a reason"),
+    ]
+    assert table(made) == [
+        "kind  task          digest        files    size",
+        "code  ap_visit_snr  0123456789ab      2  3.0 kB  to remove",
+        "lost  ap_visit_snr  0123456789ab      1     0 B  stays: a reason",
+        "2 to remove, 3.0 kB",
+    ]
+    assert [size_text(10**n) for n in (2, 3, 6, 9, 12, 15)] == [
+        *("100 B", "1.0 kB", "1.0 MB", "1.0 GB", "1.0 TB", "1000.0 TB")
+    ]
+    assert remove(Path("/nowhere"), []).removed == []
