@@ -41,7 +41,7 @@ def test_listing_and_removing(outputs: Path) -> None:
     listed = astra("clean")
     assert listed.exit_code == 0
     (row,) = [line for line in listed.output.splitlines() if line.startswith("other-parameters")]
-    assert row.split()[:4] == ["other-parameters", "ap_visit_snr", other.digest, "7"]
+    assert row.split()[:5] == ["other-parameters", "ap_visit_snr", other.digest, "0", "7"]
     assert "stays: not in the latest records" in row
     assert "--yes" not in listed.output
     assert "0 removed, 0 B" in astra("clean", "--yes").output

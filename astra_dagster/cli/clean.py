@@ -43,7 +43,8 @@ def clean(
     recordable        without a record, and the next run takes them up; stay
     lost              records without an output; Dagster removes no single record
 
-    Parameters that the latest records carry stay unless --digest names them.
+    Parameters that latest records carry (the column recorded counts these) stay
+    unless --digest names them.
     Files that are not ours, by name and content, stay in any case.
 
     Example: astra-dagster clean --task ap_visit_snr --older 30 --list
@@ -64,7 +65,7 @@ def clean(
         if not found.candidates and not found.problems:
             click.echo(f"nothing to clean below {root}")
             return
-        click.echo("\n".join(table(found.candidates)))
+        click.echo("\n".join(table(found)))
         for item in found.candidates if paths else ():
             place = item.path if item.kind == "lost" else str(root / item.path)
             click.echo(f"{'stays' if item.kept else 'remove'}  {item.kind}  {shown(place)}")

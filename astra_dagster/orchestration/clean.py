@@ -102,8 +102,15 @@ def _family(instance: dg.DagsterInstance, root: Path, tasks: Sequence[Task], sel
         store = OutputStore(root, task, task.values())
         wanted = not selection.digests or store.digest in selection.digests
         if planned and wanted and store.folder.is_dir():
+            # After a change of the code version all are to be made anew, for which there is no need of a plan.
+            outdated = {
+                key
+                for key, record in latest[task.name].items()
+                if record.digest == store.digest and record.code_version != task.version
+            }
+            made = _states(instance, store, [key for key in keys if key not in outdated])
             known = states.setdefault(store.digest, {})
-            for key, state in _states(instance, store, keys).items():
+            for key, state in {**dict.fromkeys(outdated, TO_DO), **made}.items():
                 known[key] = max(state, known.get(key, UNSURE), key=_BEST.__getitem__)
     return Family(tasks, frozenset(keys), latest, states)
 
@@ -154,29 +161,32 @@ class Row(NamedTuple):
     kind: str
     task: str
     digest: str
+    recorded: int | None
     files: int
     size: int
     stays: str
 
 
-def rows(candidates: Sequence[Candidate]) -> list[Row]:
-    """Candidates counted by kind, task, digest, and why they stay."""
+def rows(found: Found) -> list[Row]:
+    """Candidates counted by kind, task, digest, and why they stay; `recorded` is how many records have the digest."""
     sizes: dict[tuple[str, str, str, str], list[int]] = {}
-    for item in candidates:
+    for item in found.candidates:
         sizes.setdefault((item.kind, item.family, item.digest, item.kept), []).append(item.size)
-    return [Row(*row[:3], len(each), sum(each), row[3]) for row, each in sizes.items()]
+    return [Row(*row[:3], found.recorded.get(row[1:3]), len(each), sum(each), row[3]) for row, each in sizes.items()]
 
 
-def table(candidates: Sequence[Candidate]) -> list[str]:
+def table(found: Found) -> list[str]:
     """The same as lines of text, with a sum below."""
-    cells = [("kind", "task", "digest", "files", "size", "")]
-    for row in rows(candidates):
+    cells = [["kind", "task", "digest", "recorded", "files", "size", ""]]
+    for row in rows(found):
+        recorded = "?" if row.recorded is None else str(row.recorded)
         fate = f"stays: {row.stays}" if row.stays else "to remove"
-        cells.append((row.kind, row.task, row.digest, str(row.files), size_text(row.size), fate))
-    kind, task, digest, files, size, _ = (max(map(len, column)) for column in zip(*cells, strict=True))
-    lines = [f"{a:{kind}}  {b:{task}}  {c:{digest}}  {d:>{files}}  {e:>{size}}  {f}" for a, b, c, d, e, f in cells]
-    go = [candidate.size for candidate in candidates if not candidate.kept]
-    return [*(line.rstrip() for line in lines), f"{len(go)} to remove, {size_text(sum(go))}"]
+        cells.append([row.kind, row.task, row.digest, recorded, str(row.files), size_text(row.size), fate])
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    formats = [f"{{:{'<' if i in (0, 1, 2, 6) else '>'}{width}}}" for i, width in enumerate(widths)]
+    lines = ["  ".join(f.format(cell) for f, cell in zip(formats, line, strict=True)).rstrip() for line in cells]
+    go = [candidate.size for candidate in found.candidates if not candidate.kept]
+    return [*lines, f"{len(go)} to remove, {size_text(sum(go))}"]
 
 
 def size_text(size: float) -> str:
@@ -201,14 +211,15 @@ def clean_outputs(context: dg.OpExecutionContext, config: CleanConfig) -> None:
         found = survey(context.instance, root, config.selection(root))
     except AstraError as error:
         raise dg.Failure(str(error), allow_retries=False) from None
-    context.log.info("\n".join(table(found.candidates)))
+    context.log.info("\n".join(table(found)))
     for path, reason in found.problems[:LISTED]:
         context.log.warning(f"{shown(path)}: {reason}")
     removal = carry_out(context.instance, root, found, context.run_id) if config.remove else Removal()
     for path, reason in removal.left[:LISTED]:
         context.log.warning(f"left {shown(path)}: {reason}")
-    schema = [dg.TableColumn(name, "int" if name in ("files", "size") else "string") for name in Row._fields]
-    made = [dg.TableRecord(row._asdict()) for row in rows(found.candidates)]
+    numbers = ("recorded", "files", "size")
+    schema = [dg.TableColumn(name, "int" if name in numbers else "string") for name in Row._fields]
+    made = [dg.TableRecord(row._asdict()) for row in rows(found)]
     context.add_output_metadata(
         {
             "found": dg.MetadataValue.table(made, schema=dg.TableSchema(schema)),

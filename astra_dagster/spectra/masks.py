@@ -16,6 +16,10 @@ HUGE_ERROR = 1e10
 """Errors from here on mark pixels without data, whatever their mask says."""
 
 
+TINY_ERROR = 1e-150
+"""Errors up to here, 0 included, are none: their inverse variance is no number."""
+
+
 def native(array: Array) -> FloatArray:
     """An array of the file as float64 in the machine's byte order, shape unchanged."""
     with np.errstate(invalid="ignore"):  # not every NaN is quiet
@@ -56,14 +60,16 @@ def from_errors(
         If no pixel of any spectrum is good.
     """
     # Written so that NaN is bad, and so that what is not finite in flux spoils no other pixel.
-    bad = ~((error > 0) & (error < huge) & np.isfinite(flux))
+    good = error > TINY_ERROR
+    good &= error < huge
+    good &= np.isfinite(flux)
+    bad = np.logical_not(good, out=good)
     if rejected is not None:
         bad |= rejected
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
         ivar = np.square(error)
         np.divide(1.0, ivar, out=ivar)
-        bad |= ~np.isfinite(ivar)
-    ivar[bad] = 0.0
+    np.copyto(ivar, 0.0, where=bad)
     return check_good(file, SpectrumBatch(flux=flux, ivar=ivar, bad=bad, error=error, **others))
 
 

@@ -115,9 +115,16 @@ class Selection:
 
 @dataclass
 class Found:
-    """Candidates, and path and reason of what could not be looked at."""
+    """Candidates, and path and reason of what could not be looked at.
+
+    Attributes
+    ----------
+    recorded
+        Number of latest records that carry a digest, by family and digest; none where the family is not known.
+    """
 
     candidates: list[Candidate] = field(default_factory=list)
+    recorded: dict[tuple[str, str], int] = field(default_factory=dict)
     problems: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -134,10 +141,13 @@ def find(root: Path, families: Mapping[str, Family], selection: Selection) -> Fo
     found = Found()
     order = list(KINDS)
     for name in sorted({*_folders(str(root), _FAMILY, found), *families}):
-        finder = _Finder(str(root), name, families.get(name), selection, found)
+        known = families.get(name)
+        finder = _Finder(str(root), name, known, selection, found)
         for digest in _folders(f"{root}/{name}", _DIGEST, found):
             if finder.selected(digest):
                 finder.look_through(digest)
+            if known is not None:
+                found.recorded[name, digest] = len(known.carried.get(digest, ()))
         finder.lost()
     found.candidates.sort(key=lambda c: (order.index(c.kind), c.family, c.digest, c.kept, c.path))
     return found

@@ -18,6 +18,7 @@ from astra_dagster.orchestration.discover import discover_job
 from astra_dagster.orchestration.partitions import register, registered
 from astra_dagster.orchestration.planning import make_plan
 from astra_dagster.tasks import registry
+from astra_dagster.tasks.cleaning import Found
 from astra_dagster.tasks.removal import Candidate, remove
 from astra_dagster.tasks.store import OutputStore
 
@@ -100,6 +101,7 @@ def test_the_job_lists_and_removes_only_if_asked(instance: dg.DagsterInstance, k
         ("temporary", 1, False),
     ]
     assert rows[0]["digest"] == store(fudge_factor=2.0).digest
+    assert [row["recorded"] for row in rows] == [0, 18]
     removed = clean(instance, remove=True)
     assert metadata(removed)["removed"].value == 1
     removed = clean(instance, remove=True, other_parameters=True)
@@ -312,10 +314,12 @@ def test_the_table() -> None:
         Candidate("code", NAME, "0123456789ab", "b", (2, 1500, 1)),
         Candidate("lost", NAME, "0123456789ab", "c", kept="a reason"),
     ]
-    assert table(made) == [
-        "kind  task          digest        files    size",
-        "code  ap_visit_snr  0123456789ab      2  3.0 kB  to remove",
-        "lost  ap_visit_snr  0123456789ab      1     0 B  stays: a reason",
+    made.append(replace(made[2], kind="unknown-task", family="x"))
+    assert table(Found(made, {(NAME, "0123456789ab"): 17})) == [
+        "kind          task          digest        recorded  files    size",
+        "code          ap_visit_snr  0123456789ab        17      2  3.0 kB  to remove",
+        "lost          ap_visit_snr  0123456789ab        17      1     0 B  stays: a reason",
+        "unknown-task  x             0123456789ab         ?      1     0 B  stays: a reason",
         "2 to remove, 3.0 kB",
     ]
     assert [size_text(10**n) for n in (2, 3, 6, 9, 12, 15)] == [
