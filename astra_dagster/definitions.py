@@ -10,7 +10,7 @@ from astra_dagster.orchestration.clean import clean_job
 from astra_dagster.orchestration.discover import discover_job
 from astra_dagster.orchestration.expected import register_job
 from astra_dagster.orchestration.sources import source_asset, source_products
-from astra_dagster.orchestration.tables import table_asset
+from astra_dagster.orchestration.tables import collection
 from astra_dagster.tasks import registry
 from astra_dagster.tasks.partitions import Many
 
@@ -24,7 +24,7 @@ def build_definitions() -> dg.Definitions:
         assets=[
             *(source_asset(item) for item in dict.fromkeys(products)),
             *(task_asset(task) for task in tasks.values()),
-            *(table_asset(task) for task in tasks.values()),
+            *(collection(task) for task in tasks.values()),
         ],
         jobs=[discover_job, clean_job, register_job, *(update_job(task) for task in tasks.values())],
     )

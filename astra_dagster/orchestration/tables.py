@@ -36,7 +36,7 @@ def table_name(task: Task) -> str:
     return f"{task.name}_table"
 
 
-def table_asset(task: Task) -> dg.AssetsDefinition:
+def collection(task: Task) -> dg.AssetsDefinition:
     """Asset of the table over all partitions of a task that are complete with its parameters."""
 
     @dg.asset(  # type: ignore[call-overload]

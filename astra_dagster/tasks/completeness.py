@@ -6,7 +6,7 @@ its output is there with the recorded size. Records come from outside; nothing h
 
 import hashlib
 import re
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Self
 
 from astra_dagster.tasks.store import OutputStore, Work, Written
@@ -39,7 +39,7 @@ class Record:
     size: int
 
     def __str__(self) -> str:
-        return ".".join(str(value) for value in astuple(self))
+        return f"{self.results}.{self.digest}.{self.code_version}.{self.input}.{self.size}"
 
     @classmethod
     def parse(cls, text: str) -> Self | None:

@@ -17,7 +17,7 @@ from astra_dagster.definitions import build_definitions, defs
 from astra_dagster.orchestration.assets import update_job_name, update_run_config
 from astra_dagster.orchestration.discover import discover_job
 from astra_dagster.orchestration.partitions import register
-from astra_dagster.orchestration.tables import latest, table_asset, table_name
+from astra_dagster.orchestration.tables import collection, latest, table_name
 from astra_dagster.tasks import registry
 from astra_dagster.tasks.snr import ap_visit_snr
 from astra_dagster.tasks.store import OutputStore
@@ -209,6 +209,6 @@ def test_outputs_that_cannot_be_written(done: dg.DagsterInstance, monkeypatch: p
 
 
 def test_a_task_of_ones_own(instance: dg.DagsterInstance) -> None:
-    asset = table_asset(ap_visit_snr.variant("loud", fudge_factor=9.0))
+    asset = collection(ap_visit_snr.variant("loud", fudge_factor=9.0))
     assert asset.key.to_user_string() == "ap_visit_snr_loud_table"
     assert asset.code_versions_by_key == {asset.key: f"{ap_visit_snr.version}.1"}

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from astra_dagster import Column, product, spectrum_task
+from astra_dagster.tasks.collection import Collection, table_path
 from astra_dagster.tasks.completeness import Record, record_of
 from astra_dagster.tasks.store import Given, OutputStore, Work
 from astra_dagster.tasks.task import Task
@@ -78,3 +79,11 @@ def schema_of(path: Path) -> dict[str, pa.Field]:
 
 def document(store: OutputStore, key: str) -> dict[str, Any]:
     return json.loads(store.path(store.task.domain.parse_key(key)).read_text())
+
+
+def both(store: OutputStore) -> tuple[bytes, bytes]:
+    return table_path(store).read_bytes(), table_path(store, "fits").read_bytes()
+
+
+def counts(made: Collection) -> tuple[int, int, int, int]:
+    return made.new, made.changed, made.dropped, len(made.unreadable)
