@@ -15,9 +15,10 @@ from astra_dagster.orchestration import records
 from astra_dagster.orchestration.partitions import registered
 from astra_dagster.orchestration.planning import Plan, make_plan
 from astra_dagster.tasks import cleaning, registry
-from astra_dagster.tasks.cleaning import COMPLETE, FOUND, GONE, KINDS, TO_DO, UNSURE, Family, Found, Selection
+from astra_dagster.tasks.cleaning import KINDS, Found, Selection
+from astra_dagster.tasks.known_tasks import COMPLETE, FOUND, GONE, TO_DO, UNSURE, Family
 from astra_dagster.tasks.partitions import GroupID, PartIndex
-from astra_dagster.tasks.removal import Candidate, Removal, remove
+from astra_dagster.tasks.removal import Removal, remove
 from astra_dagster.tasks.store import OutputStore
 from astra_dagster.tasks.task import Task
 

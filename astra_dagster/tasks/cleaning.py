@@ -5,22 +5,18 @@ is the business of `own_files`, how they are removed that of `removal`.
 """
 
 import contextlib
-import itertools
 import os
 import re
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from astra_dagster.errors import ParameterError
 from astra_dagster.tasks import own_files
-from astra_dagster.tasks.completeness import Record
+from astra_dagster.tasks.known_tasks import COMPLETE, FOUND, GONE, TO_DO, UNSURE, Family
 from astra_dagster.tasks.own_files import Inspected, OwnFile, identity_of, place_of
 from astra_dagster.tasks.removal import Candidate
-from astra_dagster.tasks.task import Task
 
 KINDS = {
     "superseded": "outputs of parameters that no setting of today's task leads to",
@@ -41,65 +37,8 @@ KINDS = {
 NEED_PLAN = frozenset({"code", "unrecorded", "no-input", "failures", "recordable"})
 """Kinds that only a plan can tell."""
 
-COMPLETE, FOUND, TO_DO, GONE, UNSURE = "complete", "found", "to do", "gone", "unsure"
-"""What a plan says of a partition: that its output is there and recorded, is there and to be recorded, or is to be
-made; that its input has gone; that nobody can tell."""
-
 HOUR, MINUTE, DAY = 3600.0, 60.0, 86400.0
 _FAMILY, _DIGEST = re.compile(r"[a-z][a-z0-9_]{0,99}"), re.compile(r"[0-9a-f]{12}")
-
-
-@dataclass(frozen=True)
-class Family:
-    """What is known of the registered tasks that share a folder.
-
-    Attributes
-    ----------
-    tasks
-        A task and its variants.
-    registered
-        Registered partition keys.
-    records
-        Latest records by task name and key, also of keys that are not registered.
-    states
-        What a plan says of each key, by the digest of today's parameters; empty if none was made.
-    """
-
-    tasks: Sequence[Task]
-    registered: Collection[str] = frozenset()
-    records: Mapping[str, Mapping[str, Record]] = field(default_factory=dict)
-    states: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-
-    @cached_property
-    def today(self) -> dict[str, list[Task]]:
-        """Tasks by the digest of today's parameters."""
-        found: dict[str, list[Task]] = {}
-        for task in self.tasks:
-            found.setdefault(task.digest(task.values()), []).append(task)
-        return found
-
-    @cached_property
-    def places(self) -> dict[str, str]:
-        """Keys that are registered or recorded, by the place of their outputs."""
-        recorded = itertools.chain.from_iterable(self.records.values())
-        return {place_of(self.tasks[0].family, key): key for key in itertools.chain(recorded, self.registered)}
-
-    @cached_property
-    def carried(self) -> dict[str, set[str]]:
-        """Keys by the digests that their latest records carry."""
-        found: dict[str, set[str]] = {}
-        for records in self.records.values():
-            for key, record in records.items():
-                found.setdefault(record.digest, set()).add(key)
-        return found
-
-    def leads_to(self, digest: str, parameters: Mapping[str, Any]) -> bool:
-        """Whether these parameters can be set today, and have this digest."""
-        for task in self.tasks:
-            with contextlib.suppress(ParameterError, TypeError):
-                if task.digest(task.values(parameters)) == digest:
-                    return True
-        return False
 
 
 @dataclass(frozen=True)
@@ -139,16 +78,18 @@ def find(root: Path, families: Mapping[str, Family], selection: Selection) -> Fo
         What is known of the registered tasks, by the name of their folder.
     """
     found = Found()
-    order = list(KINDS)
-    for name in sorted({*_folders(str(root), _FAMILY, found), *families}):
+    order, there = list(KINDS), _folders(str(root), _FAMILY, found)
+    for name in sorted({*there, *families}):
         known = families.get(name)
         finder = _Finder(str(root), name, known, selection, found)
-        for digest in _folders(f"{root}/{name}", _DIGEST, found):
+        for digest in _folders(f"{root}/{name}", _DIGEST, found) if name in there else ():
             if finder.selected(digest):
                 finder.look_through(digest)
             if known is not None:
-                found.recorded[name, digest] = len(known.carried.get(digest, ()))
-        finder.lost()
+                found.recorded[name, digest] = 0
+        if known is not None:
+            found.recorded.update(((name, digest), len(keys)) for digest, keys in known.carried.items())
+            finder.lost(known)
     found.candidates.sort(key=lambda c: (order.index(c.kind), c.family, c.digest, c.kept, c.path))
     return found
 
@@ -293,16 +234,16 @@ class _Finder:
             self.found.problems.append((file.entry.path, f"cannot be read: {error.strerror}"))
             return None
 
-    def lost(self) -> None:
+    def lost(self, known: Family) -> None:
         """List records whose output is not there."""
         chosen = self.selection
-        if self.known is None or chosen.older_days is not None or (chosen.kinds and "lost" not in chosen.kinds):
+        if chosen.older_days is not None or (chosen.kinds and "lost" not in chosen.kinds):
             return
         kept = "Dagster removes no single record; a run makes the output again"
-        for digest, keys in self.known.carried.items():
+        for digest, keys in known.carried.items():
             for key in sorted(keys) if self.selected(digest) else ():
                 place = place_of(self.name, key)
-                if _missing(f"{self.root}/{self.name}/{digest}/{place}.{self.known.tasks[0].output}"):
+                if _missing(f"{self.root}/{self.name}/{digest}/{place}.{known.tasks[0].output}"):
                     self.found.candidates.append(Candidate("lost", self.name, digest, key, kept=kept))
 
 

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from astra_dagster.errors import AstraError, OutputError
 from astra_dagster.spectra import output
 from astra_dagster.spectra.fits import FitsFile
+from astra_dagster.tasks.atomic import replacing
 from astra_dagster.tasks.completeness import Record
 from astra_dagster.tasks.rows import read_outputs
 from astra_dagster.tasks.store import OutputStore
@@ -26,7 +27,6 @@ from astra_dagster.tasks.table import (
     identities,
     is_mixed,
     read_table,
-    replacing,
     version_of,
     write_parquet,
 )

@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,6 +25,7 @@ from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.fits import FitsFile
 from astra_dagster.spectra.output import Card
 from astra_dagster.spectra.readers import reader
+from astra_dagster.tasks.atomic import replacing
 from astra_dagster.tasks.parameters import Parameters
 from astra_dagster.tasks.partitions import GroupID, Many
 from astra_dagster.tasks.results import Results
@@ -349,16 +349,5 @@ def _version(*parts: bytes) -> str:
 
 
 def _write_atomically(path: Path, contents: bytes, key: str | None = None) -> None:
-    temporary = path.with_name(f".astra-{os.getpid()}-{secrets.token_hex(6)}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as stream:
-            stream.write(contents)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"the output cannot be written: {error.strerror}", key=key, path=path, hint=_MOVE) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    with replacing(path, key) as stream:
+        stream.write(contents)

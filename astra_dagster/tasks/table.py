@@ -4,12 +4,9 @@ One row a spectrum, sorted by partition key: the parts of the key, which spectru
 units, and the provenance.
 """
 
-import contextlib
 import hashlib
 import json
-import os
-import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from astra_dagster.errors import OutputError
 from astra_dagster.tasks import kinds
 from astra_dagster.tasks.layout import FORMAT, KEY, PART, PROVENANCE, SPECTRUM, WHICH, part_names
 from astra_dagster.tasks.results import Column
@@ -190,26 +186,3 @@ def write_parquet(stream: BinaryIO, table: pa.Table, version: str) -> None:
         for start in range(0, len(table), GROUP):  # whole groups, in one piece: pages end where pieces do
             part = table.slice(start, GROUP).combine_chunks().replace_schema_metadata(schema.metadata)
             writer.write_table(part, row_group_size=GROUP)
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, that takes the place of another once all is written, and else leaves no trace.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be written.
-    """
-    temporary = path.with_name(f".astra-{os.getpid()}-{secrets.token_hex(6)}.tmp")
-    try:
-        with temporary.open("xb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"the table cannot be written: {error.strerror or error}", path=path) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from astra_dagster.tasks import cleaning
-from astra_dagster.tasks.cleaning import COMPLETE, Family, Found, Selection
+from astra_dagster.tasks.cleaning import Found, Selection
 from astra_dagster.tasks.completeness import record_of
+from astra_dagster.tasks.known_tasks import COMPLETE, Family
 from astra_dagster.tasks.removal import Removal, remove
 from astra_dagster.tasks.snr import SNRParameters, ap_visit_snr
 from astra_dagster.tasks.store import OutputStore, Work

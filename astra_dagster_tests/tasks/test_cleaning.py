@@ -15,10 +15,11 @@ from astra_dagster.datamodel.keys import ABSENT
 from astra_dagster.errors import AstraError
 from astra_dagster.spectra.readers import read_spectra
 from astra_dagster.tasks import cleaning
-from astra_dagster.tasks.cleaning import FOUND, GONE, TO_DO, UNSURE, Family, Found, Selection
+from astra_dagster.tasks.cleaning import Found, Selection
 from astra_dagster.tasks.collection import collect
 from astra_dagster.tasks.completeness import record_of
 from astra_dagster.tasks.continuum import ap_visit_continuum
+from astra_dagster.tasks.known_tasks import FOUND, GONE, TO_DO, UNSURE, Family
 from astra_dagster.tasks.own_files import place_of
 from astra_dagster.tasks.partitions import GroupID
 from astra_dagster.tasks.removal import remove

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from astra_dagster.spectra.encode import primary
 from astra_dagster.tasks import cleaning
-from astra_dagster.tasks.cleaning import GONE, Family, Selection
+from astra_dagster.tasks.cleaning import Selection
+from astra_dagster.tasks.known_tasks import GONE, Family
 from astra_dagster.tasks.own_files import inspect, walk
 from astra_dagster.tasks.removal import remove
 from astra_dagster.tasks.snr import ap_visit_snr
@@ -155,6 +156,10 @@ def test_links_are_not_followed(place: Place, tmp_path: Path) -> None:
     assert next(c.path for c in place.clean(other_parameters=True).removed).endswith(second.name)
     assert first.is_symlink()
     assert tree(outside) == kept
+    other = place.other(fudge_factor=2.0)
+    shutil.move(place.root / NAME, outside / NAME)
+    (place.root / NAME).symlink_to(outside / NAME)  # the folder of a whole task
+    assert place.kinds(other_parameters=True) == {}
 
 
 def test_the_outputs_folder_itself_may_be_a_link(place: Place, tmp_path: Path) -> None:

@@ -1,0 +1,55 @@
+"""Files that appear whole or not at all."""
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from astra_dagster.errors import OutputError
+
+
+@contextlib.contextmanager
+def replacing(path: Path, key: str | None = None) -> Iterator[BinaryIO]:
+    """A file to write to, that takes the place of another once all is written, and else leaves no trace.
+
+    Parameters
+    ----------
+    path
+        Where it goes; folders on the way are made.
+    key
+        Partition key, for the error message.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    temporary = path.with_name(f".astra-{os.getpid()}-{secrets.token_hex(6)}.tmp")
+    try:
+        with _new(temporary) as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(
+            f"the output cannot be written: {error.strerror or error}",
+            key=key,
+            path=path,
+            hint="make it writable, or set ASTRA_OUTPUTS to another folder",
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _new(path: Path) -> BinaryIO:
+    """A new file, in a folder that a clean-up may have taken away between its making and now."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return path.open("xb")
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("xb")
