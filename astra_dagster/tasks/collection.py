@@ -90,8 +90,9 @@ def collect(
     store
         Knows the task, its parameters and where the outputs lie.
     records
-        Latest record by partition key, or pairs of these, which may come one after another. Those of other parameters
-        or another code version are passed over.
+        Latest record by partition key, or pairs of these, which may come one after another. Those of another code
+        version are passed over; those of other parameters too, but what an earlier table had of such a partition
+        stays, as long as its output is there.
     fits
         Whether to write the table as FITS as well. If not, a FITS table with other rows is removed.
     overwrite
@@ -106,9 +107,9 @@ def collect(
     """
     store.prepare()
     path = table_path(store)
-    wanted = _wanted(store, records)
     before = read_table(store, path)
     had = identities(store, before)
+    wanted = _wanted(store, records, had)
     same = pc.is_in(_joined(had), value_set=_joined(wanted))
     todo = wanted.filter(pc.invert(pc.is_in(_joined(wanted), value_set=_joined(had))))
     dropped = not pc.all(same, min_count=0).as_py()
@@ -149,7 +150,9 @@ def collect(
     )
 
 
-def _wanted(store: OutputStore, records: Mapping[str, Record] | Iterable[tuple[str, Record]]) -> pa.Table:
+def _wanted(
+    store: OutputStore, records: Mapping[str, Record] | Iterable[tuple[str, Record]], had: pa.Table
+) -> pa.Table:
     """Keys and data versions of what is complete with these parameters, sorted by the parts of the key."""
     pairs = iter(records.items() if isinstance(records, Mapping) else records)
     batches = []
@@ -159,11 +162,29 @@ def _wanted(store: OutputStore, records: Mapping[str, Record] | Iterable[tuple[s
             for key, record in chunk
             if record.digest == store.digest and record.code_version == store.task.version
         ]
+        complete += _last_run_otherwise(store, [key for key, record in chunk if record.digest != store.digest], had)
         columns = [pa.array([pair[i] for pair in complete], pa.string()) for i in range(2)]
         batches.append(pa.record_batch(columns, schema=IDENTITIES))
     table = pa.Table.from_batches(batches, IDENTITIES).combine_chunks()
     order = pc.sort_indices(pc.replace_substring(table["key"], "/", "\0"))  # part by part: no part holds a 0
     return table.take(order).combine_chunks()
+
+
+def _last_run_otherwise(store: OutputStore, keys: list[str], had: pa.Table) -> list[tuple[str, str]]:
+    """Of partitions that were last run with other parameters, those that the table has and that are still there."""
+    if not keys or not len(had):
+        return []
+    known = had.filter(pc.is_in(had["key"], value_set=pa.array(keys, pa.string())))
+    kept = []
+    for key, version in zip(known["key"].to_pylist(), known["data_version"].to_pylist(), strict=True):
+        record = Record.parse(version)
+        try:
+            size = store.path(store.task.domain.parse_key(key)).stat().st_size
+        except (OSError, AstraError):
+            continue
+        if record is not None and record.size == size and record.code_version == store.task.version:
+            kept.append((key, version))
+    return kept
 
 
 def _joined(known: pa.Table) -> pa.Array:

@@ -123,6 +123,25 @@ def test_other_parameters_and_code_have_no_rows(tmp_path: Path) -> None:
     assert rows_of(one.parquet) == []
 
 
+def test_a_run_with_other_parameters_takes_no_rows_away(tmp_path: Path, read: list[Path]) -> None:
+    store = store_of(tmp_path)
+    records = {}
+    for number in range(4):
+        records |= write(store, key_of(number), results_of(number))
+    first = collect(store, records)
+    contents = first.parquet.read_bytes()
+    read.clear()
+    other = {key: replace(record, digest="0123456789ab") for key, record in records.items()}
+    again = collect(store, other)
+    assert (again.rows, again.dropped, read) == (4, 0, [])
+    assert again.parquet.read_bytes() == contents
+    store.path(store.task.domain.parse_key(key_of(1))).unlink()
+    store.path(store.task.domain.parse_key(key_of(2))).write_text("changed")
+    assert collect(store, other).rows == 2
+    del other[key_of(3)]
+    assert collect(store, other).rows == 1
+
+
 def test_one_row_for_each_spectrum_of_a_file(tmp_path: Path) -> None:
     store = store_of(tmp_path, star_toy)
     keys = [f"DR17/apo25m/120+12/-/2M0000003{i}+5737103" for i in range(3)]
