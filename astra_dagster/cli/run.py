@@ -82,7 +82,7 @@ def plans_of(
     """Plans of a task and of all that it requires, in the order in which they would run."""
     from astra_dagster import settings
     from astra_dagster.orchestration.assets import chain_of
-    from astra_dagster.orchestration.planning import make_plan, select_keys
+    from astra_dagster.orchestration.planning import Planner, select_keys
     from astra_dagster.tasks import registry
     from astra_dagster.tasks.store import OutputStore
 
@@ -97,8 +97,9 @@ def plans_of(
             f"no {found.domain.name} partition is registered" + (" for this selection" if releases or where else ""),
             hint=f"run astra-dagster discover --product {product.name}",
         )
+    planner = Planner(instance, store.root, root)
     return [
-        make_plan(instance, item, mine, root, overwrite=overwrite and item.task is found)
+        planner.plan(item, mine, overwrite and item.task is found)
         for item, mine in chain_of(instance, store, keys, root)
     ]
 

@@ -187,7 +187,7 @@ def make_plan(
     overwrite
         Whether to do complete partitions again.
     """
-    return _Planner(instance, store.root, root).plan(store, keys, overwrite)
+    return Planner(instance, store.root, root).plan(store, keys, overwrite)
 
 
 def members(instance: dg.DagsterInstance, requirement: Many, keys: Sequence[str], root: Path) -> list[str]:
@@ -202,8 +202,22 @@ def members(instance: dg.DagsterInstance, requirement: Many, keys: Sequence[str]
 
 
 @dataclass
-class _Planner:
-    """Plans a task and, for it, the tasks that it requires, each of them once."""
+class Planner:
+    """Plans tasks and, for them, the tasks that they require, each of them once.
+
+    What it has seen of files and records it does not look at again: it is for one plan, or for those of one chain.
+
+    Attributes
+    ----------
+    instance
+        Where the records are.
+    outputs, root
+        Folder of all outputs, and top of the SAS mirror.
+    inputs
+        The files that it has seen, by product and key.
+    plans
+        What it has planned with the tasks' own parameters, by task and keys.
+    """
 
     instance: dg.DagsterInstance
     outputs: Path
@@ -212,6 +226,18 @@ class _Planner:
     plans: dict[tuple[str, tuple[str, ...]], Plan] = field(default_factory=dict)
 
     def plan(self, store: OutputStore, keys: Sequence[str], overwrite: bool = False) -> Plan:
+        """Plan a task over these partitions; see `make_plan`."""
+        task = store.task
+        memo = (task.name, tuple(keys))
+        lasting = not overwrite and store.digest == task.digest(task.values())
+        if lasting and memo in self.plans:
+            return self.plans[memo]
+        made = self._plan(store, keys, overwrite)
+        if lasting:
+            self.plans[memo] = made
+        return made
+
+    def _plan(self, store: OutputStore, keys: Sequence[str], overwrite: bool) -> Plan:
         task = store.task
         data_ids: list[DataID | GroupID] = []
         invalid = []
@@ -220,7 +246,7 @@ class _Planner:
                 data_ids.append(task.domain.parse_key(key))
             except AstraError as error:
                 invalid.append((key, error))
-        states = [self.states(requirement, data_ids) for requirement in task.requires]
+        states = [self._states(requirement, data_ids) for requirement in task.requires]
         known = records.task_records(self.instance, task, [data_id.key for data_id in data_ids])
         complete, there, incomplete, waiting, no_input = [], [], [], [], []
         for data_id in data_ids:
@@ -257,7 +283,7 @@ class _Planner:
             known,
         )
 
-    def states(self, requirement: Product | Task | Many, data_ids: Sequence[DataID | GroupID]) -> dict[str, State]:
+    def _states(self, requirement: Product | Task | Many, data_ids: Sequence[DataID | GroupID]) -> dict[str, State]:
         """What a requirement gives to each partition, or why nothing, by partition key."""
         if isinstance(requirement, Many):
             return self._many(requirement, data_ids)
@@ -280,11 +306,8 @@ class _Planner:
         return states
 
     def _task(self, task: Task, keys: Sequence[str]) -> dict[str, State]:
-        memo = (task.name, tuple(keys))
         store = OutputStore(self.outputs, task, task.values())
-        if memo not in self.plans:
-            self.plans[memo] = self.plan(store, keys)
-        plan = self.plans[memo]
+        plan = self.plan(store, keys)
         states: dict[str, State] = dict.fromkeys(plan.no_input, NO_INPUT)
         name = f"{task.family}/{store.digest}"
         for work in plan.complete:
@@ -312,7 +335,7 @@ class _Planner:
                 wanted.append(requirement.product.parse_key(key))
             except InvalidKeyError:
                 continue
-        given = self.states(requirement.of, wanted)
+        given = self._states(requirement.of, wanted)
         for name, keys in belonging.items():
             found = [(key, given[key]) for key in keys if given.get(key, NO_INPUT) != NO_INPUT]
             lacking = next(((key, state) for key, state in found if not isinstance(state, Given)), None)
