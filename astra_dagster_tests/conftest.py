@@ -16,7 +16,7 @@ settings.register_profile(
 )
 settings.load_profile("default")
 
-VARIABLES = ("SAS_BASE_DIR", "DAGSTER_HOME", "ASTRA_OUTPUTS", "ASTRA_CONFIG", "TREE_DIR")
+VARIABLES = ("SAS_BASE_DIR", "DAGSTER_HOME", "ASTRA_OUTPUTS", "ASTRA_CONFIG", "TREE_DIR", "DAGSTER_EVENT_BATCH_SIZE")
 REAL_FILES = Path(os.environ.get("ASTRA_TEST_SAS", Path(__file__).parents[2] / "shared" / "sas"))
 
 
@@ -24,7 +24,8 @@ REAL_FILES = Path(os.environ.get("ASTRA_TEST_SAS", Path(__file__).parents[2] / "
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the machine reaches a test."""
     for name in VARIABLES:
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "")  # so that what a test leaves behind is undone as well
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")

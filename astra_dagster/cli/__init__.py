@@ -10,6 +10,7 @@ from astra_dagster.cli.clean import clean
 from astra_dagster.cli.common import Group
 from astra_dagster.cli.demo import demo
 from astra_dagster.cli.files import discover
+from astra_dagster.cli.init import init
 from astra_dagster.cli.new import new
 from astra_dagster.cli.register import register
 from astra_dagster.cli.run import plan, plot, run
@@ -22,5 +23,5 @@ def main() -> None:
     """Analyse SDSS spectra: find the files, run tasks on them, compute nothing twice."""
 
 
-for command in (discover, register, plan, run, plot, table, clean, demo, new):
+for command in (discover, register, plan, run, plot, table, clean, init, demo, new):
     main.add_command(command)

@@ -9,6 +9,7 @@ import click
 
 from astra_dagster.cli.common import open_instance
 from astra_dagster.cli.files import discover
+from astra_dagster.cli.init import DAGSTER_YAML
 from astra_dagster.cli.run import plans_of, run
 from astra_dagster.errors import AstraError
 
@@ -28,9 +29,7 @@ def demo(ctx: click.Context, folder: Path) -> None:
     try:
         paths = write_mirror(places["SAS_BASE_DIR"])
         places["DAGSTER_HOME"].mkdir(exist_ok=True)
-        (places["DAGSTER_HOME"] / "dagster.yaml").write_text(
-            "telemetry:\n  enabled: false\nnux:\n  enabled: false\n", encoding="utf-8"
-        )
+        (places["DAGSTER_HOME"] / "dagster.yaml").write_text(DAGSTER_YAML, encoding="utf-8")
     except OSError as error:
         raise AstraError(f"the demo cannot be written: {error.strerror}", path=folder) from error
     click.echo(f"{len(paths)} synthetic files in {places['SAS_BASE_DIR']}")
