@@ -127,12 +127,10 @@ def _later_in_run(context: dg.AssetExecutionContext, task: Task) -> list[str]:
     """Tasks of the same run that require this one: a step that fails would keep them from running at all."""
     selected = {key.to_user_string() for key in context.job_def.asset_layer.executable_asset_keys}
     return [
-        other.name for other in registry.tasks().values() if other.name in selected and task.name in _required(other)
+        other.name
+        for other in registry.tasks().values()
+        if other.name in selected and any(item.name == task.name for item in other.chain[:-1])
     ]
-
-
-def _required(task: Task) -> set[str]:
-    return {item.name for item in task.chain[:-1]}
 
 
 def update_job(task: Task) -> dg.JobDefinition:
@@ -146,7 +144,7 @@ def update_job(task: Task) -> dg.JobDefinition:
         description=f"Run {task.name}, and first what it requires, on every partition not complete.",
     )
     def update(context: dg.OpExecutionContext, config: config_class(task, UpdateConfig)) -> None:  # type: ignore[valid-type]
-        failures: dict[tuple[str, str], str] = {}
+        failures: dict[str, str] = {}  # the first of each key: those after it in the chain are its consequence
         total = 0
         try:
             wanted = select_keys(context.instance, task.domain, config.releases, config.where)
@@ -154,14 +152,14 @@ def update_job(task: Task) -> dg.JobDefinition:
                 context.log.info(f"{store.task.name}: {len(keys)} partitions")
                 overwrite = config.overwrite and store.task is task
                 failed = _materialise(context, store, keys, overwrite, record_all=False)
-                own = {key: reason for key, reason in failed if (store.task.name, key) not in failures}
-                records.write_planned(context, store.task, list(own))
-                failures.update(((store.task.name, key), reason) for key, reason in own.items())
+                records.write_planned(context, store.task, [key for key, _ in failed])
+                for key, reason in failed:
+                    failures.setdefault(key, reason)
                 total = len(keys)
         except AstraError as error:
             raise dg.Failure(str(error), allow_retries=False) from None
         if failures:
-            raise _failure(list(_by_key(failures).items()), total)
+            raise _failure(list(failures.items()), total)
 
     @dg.job(name=update_job_name(task), description=f"Run {task.name} on every partition that is not complete.")
     def job() -> None:
@@ -178,14 +176,6 @@ def update_job_name(task: Task) -> str:
 def update_run_config(task: Task, config: Mapping[str, Any]) -> dict[str, Any]:
     """Run configuration of the job of `update_job`."""
     return {"ops": {f"update_{task.name}_partitions": {"config": dict(config)}}}
-
-
-def _by_key(failures: Mapping[tuple[str, str], str]) -> dict[str, str]:
-    """The first failure of each key in a chain: those after it are its consequence."""
-    found: dict[str, str] = {}
-    for (_, key), reason in failures.items():
-        found.setdefault(key, reason)
-    return found
 
 
 def chain_of(

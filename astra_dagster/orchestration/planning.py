@@ -17,7 +17,7 @@ from astra_dagster.orchestration import records, sources
 from astra_dagster.orchestration.partitions import registered
 from astra_dagster.orchestration.sources import Input
 from astra_dagster.tasks.completeness import Record, why_incomplete
-from astra_dagster.tasks.partitions import Group, GroupID, Many
+from astra_dagster.tasks.partitions import Group, GroupID, Many, PartIndex
 from astra_dagster.tasks.store import Given, OutputStore, Work, Written
 from astra_dagster.tasks.task import Task
 
@@ -195,10 +195,13 @@ def members(instance: dg.DagsterInstance, requirement: Many, keys: Sequence[str]
     index = requirement.index(registered(instance, requirement.product))
     found: dict[str, None] = {}
     for key in keys:
-        one = requirement.domain.parse_key(key)
-        path = one.existing_path(root) if isinstance(one, DataID) else None
-        found.update(dict.fromkeys(requirement.members(one, path, index)))
+        found.update(dict.fromkeys(_members_of(requirement, requirement.domain.parse_key(key), index, root)))
     return list(found)
+
+
+def _members_of(requirement: Many, one: DataID | GroupID, index: PartIndex, root: Path) -> list[str]:
+    path = one.existing_path(root) if isinstance(one, DataID) else None
+    return requirement.members(one, path, index)
 
 
 @dataclass
@@ -325,8 +328,7 @@ class Planner:
         states: dict[str, State] = {}
         for one in data_ids:
             try:
-                path = one.existing_path(self.root) if isinstance(one, DataID) else None
-                belonging[one.key] = requirement.members(one, path, index)
+                belonging[one.key] = _members_of(requirement, one, index, self.root)
             except AstraError as error:
                 states[one.key] = str(error)
         wanted: list[DataID] = []

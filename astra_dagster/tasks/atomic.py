@@ -9,6 +9,9 @@ from typing import BinaryIO
 
 from astra_dagster.errors import OutputError
 
+MOVE = "make it writable, or set ASTRA_OUTPUTS to another folder"
+"""What to do where outputs cannot be written."""
+
 
 @contextlib.contextmanager
 def replacing(path: Path, key: str | None = None) -> Iterator[BinaryIO]:
@@ -38,7 +41,7 @@ def replacing(path: Path, key: str | None = None) -> Iterator[BinaryIO]:
             f"the output cannot be written: {error.strerror or error}",
             key=key,
             path=path,
-            hint="make it writable, or set ASTRA_OUTPUTS to another folder",
+            hint=MOVE,
         ) from error
     finally:
         with contextlib.suppress(OSError):

@@ -80,8 +80,7 @@ def why_incomplete(record: Record | None, work: Work, store: OutputStore) -> str
 
 
 def _parameters_changed(digest: str, store: OutputStore) -> str:
-    required = {task.family: task.digest(task.values()) for task in store.task.upstream}
-    before, now = store.parameters_of(digest), {**store.parameters.as_dict(), **required}
+    before, now = store.parameters_of(digest), {**store.parameters.as_dict(), **store.task.required_digests}
     if before is None:
         return f"parameters changed: digest {digest} -> {store.digest}"
     names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]

@@ -25,7 +25,7 @@ from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.fits import FitsFile
 from astra_dagster.spectra.output import Card
 from astra_dagster.spectra.readers import reader
-from astra_dagster.tasks.atomic import replacing
+from astra_dagster.tasks.atomic import MOVE, replacing
 from astra_dagster.tasks.parameters import Parameters
 from astra_dagster.tasks.partitions import GroupID, Many
 from astra_dagster.tasks.results import Results
@@ -142,7 +142,7 @@ class OutputStore:
         OutputError
             If the folder cannot be written to.
         """
-        required = {task.family: task.digest(task.values()) for task in self.task.upstream}
+        required = self.task.required_digests
         document = {
             "task": self.task.family,
             "parameters": self.parameters.as_dict(),
@@ -157,7 +157,7 @@ class OutputStore:
         if not unchanged:
             _write_atomically(path, contents)
         elif not os.access(self.folder, os.W_OK):
-            raise OutputError("the output folder cannot be written to", path=self.folder, hint=_MOVE)
+            raise OutputError("the output folder cannot be written to", path=self.folder, hint=MOVE)
 
     def parameters_of(self, digest: str) -> dict[str, Any] | None:
         """Parameters of another digest of this task, if they were ever used here."""
@@ -328,9 +328,6 @@ def _array(values: list[Any]) -> np.ndarray[Any, Any]:
         return np.array(["" if value is None else value for value in values])
     array = np.array(values, dtype=object)
     return array.astype(float) if any(value is None for value in array.ravel()) else np.array(values)
-
-
-_MOVE = "make it writable, or set ASTRA_OUTPUTS to another folder"
 
 
 def _encoded(document: Mapping[str, Any]) -> bytes:

@@ -113,8 +113,13 @@ class Task:
 
     def digest(self, parameters: Parameters) -> str:
         """Identity of what it makes with these parameters: their digest, and that of the tasks that it requires."""
-        required = {task.family: task.digest(task.values()) for task in self.upstream}
+        required = self.required_digests
         return digest({**parameters.as_dict(), **({"requires": required} if required else {})})
+
+    @property
+    def required_digests(self) -> dict[str, str]:
+        """Identity of what each task makes that it requires, by family."""
+        return {task.family: task.digest(task.values()) for task in self.upstream}
 
     def variant(self, name: str, **values: Any) -> "Task":
         """The same task with other parameters, as an asset of its own: ``<task>_<name>``.
