@@ -5,10 +5,12 @@ import warnings
 import dagster as dg
 
 from astra_dagster.datamodel.products import Product
-from astra_dagster.orchestration.assets import task_asset, update_job
+from astra_dagster.orchestration.assets import task_asset
 from astra_dagster.orchestration.clean import clean_job
 from astra_dagster.orchestration.discover import discover_job
 from astra_dagster.orchestration.expected import register_job
+from astra_dagster.orchestration.jobs import update_job
+from astra_dagster.orchestration.resources import RESOURCES
 from astra_dagster.orchestration.sources import source_asset, source_products
 from astra_dagster.orchestration.tables import collection
 from astra_dagster.tasks import registry
@@ -27,6 +29,9 @@ def build_definitions() -> dg.Definitions:
             *(collection(task) for task in tasks.values()),
         ],
         jobs=[discover_job, clean_job, register_job, *(update_job(task) for task in tasks.values())],
+        resources=RESOURCES,
+        # Steps one after another in the process of the run: each has all workers to itself, and tasks share files.
+        executor=dg.in_process_executor,
     )
 
 

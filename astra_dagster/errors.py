@@ -106,6 +106,22 @@ class InputMissingError(AstraError):
     """The file that a partition stands for is not on this disk."""
 
 
+class DownloadError(AstraError):
+    """A file that the Science Archive Server did not deliver."""
+
+
+class NotOnSASError(DownloadError):
+    """The Science Archive Server does not have the file."""
+
+
+class AccessDeniedError(DownloadError):
+    """The Science Archive Server wants a login, or another one."""
+
+
+class ChecksumError(DownloadError):
+    """What came is not what the Science Archive Server's checksum says."""
+
+
 class OutputError(AstraError):
     """An output that cannot be written or is not what its record says."""
 
@@ -120,6 +136,10 @@ class AnalysisError(AstraError, ValueError):
 
 class TaskError(AstraError):
     """A task's function failed, or returned something that cannot be stored."""
+
+
+class WorkerLostError(AstraError):
+    """A file that takes down every process that works on it."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -4,6 +4,9 @@
     Top of the SAS mirror, the folder that holds ``dr17``, ``sdsswork``, ...
 ``ASTRA_OUTPUTS``
     Folder of the outputs; by default ``astra-outputs`` beside ``DAGSTER_HOME``.
+``ASTRA_SAS_URL``
+    Address to download from in place of the Science Archive Server's own, down to the folder that holds ``dr17``,
+    ``sdsswork``, ...: that of a mirror.
 ``ASTRA_CONFIG``
     Configuration file (TOML); by default ``astra.toml`` in ``DAGSTER_HOME``, if it exists. It may hold
     ``products = ["mwmStar"]``, products that get a source asset besides the seed products, and one table
@@ -18,6 +21,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from astra_dagster.errors import ConfigurationError
 
@@ -42,6 +46,31 @@ def sas_base_dir() -> Path:
             "SAS_BASE_DIR is not a folder", path=root, hint="set it to the top folder of your SAS mirror"
         )
     return root.resolve()
+
+
+def sas_url() -> str | None:
+    """Address of the mirror to download from, without a slash at its end; None for the Science Archive Server.
+
+    Raises
+    ------
+    ConfigurationError
+        If ``ASTRA_SAS_URL`` is no such address. The message does not repeat it: it may hold a password.
+    """
+    value = os.environ.get("ASTRA_SAS_URL", "").strip().rstrip("/")
+    if not value:
+        return None
+    try:
+        parts = urlsplit(value)
+        right = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        right = False
+    if not right or parts.query or parts.fragment or not value.isprintable() or " " in value:
+        raise ConfigurationError(
+            "ASTRA_SAS_URL is not the address of a folder", hint="https://data.mirror.sdss.org/sas is one, for example"
+        )
+    if "@" in parts.netloc:
+        raise ConfigurationError("ASTRA_SAS_URL holds a login", hint="put that into ~/.netrc")
+    return value
 
 
 def dagster_home() -> Path:
@@ -112,12 +141,17 @@ def config_path() -> Path | None:
     home = os.environ.get("DAGSTER_HOME", "").strip()
     if not named and not home:
         return None
-    path = Path(named).expanduser().absolute() if named else Path(home).expanduser() / "astra.toml"
-    if os.access(path, os.R_OK) and path.is_file():
+    path = _config_path(named, home, os.environ.get("HOME", ""))
+    if os.access(path, os.R_OK) and os.path.isfile(path):  # noqa: PTH113 (asked for each partition key)
         return path
     if named:
         raise ConfigurationError("ASTRA_CONFIG names no readable file", path=path)
     return None
+
+
+@functools.lru_cache(maxsize=8)
+def _config_path(named: str, home: str, _user: str) -> Path:
+    return Path(named).expanduser().absolute() if named else Path(home).expanduser() / "astra.toml"
 
 
 def config() -> Mapping[str, Any]:

@@ -84,5 +84,7 @@ def raise_failures(result: Any) -> None:
             if data.user_failure_data is not None:
                 raise click.ClickException(str(data.user_failure_data.description))
             message = data.error.message.strip() if data.error else "no reason given"
+            if data.error and data.error.cls_name == "DagsterExecutionInterruptedError":
+                raise click.ClickException("stopped; what is done is recorded, and the same command does the rest")
             raise click.ClickException(f"the run {result.run_id} failed: {message}")
     raise click.ClickException(f"the run {result.run_id} failed")

@@ -36,10 +36,10 @@ def demo(ctx: click.Context, folder: Path) -> None:
     os.environ.update({name: str(path) for name, path in places.items()})
     os.environ.pop("ASTRA_CONFIG", None)
     ctx.invoke(discover)
-    ctx.invoke(run, task="ap_visit_snr")
+    ctx.invoke(run, tasks=["ap_visit_snr"])
 
     with open_instance() as instance:
-        (plan,) = plans_of(instance, "ap_visit_snr", (), (), {}, overwrite=False)
+        _, (plan,) = plans_of(instance, ["ap_visit_snr"], (), (), {}, overwrite=False)
     columns = list(plan.store.task.columns)
     width = max(len(work.data_id.key) for work in plan.complete)
     click.echo("\n" + "  ".join([f"{'partition':{width}}", *(f"{name:>11}" for name in columns)]))

@@ -12,47 +12,51 @@ from astra_dagster.errors import AstraError
 
 
 @click.command()
-@click.argument("task")
+@click.argument("tasks", metavar="TASK...", nargs=-1, required=True)
 @selection
 @setting
 @click.option("--dry-run", is_flag=True, help="Say what would run, and why: the same as plan.")
 @click.option("--overwrite", is_flag=True, help="Compute complete partitions again.")
+@click.option("--workers", default="", metavar="HOW", help="in-process, processes:4, dask:4, dask:tcp://host:8786.")
 def run(
-    task: str,
+    tasks: Sequence[str],
     releases: Sequence[str],
     where: Sequence[str],
     values: Sequence[str],
     dry_run: bool,
     overwrite: bool,
+    workers: str,
 ) -> None:
-    """Run TASK, and first what it requires, on everything that is not complete, in one Dagster run.
+    """Run each TASK, and first what it requires, on everything that is not complete, in one Dagster run.
 
-    Example: astra-dagster run ap_visit_snr --release DR13 --where mjd=56439
+    Example: astra-dagster run ap_visit_snr ap_visit_continuum --release DR13 --where mjd=56439
     """
-    from astra_dagster.orchestration.assets import update_job, update_run_config
+    from astra_dagster.orchestration.jobs import update_job, update_run_config
 
     wanted = where_of(where)
     with open_instance() as instance:
-        plans = plans_of(instance, task, values, releases, wanted, overwrite)
+        planner, plans = plans_of(instance, tasks, values, releases, wanted, overwrite)
         for plan in plans:
             click.echo(_told(plan))
         if dry_run or not any(plan.incomplete or plan.waiting or plan.invalid or plan.found for plan in plans):
             return
-        store = plans[-1].store
+        store = next(plan.store for plan in plans if plan.store.task.name == tasks[0])
         config = {
             **store.parameters.as_dict(all=True),
+            "also": list(tasks[1:]),
             "releases": list(releases),
             "where": wanted,
             "overwrite": overwrite,
         }
-        result = update_job(store.task).execute_in_process(
+        result = update_job(store.task, planner).execute_in_process(
             instance=instance,
-            run_config={**update_run_config(store.task, config), **QUIET},
+            run_config={**update_run_config(store.task, config, workers), **QUIET},
             raise_on_error=False,
         )
         raise_failures(result)
         done = sum(len(plan.incomplete) + len(plan.waiting) for plan in plans)
-        click.echo(f"{done} computed; outputs in {store.folder}")
+        folders = " and ".join(str(plan.store.folder) for plan in plans if plan.store.task.name in tasks)
+        click.echo(f"{done} computed; outputs in {folders}")
 
 
 @click.command()
@@ -66,42 +70,38 @@ def plan(task: str, releases: Sequence[str], where: Sequence[str], values: Seque
     Example: astra-dagster plan ap_visit_snr --explain DR17/apo25m/120+12/5226/56000/001
     """
     with open_instance() as instance:
-        for item in plans_of(instance, task, values, releases, where_of(where), overwrite=False, key=key):
+        _, plans = plans_of(instance, [task], values, releases, where_of(where), overwrite=False, key=key)
+        for item in plans:
             click.echo(_story(item, key) if key is not None else _told(item))
 
 
 def plans_of(
     instance: Any,
-    task: str,
+    tasks: Sequence[str],
     values: Sequence[str],
     releases: Sequence[str],
     where: dict[str, list[str]],
     overwrite: bool,
     key: str | None = None,
-) -> list[Any]:
-    """Plans of a task and of all that it requires, in the order in which they would run."""
+) -> tuple[Any, list[Any]]:
+    """Plans of tasks and of all that they require, in the order in which they would run, and the planner."""
     from astra_dagster import settings
-    from astra_dagster.orchestration.assets import chain_of
-    from astra_dagster.orchestration.planning import Planner, select_keys
-    from astra_dagster.tasks import registry
+    from astra_dagster.orchestration.jobs import jobs_of
+    from astra_dagster.orchestration.planning import Planner
+    from astra_dagster.tasks.registry import find_task
     from astra_dagster.tasks.store import OutputStore
 
-    found = registry.find_task(task)
-    parameters = found.values(dict(pair(text, "--set") for text in values))
+    found = [find_task(name) for name in dict.fromkeys(tasks)]
+    if values and len(found) > 1:
+        raise click.UsageError("--set takes one task: run them one after another")
+    given = dict(pair(text, "--set") for text in values)
+    parameters = [task.values(given) for task in found]
     root = settings.sas_base_dir()
-    store = OutputStore(settings.check_outputs_dir(), found, parameters)
-    keys = [found.domain.parse_key(key).key] if key else select_keys(instance, found.domain, releases, where)
-    if not keys:
-        product = getattr(found.domain, "product", found.domain)
-        raise AstraError(
-            f"no {found.domain.name} partition is registered" + (" for this selection" if releases or where else ""),
-            hint=f"run astra-dagster discover --product {product.name}",
-        )
-    planner = Planner(instance, store.root, root)
-    return [
-        planner.plan(item, mine, overwrite and item.task is found)
-        for item, mine in chain_of(instance, store, keys, root)
-    ]
+    outputs = settings.check_outputs_dir()
+    stores = [OutputStore(outputs, task, own) for task, own in zip(found, parameters, strict=True)]
+    planner = Planner(instance, outputs, root)
+    jobs = jobs_of(instance, stores, releases, where, key=key, overwrite=overwrite)
+    return planner, [planner.plan(job.store, job.keys, job.overwrite) for job in jobs]
 
 
 def _told(plan: Any) -> str:

@@ -219,34 +219,35 @@ class Planner:
     inputs
         The files that it has seen, by product and key.
     plans
-        What it has planned with the tasks' own parameters, by task and keys.
+        What it has planned, by task, parameters, keys and whether to do complete partitions again.
+    data_ids
+        What keys stand for, by domain.
     """
 
     instance: dg.DagsterInstance
     outputs: Path
     root: Path
     inputs: dict[Product, dict[str, Input]] = field(default_factory=dict)
-    plans: dict[tuple[str, tuple[str, ...]], Plan] = field(default_factory=dict)
+    plans: dict[tuple[str, str, tuple[str, ...], bool], Plan] = field(default_factory=dict)
+    data_ids: dict[Product | Group, dict[str, DataID | GroupID]] = field(default_factory=dict)
 
     def plan(self, store: OutputStore, keys: Sequence[str], overwrite: bool = False) -> Plan:
         """Plan a task over these partitions; see `make_plan`."""
-        task = store.task
-        memo = (task.name, tuple(keys))
-        lasting = not overwrite and store.digest == task.digest(task.values())
-        if lasting and memo in self.plans:
-            return self.plans[memo]
-        made = self._plan(store, keys, overwrite)
-        if lasting:
-            self.plans[memo] = made
-        return made
+        memo = (store.task.name, store.digest, tuple(keys), overwrite)
+        if memo not in self.plans:
+            self.plans[memo] = self._plan(store, keys, overwrite)
+        return self.plans[memo]
 
     def _plan(self, store: OutputStore, keys: Sequence[str], overwrite: bool) -> Plan:
         task = store.task
+        known_ids = self.data_ids.setdefault(task.domain, {})
         data_ids: list[DataID | GroupID] = []
         invalid = []
         for key in keys:
             try:
-                data_ids.append(task.domain.parse_key(key))
+                if key not in known_ids:
+                    known_ids[key] = task.domain.parse_key(key)
+                data_ids.append(known_ids[key])
             except AstraError as error:
                 invalid.append((key, error))
         states = [self._states(requirement, data_ids) for requirement in task.requires]

@@ -10,7 +10,8 @@ from tqdm import tqdm
 from astra_dagster import settings
 from astra_dagster.errors import AstraError
 from astra_dagster.orchestration import records
-from astra_dagster.orchestration.assets import SHOWN, RunConfig, config_class
+from astra_dagster.orchestration.assets import RunConfig, config_class
+from astra_dagster.orchestration.materialise import SHOWN
 from astra_dagster.orchestration.partitions import chunks, registered
 from astra_dagster.tasks.completeness import Record
 from astra_dagster.tasks.layout import FORMAT, PART, PROVENANCE, SPECTRUM, WHICH, part_names

@@ -1,87 +1,171 @@
-"""Running a task over many partitions: read, compute in batches, write. A bad file costs itself and nothing else."""
+"""Running tasks over many partitions: read, compute in batches, write. A bad file costs itself and nothing else.
 
+Tasks that read the same files are run together, and each file is read once.
+"""
+
+import functools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
+from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from astra_dagster.datamodel.products import Product
-from astra_dagster.errors import AstraError, TaskError
+from astra_dagster.errors import AstraError, TaskError, WorkerLostError
 from astra_dagster.spectra.batch import SpectrumBatch, stack
 from astra_dagster.spectra.readers import reader
 from astra_dagster.tasks.partitions import Many
 from astra_dagster.tasks.results import Results, called, size_of
 from astra_dagster.tasks.store import Given, OutputStore, Work, Written, read_task_output
+from astra_dagster.tasks.workers import Lost, Workers, spread
 
 logger = logging.getLogger(__name__)
 
 CHUNK = 64
-"""Partitions that are read, computed and recorded together."""
+"""Files that are read and computed together, at most."""
 
 Inputs = tuple[Any, ...]
+Read = Callable[[Product, Path], Any]
+
+Item = tuple[int, Work]
+"""One partition of one of the tasks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of one partition: an output, or the error that stood in the way."""
 
+    store: OutputStore
     work: Work
     written: Written | None = None
     error: AstraError | None = None
 
 
-def run(store: OutputStore, work: Sequence[Work]) -> Iterator[list[Outcome]]:
+IN_PROCESS = Workers("in-process", 1)
+
+
+def run(
+    jobs: Sequence[tuple[OutputStore, Sequence[Work]]],
+    workers: Workers = IN_PROCESS,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Iterator[list[Outcome]]:
     """Do the work in chunks, each yielded when its outputs are on disk.
+
+    Parameters
+    ----------
+    jobs
+        Tasks with the partitions to do of each; none requires another of them.
+    workers
+        Who does it. The bytes of the outputs are the same whoever does.
+    stopped
+        Whether to begin nothing more, asked several times a second.
 
     Raises
     ------
     OutputError
-        Before anything is read, if the output folder cannot be written to.
+        Before anything is read, if an output folder cannot be written to.
+    ConfigurationError
+        If there are no workers.
     """
-    store.prepare()
-    for start in range(0, len(work), CHUNK):
-        outcomes = _run_chunk(store, work[start : start + CHUNK])
-        for outcome in outcomes:
-            if outcome.error is not None:
-                store.note_failure(outcome.work, outcome.error)
-            else:
-                store.forget_failure(outcome.work.data_id)
-        yield outcomes
+    for store, _ in jobs:
+        store.prepare()
+    stores = [store for store, _ in jobs]
+    by_file: dict[tuple[Path | None, str], list[Item]] = {}
+    for i, (_, work) in enumerate(jobs):
+        for item in work:
+            by_file.setdefault((item.path, item.data_id.key), []).append((i, item))
+    function = functools.partial(_pickled_chunk, cloudpickle.dumps(stores))
+    if workers.kind == "in-process":
+        function = functools.partial(_run_chunk, stores)
+    for chunk, made in spread(workers, function, _chunks(list(by_file.values()), workers), stopped):
+        if isinstance(made, Lost):
+            i, item = made.item
+            error = WorkerLostError(
+                "the process that worked on it died, each time",
+                key=item.data_id.key,
+                path=item.path,
+                hint="it ran out of memory, or the task's code or a library of it crashed: try this file by itself",
+            )
+            stores[i].note_failure(item, error)
+            yield [Outcome(stores[i], item, error=error)]
+        else:
+            results = zip(chunk, made, strict=True)
+            yield [
+                Outcome(stores[i], item, error=result)
+                if isinstance(result, AstraError)
+                else Outcome(stores[i], item, written=result)
+                for (i, item), result in results
+            ]
 
 
-def _run_chunk(store: OutputStore, chunk: Sequence[Work]) -> list[Outcome]:
-    readers = [_reader(requirement, store.task.wavelength) for requirement in store.task.requires]
-    outcomes: dict[str, Outcome] = {}
-    read: list[tuple[Work, Inputs]] = []
+def _chunks(files: list[list[Item]], workers: Workers) -> Iterator[list[Item]]:
+    """Split work, file by file, so that each worker has some of it, and that it is soon told how far it is."""
+    size = min(CHUNK, max(1, -(-len(files) // (8 * workers.count))))
+    rest = iter(files)
+    while batch := list(islice(rest, size)):
+        yield [item for items in batch for item in items]
+
+
+@functools.lru_cache(maxsize=4)
+def _unpickled(stores: bytes) -> list[OutputStore]:
+    return list(cloudpickle.loads(stores))
+
+
+def _pickled_chunk(stores: bytes, chunk: Sequence[Item]) -> list[Written | AstraError]:
+    return _run_chunk(_unpickled(stores), chunk)
+
+
+def _run_chunk(stores: Sequence[OutputStore], chunk: Sequence[Item]) -> list[Written | AstraError]:
+    """Do partitions of several tasks, each file read once.
+
+    With one thread, since the parallelism is that of the workers, and with more the sums come out otherwise.
+    """
+    made: dict[int, Written | AstraError] = {}
+    wavelength = any(stores[i].task.wavelength for i, _ in chunk)
+    read = functools.cache(lambda item, path: reader(item.name).function(path, wavelength=wavelength))
+    with threadpool_limits(1):
+        for i in sorted({i for i, _ in chunk}):
+            places = [place for place, (j, _) in enumerate(chunk) if i == j]
+            done = _run_task(stores[i], [chunk[place][1] for place in places], read)
+            made.update(zip(places, done, strict=True))
+    for place, (i, item) in enumerate(chunk):
+        result = made[place]
+        if isinstance(result, AstraError):
+            stores[i].note_failure(item, result)
+        else:
+            stores[i].forget_failure(item.data_id)
+    return [made[place] for place in range(len(chunk))]
+
+
+def _run_task(store: OutputStore, chunk: Sequence[Work], read: Read) -> list[Written | AstraError]:
+    readers = [_reader(requirement, read) for requirement in store.task.requires]
+    made: dict[str, Written | AstraError] = {}
+    inputs: list[tuple[Work, Inputs]] = []
     for item in chunk:
         try:
-            inputs = tuple(r(given) for r, given in zip(readers, item.given, strict=True))
-            _check_sizes(inputs)
-            read.append((item, inputs))
+            given = tuple(r(given) for r, given in zip(readers, item.given, strict=True))
+            _check_sizes(given)
+            inputs.append((item, given))
         except AstraError as error:
-            outcomes[item.data_id.key] = Outcome(item, error=_with_key(error, item))
-    read.sort(key=_alike)
-    for _, group in groupby(read, key=_alike):
-        for outcome in _compute(store, list(group)):
-            outcomes[outcome.work.data_id.key] = outcome
-    return [outcomes[item.data_id.key] for item in chunk]
+            made[item.data_id.key] = _with_key(error, item)
+    inputs.sort(key=_alike)
+    for _, group in groupby(inputs, key=_alike):
+        for item, result in _compute(store, list(group)):
+            made[item.data_id.key] = result
+    return [made[item.data_id.key] for item in chunk]
 
 
-def _reader(requirement: Any, wavelength: bool) -> Callable[[Given], Any]:
+def _reader(requirement: Any, read: Read) -> Callable[[Given], Any]:
     """How the files of one requirement are read."""
     of = requirement.of if isinstance(requirement, Many) else requirement
-    if isinstance(of, Product):
-        function = reader(of.name).function
 
-        def one(path: Any) -> Any:
-            return function(path, wavelength=wavelength)
-    else:
-
-        def one(path: Any) -> Any:
-            return read_task_output(of, path)
+    def one(path: Path) -> Any:
+        return read(of, path) if isinstance(of, Product) else read_task_output(of, path)
 
     if isinstance(requirement, Many):
         return lambda given: [one(path) for path in given.files]
@@ -115,7 +199,7 @@ def _joined(items: Sequence[Any]) -> Any:
     return Results({name: np.concatenate([item[name] for item in items]) for name in items[0]})
 
 
-def _compute(store: OutputStore, pairs: list[tuple[Work, Inputs]]) -> Iterator[Outcome]:
+def _compute(store: OutputStore, pairs: list[tuple[Work, Inputs]]) -> Iterator[tuple[Work, Written | AstraError]]:
     """Results of partitions that are alike: together, and where that fails one by one, to find the guilty."""
     counts = [size_of(inputs) for _, inputs in pairs]
     try:
@@ -123,7 +207,7 @@ def _compute(store: OutputStore, pairs: list[tuple[Work, Inputs]]) -> Iterator[O
         columns, spectra = called(store.task, joined, store.parameters)
     except TaskError as error:
         if len(pairs) == 1:
-            yield Outcome(pairs[0][0], error=_with_key(error, pairs[0][0]))
+            yield pairs[0][0], _with_key(error, pairs[0][0])
         else:
             for pair in pairs:
                 yield from _compute(store, [pair])
@@ -134,9 +218,9 @@ def _compute(store: OutputStore, pairs: list[tuple[Work, Inputs]]) -> Iterator[O
         results = {name: values[start:stop] if store.several else values[start] for name, values in columns.items()}
         part = None if spectra is None else spectra[start:stop]
         try:
-            yield Outcome(item, written=store.write(item, results, part))
+            yield item, store.write(item, results, part)
         except AstraError as error:
-            yield Outcome(item, error=_with_key(error, item))
+            yield item, _with_key(error, item)
 
 
 def _with_key(error: AstraError, item: Work) -> AstraError:

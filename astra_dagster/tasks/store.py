@@ -115,6 +115,10 @@ class OutputStore:
         return self.root / self.task.family / self.digest
 
     @cached_property
+    def _folder(self) -> str:
+        return str(self.folder)
+
+    @cached_property
     def digest(self) -> str:
         """Identity of what the task makes with these parameters."""
         return self.task.digest(self.parameters)
@@ -127,7 +131,8 @@ class OutputStore:
     def path(self, data_id: DataID | GroupID) -> Path:
         """Where the output of a data ID lies."""
         parts = [data_id.release, *(part for part in data_id.parts if part != ABSENT)]
-        return self.folder.joinpath(*parts[:-1]) / f"{'-'.join([self.task.family, *parts])}.{self.task.output}"
+        folder = "/".join((self._folder, *parts[:-1]))
+        return Path(f"{folder}/{'-'.join((self.task.family, *parts))}.{self.task.output}")
 
     def failure_path(self, data_id: DataID | GroupID) -> Path:
         """Where it is noted that a data ID failed."""

@@ -1,7 +1,9 @@
 """The task: parameters, requirements, a function and an output. Knows nothing of Dagster."""
 
+import importlib
 import inspect
 import re
+import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +16,7 @@ from astra_dagster.tasks.parameters import NoParameters, Parameters, description
 from astra_dagster.tasks.partitions import Group, Many
 from astra_dagster.tasks.results import Column, called, lifted
 
-RESERVED = frozenset(["overwrite", "releases", "where"])
+RESERVED = frozenset(["also", "overwrite", "releases", "where"])
 """Names that no parameter may have: a run takes them besides the parameters."""
 Domain = Product | Group
 """What the partitions of a task are: the files of a product, or groups of them."""
@@ -50,6 +52,8 @@ class Task:
         is in the digest.
     defaults
         Values of a variant's parameters that are not those of the class.
+    module
+        Name of the module that defines it.
     """
 
     name: str
@@ -63,6 +67,7 @@ class Task:
     description: str = ""
     family: str = ""
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    module: str = ""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,99}", self.name):
@@ -139,6 +144,15 @@ class Task:
         text = "_".join(f"{key}_{value}" for key, value in values.items())
         name = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
         return self.variant(name if len(name) <= 40 else self.values(values).digest[:8], **values)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For other processes: by its name where a module has it, so that they import that module; else by value."""
+        for name, value in vars(sys.modules.get(self.module, self)).items() if self.module != "__main__" else ():
+            for i, item in enumerate(value.chain if isinstance(value, Task) else ()):
+                if item.function is self.function and item.requires is self.requires:
+                    return _imported, (self.module, name, i, self.name, dict(self.defaults))
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return _made, (values,)
 
     def __call__(self, *inputs: Any, **values: Any) -> Any:
         """What the task makes of inputs in memory: no Dagster, no files, no configuration.
@@ -232,6 +246,7 @@ def spectrum_task(
                 output=kind,
                 wavelength=wavelength,
                 description=inspect.getdoc(function) or "",
+                module=function.__module__,
             )
         assert made is not None  # noqa: S101 (there is at least one stage)
         return made
@@ -239,6 +254,15 @@ def spectrum_task(
     if stages < 1:
         raise ValueError("a task has at least one stage")
     return decorate
+
+
+def _imported(module: str, attribute: str, place: int, name: str, defaults: dict[str, Any]) -> Task:
+    found: Task = getattr(importlib.import_module(module), attribute).chain[place]
+    return found if found.name == name else replace(found, name=name, defaults=defaults)
+
+
+def _made(values: dict[str, Any]) -> Task:
+    return Task(**values)
 
 
 def _first_stage(function: Callable[..., Any], inputs: int) -> Callable[..., Any]:

@@ -17,7 +17,7 @@ from astra_dagster.cli import main
 from astra_dagster.definitions import build_definitions
 from astra_dagster.demo import write_spec
 from astra_dagster.orchestration import records
-from astra_dagster.orchestration.assets import update_job_name, update_run_config
+from astra_dagster.orchestration.jobs import update_job_name, update_run_config
 from astra_dagster.orchestration.partitions import registered
 from astra_dagster.orchestration.planning import Plan, make_plan
 from astra_dagster.tasks import registry

@@ -12,7 +12,7 @@ from dagster._core.storage.partition_status_cache import get_and_update_asset_st
 from astra_dagster import DataID, product
 from astra_dagster.definitions import build_definitions, defs
 from astra_dagster.orchestration import records
-from astra_dagster.orchestration.assets import update_job_name, update_run_config
+from astra_dagster.orchestration.jobs import update_job_name, update_run_config
 from astra_dagster.orchestration.discover import discover_job
 from astra_dagster.orchestration.partitions import register, registered
 from astra_dagster.orchestration.planning import make_plan, select_keys

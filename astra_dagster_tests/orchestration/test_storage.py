@@ -19,7 +19,7 @@ from dagster._core.storage.partition_status_cache import get_and_update_asset_st
 from astra_dagster import product
 from astra_dagster.cli import main
 from astra_dagster.definitions import defs
-from astra_dagster.orchestration.assets import update_job_name, update_run_config
+from astra_dagster.orchestration.jobs import update_job_name, update_run_config
 from astra_dagster.orchestration.partitions import partitions_def, registered
 from astra_dagster.orchestration.storage import BatchedSqliteEventLogStorage
 from astra_dagster.tasks import registry

@@ -166,7 +166,7 @@ def test_of_spectra_only_the_first_header_is_read(
         Work(f.data_id, (Given("apStar", f.data_id.relative_path, f.version, (f.path,)),))
         for f in find_files(product("apStar"), "DR17", synthetic)[0]
     ]
-    (outcomes,) = runner.run(store, work)
+    outcomes = [outcome for some in runner.run([(store, work)]) for outcome in some]
     records = {o.work.data_id.key: record_of(store, o.work, o.written) for o in outcomes if o.written}
     monkeypatch.setattr(FitsFile, "_read", None)
     made = collect(store, records)

@@ -44,7 +44,7 @@ def product_of(task: Task) -> str:
 
 def run(task: Task, root: Path, work: list[Work], **parameters: object) -> tuple[OutputStore, list[Outcome]]:
     store = OutputStore(root, task, task.parameters.from_mapping(parameters))
-    return store, [outcome for chunk in runner.run(store, work) for outcome in chunk]
+    return store, [outcome for chunk in runner.run([(store, work)]) for outcome in chunk]
 
 
 @pytest.mark.parametrize("task", CONTINUUM, ids=lambda task: task.name)

@@ -32,7 +32,7 @@ def work_of(data_id: DataID, path: Path, version: str) -> Work:
 
 
 def run(store: OutputStore, work: list[Work]) -> list[Outcome]:
-    return [outcome for chunk in runner.run(store, work) for outcome in chunk]
+    return [outcome for chunk in runner.run([(store, work)]) for outcome in chunk]
 
 
 def make_store(tmp_path: Path, task: Task = ap_visit_snr, factor: float = 1.0) -> OutputStore:

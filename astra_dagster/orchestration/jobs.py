@@ -1,0 +1,151 @@
+"""Jobs that bring everything of a task up to date, wherever the incomplete partitions are.
+
+A run of an asset takes one contiguous range of partitions; these take any, of several tasks at once.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from astra_dagster import settings
+from astra_dagster.errors import AstraError
+from astra_dagster.orchestration import records
+from astra_dagster.orchestration.assets import RunConfig, config_class, open_store
+from astra_dagster.orchestration.materialise import Job, failure, materialise
+from astra_dagster.orchestration.planning import Planner, members, select_keys
+from astra_dagster.orchestration.resources import RESOURCES, ExecutorResource
+from astra_dagster.tasks.partitions import Many
+from astra_dagster.tasks.registry import find_task
+from astra_dagster.tasks.store import OutputStore
+from astra_dagster.tasks.task import Task
+
+
+class UpdateConfig(RunConfig):
+    """What a run over everything takes besides the task's parameters."""
+
+    also: list[str] = Field(
+        default=[],
+        description="Other tasks, with the parameters that they have by default: files are read once for all.",
+    )
+    releases: list[str] = Field(default=[], description="Only these releases; all if empty.")
+    where: dict[str, list[str]] = Field(
+        default={}, description='Only these values of parts of the key, for example {"mjd": ["56439"]}.'
+    )
+
+
+def update_job(task: Task, planner: Planner | None = None) -> dg.JobDefinition:
+    """Job that runs a task, others with it if wanted, and first what they require.
+
+    Parameters
+    ----------
+    planner
+        One that has just planned the same, if there is one.
+    """
+
+    @dg.op(
+        name=f"update_{task.name}_partitions",
+        description=f"Run {task.name}, and first what it requires, on every partition not complete.",
+    )
+    def update(
+        context: dg.OpExecutionContext,
+        config: config_class(task, UpdateConfig),  # type: ignore[valid-type]
+        executor: ExecutorResource,
+    ) -> None:
+        first: dict[str, str] = {}  # the first failure of each key: those after it in the chain are its consequence
+        try:
+            store = open_store(task, config)
+            stores = [store, *(OutputStore(store.root, other, other.values()) for other in map(find_task, config.also))]
+            jobs = jobs_of(context.instance, stores, config.releases, config.where, overwrite=config.overwrite)
+            failures = materialise(context, jobs, executor.choose(), planner=planner)
+        except AstraError as error:
+            raise dg.Failure(str(error), allow_retries=False) from None
+        for job in jobs:
+            failed = failures[job.store.task.name]
+            records.write_planned(context, job.store.task, [key for key, _ in failed])
+            for key, reason in failed:
+                first.setdefault(key, reason)
+        if first:
+            raise failure(list(first.items()), max(len(job.keys) for job in jobs))
+
+    @dg.job(
+        name=update_job_name(task),
+        description=f"Run {task.name} on every partition that is not complete.",
+        resource_defs=RESOURCES,
+        executor_def=dg.in_process_executor,
+    )
+    def job() -> None:
+        update()
+
+    return job
+
+
+def update_job_name(task: Task) -> str:
+    """Name of the job of `update_job`."""
+    return f"update_{task.name}"
+
+
+def update_run_config(task: Task, config: Mapping[str, Any], workers: str = "") -> dict[str, Any]:
+    """Run configuration of the job of `update_job`; `workers` are those of the configuration file if empty."""
+    return {
+        "ops": {f"update_{task.name}_partitions": {"config": dict(config)}},
+        "resources": {"executor": {"config": {"workers": workers}}},
+    }
+
+
+def jobs_of(
+    instance: dg.DagsterInstance,
+    stores: Sequence[OutputStore],
+    releases: Sequence[str] = (),
+    where: Mapping[str, Sequence[str]] | None = None,
+    *,
+    key: str | None = None,
+    overwrite: bool = False,
+) -> list[Job]:
+    """Tasks that must be done for these, in order, each with the partitions of its own.
+
+    Parameters
+    ----------
+    stores
+        Of the tasks that are wanted; what they require is added.
+    releases, where, key
+        Which partitions of the tasks that are wanted; all that are registered if nothing is said.
+    overwrite
+        Whether to do complete partitions of the tasks that are wanted again.
+
+    Raises
+    ------
+    AstraError
+        If there is no such partition.
+    """
+    mine = {store.task.name: store for store in stores}
+    wanted: dict[str, dict[str, None]] = {}
+    chain: dict[str, Task] = {}
+    for store in stores:
+        task = store.task
+        keys = [task.domain.parse_key(key).key] if key else select_keys(instance, task.domain, releases, where)
+        if not keys:
+            product = getattr(task.domain, "product", task.domain)
+            raise AstraError(
+                f"no {task.domain.name} partition is registered" + (" for this selection" if releases or where else ""),
+                hint=f"run astra-dagster discover --product {product.name}",
+            )
+        wanted.setdefault(task.name, {}).update(dict.fromkeys(keys))
+        chain.update((item.name, item) for item in task.chain)
+    root = settings.sas_base_dir()
+    for task in reversed(chain.values()):
+        for requirement in task.requires:
+            of = requirement.of if isinstance(requirement, Many) else requirement
+            if isinstance(of, Task):
+                keys = list(wanted.get(task.name, ()))
+                found = members(instance, requirement, keys, root) if isinstance(requirement, Many) else keys
+                wanted.setdefault(of.name, {}).update(dict.fromkeys(found))
+    return [
+        Job(
+            mine.get(task.name) or OutputStore(stores[0].root, task, task.values()),
+            list(wanted[task.name]),
+            overwrite and task.name in mine,
+        )
+        for task in chain.values()
+    ]

@@ -1,0 +1,329 @@
+"""Where chunks of work are done: in this process, on a pool of processes, or on a Dask cluster.
+
+Nothing here knows what the work is. What a chunk makes is handed on as it comes; a chunk that takes its worker's
+process down is done again by itself, and then in halves, until the one item is found that does it.
+"""
+
+import concurrent.futures
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from types import ModuleType
+from typing import Any, Generic, Literal, TypeVar, get_args
+
+from astra_dagster.errors import ConfigurationError
+
+POLL = 0.25
+"""Seconds between two looks at whether to stop."""
+
+AHEAD = 4
+"""Chunks a worker that are under way: enough to do while the parent records what came."""
+
+GRACE = 5.0
+"""Seconds that chunks under way get to end when a run is to stop."""
+
+PATIENCE = 30.0
+"""Seconds that a Dask scheduler gets to answer."""
+
+FORMS = "in-process, processes, processes:N, dask, dask:N, or dask:ADDRESS of a scheduler"
+
+Kind = Literal["in-process", "processes", "dask"]
+
+_KINDS: dict[str, Kind] = {kind: kind for kind in get_args(Kind)}
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Lost(Generic[T]):
+    """An item that took down the process of every worker that it was given to."""
+
+    item: T
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Who does the work.
+
+    Attributes
+    ----------
+    kind
+        "in-process", "processes" or "dask".
+    number
+        Workers to start; None for all cores, or where a cluster is there already.
+    address
+        Of a Dask scheduler that is there already.
+    """
+
+    kind: Kind = "processes"
+    number: int | None = None
+    address: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "Workers":
+        """Workers from their text in the configuration: ``processes:4``.
+
+        Raises
+        ------
+        ConfigurationError
+            If it says nothing that is known.
+        """
+        name, _, detail = text.strip().partition(":")
+        kind = _KINDS.get(name)
+        if kind == "in-process" and not detail:
+            return cls(kind, 1)
+        if kind in ("processes", "dask") and not detail:
+            return cls(kind)
+        if kind in ("processes", "dask") and detail.isascii() and detail.isdigit() and int(detail) > 0:
+            return cls(kind, int(detail))
+        if kind == "dask" and "//" in detail:
+            return cls(kind, None, detail)
+        raise ConfigurationError(f"workers cannot be {text!r}", hint=f"expected {FORMS}")
+
+    @property
+    def count(self) -> int:
+        """Workers that are started."""
+        return self.number or len(os.sched_getaffinity(0))
+
+    def __str__(self) -> str:
+        detail = self.address or self.number
+        return self.kind if self.kind == "in-process" or not detail else f"{self.kind}:{detail}"
+
+
+class InProcess(Executor):
+    """An executor that does what it is given at once, in this process."""
+
+    def submit(self, function: Callable[..., R], /, *arguments: Any, **named: Any) -> "Future[R]":
+        """Do it, and return what came of it."""
+        future: Future[R] = Future()
+        try:
+            future.set_result(function(*arguments, **named))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def spread(
+    workers: Workers,
+    function: Callable[[list[T]], R],
+    chunks: Iterator[list[T]],
+    stopped: Callable[[], bool] = lambda: False,
+) -> Iterator[tuple[list[T], R | Lost[T]]]:
+    """Apply a function to chunks of items, wherever the workers are, and hand on what it makes as it comes.
+
+    At most four chunks a worker are under way at a time, whatever their number.
+
+    Parameters
+    ----------
+    function
+        Takes a chunk; it, the chunks and what it makes are pickled.
+    stopped
+        Asked again and again: once it says so no other chunk is begun, and those under way are waited for for some
+        seconds.
+
+    Yields
+    ------
+    tuple
+        A chunk and what was made of it; or a chunk of the one item that is lost.
+
+    Raises
+    ------
+    ConfigurationError
+        If there are no workers.
+    """
+    crew = _Crew(workers)
+    running: dict[Future[R], list[T]] = {}
+    try:
+        while not stopped():
+            while len(running) < crew.ahead and (chunk := next(chunks, None)) is not None:
+                running[crew.submit(function, chunk)] = chunk
+            if not running:
+                return
+            lost: list[list[T]] = []
+            yield from _done(running, POLL, lost)
+            if lost and crew.broken:  # and with it everything that is under way
+                yield from _done(running, GRACE, lost, concurrent.futures.ALL_COMPLETED)
+                crew.reopen()
+            for chunk in lost:
+                yield from _alone(crew, function, chunk, stopped)
+        if workers.kind == "processes":  # of Dask's it is not known which are begun
+            running = {future: chunk for future, chunk in running.items() if not future.cancel()}
+        end = time.monotonic() + GRACE
+        while running and (left := end - time.monotonic()) > 0:
+            yield from _done(running, left, [])
+    finally:
+        crew.close()
+
+
+def _done(
+    running: "dict[Future[R], list[T]]",
+    seconds: float,
+    lost: list[list[T]],
+    until: str = concurrent.futures.FIRST_COMPLETED,
+) -> Iterator[tuple[list[T], R]]:
+    """What is done within so many seconds; chunks whose worker is gone are added to `lost`."""
+    for future in concurrent.futures.wait(running, seconds, until).done:
+        chunk = running.pop(future)
+        try:
+            made = future.result()
+        except (Exception, CancelledError) as error:
+            if not _worker_gone(error):
+                raise
+            lost.append(chunk)
+        else:
+            yield chunk, made
+
+
+def _alone(
+    crew: "_Crew", function: Callable[[list[T]], R], chunk: list[T], stopped: Callable[[], bool]
+) -> Iterator[tuple[list[T], R | Lost[T]]]:
+    """Do a chunk that was lost with its worker again, with nothing else under way; if it is lost again, in halves."""
+    parts = [chunk]
+    while parts and not stopped():
+        part = parts.pop()
+        running = {crew.submit(function, part): part}
+        lost: list[list[T]] = []
+        while running and not stopped():
+            yield from _done(running, POLL, lost)
+        if lost and len(part) == 1:
+            yield part, Lost(part[0])
+        elif lost:
+            parts += [part[len(part) // 2 :], part[: len(part) // 2]]
+
+
+def _worker_gone(error: BaseException) -> bool:
+    if isinstance(error, BrokenProcessPool):
+        return True
+    if isinstance(error, CancelledError):
+        raise ConfigurationError("the Dask cluster is gone", hint="start it again; what is done is recorded") from error
+    return type(error).__name__ == "KilledWorker"  # Dask's; it need not be installed
+
+
+class _Crew:
+    """An executor that is opened anew when it breaks."""
+
+    def __init__(self, workers: Workers) -> None:
+        self.workers = workers
+        self._stack = contextlib.ExitStack()
+        self._executor = self._stack.enter_context(_opened(workers))
+
+    @property
+    def ahead(self) -> int:
+        """Chunks that may be under way."""
+        client = getattr(self._executor, "_client", None)  # Dask's: the workers that it has now
+        if client is not None:
+            return AHEAD * max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+        return 1 if self.workers.kind == "in-process" else AHEAD * self.workers.count
+
+    @property
+    def broken(self) -> bool:
+        """Whether nothing can be submitted any more."""
+        return bool(getattr(self._executor, "_broken", False))
+
+    def submit(self, function: Callable[[list[T]], R], chunk: list[T]) -> "Future[R]":
+        """Have a chunk done."""
+        if self.broken:
+            self.reopen()
+        try:
+            return self._executor.submit(function, chunk)
+        except BrokenProcessPool as error:
+            future: Future[R] = Future()
+            future.set_exception(error)
+            return future
+
+    def reopen(self) -> None:
+        """Open another in its place."""
+        self._stack.close()
+        self._executor = self._stack.enter_context(_opened(self.workers))
+
+    def close(self) -> None:
+        """End it, with all that it still does."""
+        self._stack.close()
+
+
+@contextlib.contextmanager
+def _opened(workers: Workers) -> Iterator[Executor]:
+    if workers.kind == "in-process":
+        yield InProcess()
+    elif workers.kind == "processes":
+        pool = ProcessPoolExecutor(workers.count, _Context(), _begin, (dict(os.environ),))
+        try:
+            yield pool
+        finally:
+            under_way = list((pool._processes or {}).values()) if pool._pending_work_items else []
+            pool.shutdown(wait=not under_way, cancel_futures=True)
+            for process in under_way:
+                process.terminate()
+            for process in under_way:
+                process.join(GRACE)
+                process.kill()
+    else:
+        with _dask(workers) as executor:
+            yield executor
+
+
+@contextlib.contextmanager
+def _dask(workers: Workers) -> Iterator[Executor]:
+    try:
+        import dask
+        import distributed
+    except ImportError as error:
+        raise ConfigurationError(
+            f"workers are {workers}, and Dask is not installed", hint="pip install 'astra-dagster[dask]'"
+        ) from error
+    # Which item takes its worker down is found out here: the scheduler need not try it elsewhere.
+    settings = {"distributed.scheduler.allowed-failures": 0, "distributed.worker.multiprocessing-method": "forkserver"}
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(dask.config.set(settings))
+        address = workers.address or stack.enter_context(
+            distributed.LocalCluster(  # type: ignore[no-untyped-call]
+                n_workers=workers.count, threads_per_worker=1, dashboard_address=":0", silence_logs=50
+            )
+        )
+        try:
+            client = stack.enter_context(
+                distributed.Client(address, timeout=PATIENCE, set_as_default=False)  # type: ignore[no-untyped-call]
+            )
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(
+                f"no Dask scheduler answers at {address}: {error}", hint="start one, or set other workers"
+            ) from error
+        yield client.get_executor(pure=False)
+
+
+class _Process(ForkServerProcess):
+    """A process that does not run the program's main module again: what it needs comes with the work."""
+
+    def start(self) -> None:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            super().start()
+        finally:
+            sys.modules["__main__"] = main
+
+
+class _Context(ForkServerContext):
+    """Processes forked from a small server: no thread of this process, and no lock that it holds, is copied."""
+
+    Process = _Process
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.set_forkserver_preload(["astra_dagster.tasks.runner"])
+
+
+def _begin(environment: dict[str, str]) -> None:
+    """In a new worker: interrupts are the parent's business, and its settings are those of now."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # on the way out, what is half written is removed
+    os.environ.clear()
+    os.environ.update(environment)

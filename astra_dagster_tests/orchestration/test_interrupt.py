@@ -1,0 +1,53 @@
+"""A run that is stopped: at once, with everything that is finished recorded, and the rest done by the next."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from click.testing import CliRunner
+
+from astra_dagster.cli import main
+
+RUN = [sys.executable, "-m", "astra_dagster", "run", "deadly", "--set", "seconds=0.3"]
+
+
+@pytest.mark.parametrize("workers", ["processes:2", "in-process"])
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_stops_within_seconds_and_records_what_is_done(
+    instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: str, signal_number: int
+) -> None:
+    config = tmp_path / "astra.toml"
+    config.write_text(f'packages = ["astra_dagster_tests.tasks.deadly"]\nworkers = "{workers}"\n')
+    monkeypatch.setenv("ASTRA_CONFIG", str(config))
+    assert CliRunner().invoke(main, ["discover"]).exit_code == 0
+    # In a process group of its own, as a terminal has it: Ctrl-C reaches the workers too.
+    running = subprocess.Popen(RUN, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    outputs = tmp_path / "outputs" / "deadly"
+    while not list(outputs.rglob("deadly-*.json")):
+        assert running.poll() is None, running.communicate()
+        time.sleep(0.05)
+    start = time.monotonic()
+    if signal_number == signal.SIGINT:
+        os.killpg(running.pid, signal_number)
+    else:
+        running.send_signal(signal_number)
+    out, err = running.communicate(timeout=60)
+    assert running.returncode == 1, out + err
+    assert time.monotonic() - start < 30
+    assert "stopped" in err
+    assert "astra_dagster" not in err.partition("Error:")[0], err  # no traceback of ours
+    assert not list(outputs.rglob("*.tmp"))
+    done = len(list(outputs.rglob("deadly-*.json")))
+    plan = CliRunner().invoke(main, ["plan", "deadly", "--set", "seconds=0.3"]).output
+    assert f"{done} complete, {18 - done} to do" in plan
+    (run,) = [run for run in instance.get_runs() if run.job_name == "update_deadly"]
+    assert run.status in (dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.FAILURE)
+    monkeypatch.setenv("ASTRA_CONFIG", str(config))
+    again = CliRunner().invoke(main, ["run", "deadly", "--set", "seconds=0.3"])
+    assert again.exit_code == 0, again.output
+    assert f"{18 - done} computed" in again.output

@@ -1,0 +1,271 @@
+"""Who does the work: the same bytes from all, what a lost worker costs, stopping, and what is under way at a time."""
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import numpy as np
+import pytest
+
+from astra_dagster import Parameters, product, spectrum_task
+from astra_dagster.datamodel.products import DataID
+from astra_dagster.demo import write_ap_visit
+from astra_dagster.errors import ConfigurationError, WorkerLostError
+from astra_dagster.spectra.readers import reader
+from astra_dagster.tasks import runner, workers
+from astra_dagster.tasks.continuum import ap_visit_continuum
+from astra_dagster.tasks.runner import Outcome
+from astra_dagster.tasks.snr import ap_visit_snr
+from astra_dagster.tasks.store import OutputStore, Work
+from astra_dagster.tasks.task import Task
+from astra_dagster.tasks.workers import AHEAD, InProcess, Lost, Workers, spread
+from astra_dagster_tests.tasks.deadly import deadly
+from astra_dagster_tests.tasks.test_runner import work_of
+
+FILES = 40
+KINDS = ["in-process", "processes:2", "dask:2"]
+
+
+@pytest.fixture(scope="module")
+def plate(tmp_path_factory: pytest.TempPathFactory) -> list[Work]:
+    """Visits of one plate, 40 of them."""
+    root = tmp_path_factory.mktemp("plate")
+    ids = [
+        product("apVisit").data_id("DR17", telescope="apo25m", field="f", plate=5226, mjd=56000, fibre=i + 1)
+        for i in range(FILES)
+    ]
+    return [work_of(data_id, write_ap_visit(data_id, root), "1-2") for data_id in ids]
+
+
+def store_of(root: Path, task: Task, **values: Any) -> OutputStore:
+    return OutputStore(root, task, task.values(values))
+
+
+def outcomes_of(jobs: list[tuple[OutputStore, list[Work]]], who: str) -> list[Outcome]:
+    if who.startswith("dask"):
+        pytest.importorskip("distributed", reason="Dask is not installed: pip install 'astra-dagster[dask]'")
+    return [outcome for some in runner.run(jobs, Workers.parse(who)) for outcome in some]
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def fibre_of(work: Work) -> int:
+    assert isinstance(work.data_id, DataID)
+    return int(work.data_id.values["fibre"])
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [
+        ("in-process", Workers("in-process", 1)),
+        ("processes", Workers("processes")),
+        ("processes:3", Workers("processes", 3)),
+        ("dask", Workers("dask")),
+        ("dask:2", Workers("dask", 2)),
+        ("dask:tcp://10.0.0.1:8786", Workers("dask", None, "tcp://10.0.0.1:8786")),
+    ],
+)
+def test_forms(text: str, parsed: Workers) -> None:
+    assert Workers.parse(text) == parsed
+    assert str(parsed) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "threads", "processes:0", "processes:-1", "processes:two", "in-process:2", "dask:x"]
+)
+def test_what_is_no_form(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="expected in-process, processes"):
+        Workers.parse(text)
+
+
+def test_no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("distributed", reason="Dask is not installed: pip install 'astra-dagster[dask]'")
+    monkeypatch.setattr(workers, "PATIENCE", 0.5)
+    nowhere = Workers("dask", None, "tcp://127.0.0.1:1")
+    with pytest.raises(ConfigurationError, match=r"no Dask scheduler answers at tcp://127.0.0.1:1"):
+        list(spread(nowhere, len, iter([[1]])))
+
+
+@pytest.fixture(scope="module")
+def expected(plate: list[Work], tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    root = tmp_path_factory.mktemp("expected")
+    for task in (ap_visit_snr, ap_visit_continuum, deadly):
+        for work in plate:
+            list(runner.run([(store_of(root, task), [work])]))
+    return contents(root)
+
+
+@pytest.mark.parametrize("who", KINDS)
+def test_the_same_bytes_whoever_does_it(
+    who: str, plate: list[Work], tmp_path: Path, expected: dict[str, bytes]
+) -> None:
+    jobs = [(store_of(tmp_path, task), plate) for task in (ap_visit_snr, ap_visit_continuum, deadly)]
+    done = outcomes_of(jobs, who)
+    assert len(done) == 3 * FILES
+    assert all(outcome.written for outcome in done)
+    assert contents(tmp_path) == expected
+
+
+@pytest.mark.parametrize("who", KINDS[1:])
+def test_a_worker_lost_once_costs_nothing(who: str, plate: list[Work], tmp_path: Path) -> None:
+    once = tmp_path / "once"
+    once.touch()
+    store = store_of(tmp_path / "out", deadly, once=str(once))
+    done = outcomes_of([(store, plate)], who)
+    assert not once.exists()
+    assert len(done) == FILES
+    assert len({outcome.work.data_id.key for outcome in done if outcome.written}) == FILES
+    again = store_of(tmp_path / "again", deadly, once=str(once))
+    outcomes_of([(again, plate)], "in-process")
+    assert contents(tmp_path / "out") == contents(tmp_path / "again")
+
+
+@pytest.mark.parametrize("who", KINDS[1:])
+def test_files_that_kill_their_workers_are_found_and_the_rest_is_done(
+    who: str, plate: list[Work], tmp_path: Path
+) -> None:
+    store = store_of(tmp_path, deadly, fibres=(7, 33))
+    done = outcomes_of([(store, plate)], who)
+    assert len(done) == FILES
+    lost = {fibre_of(outcome.work): outcome.error for outcome in done if outcome.error}
+    assert sorted(lost) == [7, 33]
+    for fibre, error in lost.items():
+        assert isinstance(error, WorkerLostError)
+        assert f"{fibre:03d}" in str(error)
+        assert "ran out of memory" in str(error)
+    assert {fibre_of(outcome.work) for outcome in done if outcome.written} == set(range(1, FILES + 1)) - {7, 33}
+    assert all(path.name.endswith((".json", ".failed")) for path in tmp_path.rglob("*") if path.is_file())
+    assert "died" in str(store.failure(plate[6]))
+
+
+@pytest.mark.parametrize("who", KINDS)
+def test_told_to_stop_it_ends_what_is_under_way(
+    who: str, plate: list[Work], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "GRACE", 1.5)
+    if who.startswith("dask"):
+        pytest.importorskip("distributed", reason="Dask is not installed: pip install 'astra-dagster[dask]'")
+    store = store_of(tmp_path, deadly, seconds=0.2)
+    stop = threading.Event()
+    done = []
+    for some in runner.run([(store, plate)], Workers.parse(who), stop.is_set):
+        done += some
+        stop.set()
+    assert 0 < len(done) < FILES
+    assert all(outcome.written and outcome.written.path.is_file() for outcome in done)
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_task_that_does_not_end_is_ended(plate: list[Work], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "GRACE", 0.5)
+    store = store_of(tmp_path, deadly, seconds=600.0)
+    start = time.monotonic()
+    assert list(runner.run([(store, plate)], Workers("processes", 2), lambda: time.monotonic() > start + 1.5)) == []
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_few_chunks_are_under_way() -> None:
+    begun = 0
+
+    def chunks() -> Iterator[list[int]]:
+        nonlocal begun
+        for i in range(200):
+            begun += 1
+            yield [i]
+
+    done = 0
+    for _, total in spread(Workers("processes", 2), sum, chunks()):
+        done += 1
+        assert not isinstance(total, Lost)
+        assert begun - done < AHEAD * 2 + 1
+    assert done == 200
+
+
+def test_each_file_is_read_once_for_all_tasks(
+    plate: list[Work], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: dict[str, bytes]
+) -> None:
+    read: list[Path] = []
+
+    class Counting:
+        def __init__(self, name: str) -> None:
+            self.real = reader(name)
+
+        def function(self, path: Path, **options: Any) -> Any:
+            read.append(path)
+            return self.real.function(path, **options)
+
+    monkeypatch.setattr(runner, "reader", Counting)
+    jobs = [(store_of(tmp_path, task), plate) for task in (ap_visit_snr, ap_visit_continuum)]
+    assert sum(map(len, runner.run(jobs))) == 2 * FILES
+    assert len(read) == len(set(read)) == FILES
+    assert contents(tmp_path) == {name: data for name, data in expected.items() if not name.startswith("deadly")}
+
+
+def test_an_exception_of_the_framework_itself_is_not_hidden() -> None:
+    def broken(chunk: list[int]) -> int:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(spread(Workers("in-process", 1), broken, iter([[1]])))
+    assert isinstance(InProcess().submit(broken, [1]).exception(), ZeroDivisionError)
+
+
+class Sizes(Parameters):
+    """A parameter."""
+
+    size: int = 1
+
+
+def test_tasks_go_to_other_processes_by_name_or_else_whole() -> None:
+    for task in (ap_visit_snr, deadly, ap_visit_snr.chain[-1]):
+        assert cloudpickle.loads(cloudpickle.dumps(task)) is task
+    variant = ap_visit_snr.variant("half", fudge_factor=0.5)
+    same = cloudpickle.loads(cloudpickle.dumps(variant))
+    assert (same.name, same.family, same.defaults) == (variant.name, variant.family, variant.defaults)
+    assert same.function is variant.function
+    big = np.arange(10)
+
+    @spectrum_task(requires=product("apVisit"), version="1", parameters=Sizes)
+    def local(spectra, parameters):  # type: ignore[no-untyped-def]
+        """Of no module."""
+        return {"total": np.full(len(spectra), big.sum() * parameters.size)}
+
+    copy = cloudpickle.loads(cloudpickle.dumps(local))
+    assert copy is not local
+    assert (copy.name, copy.version, copy.digest(copy.values())) == ("local", "1", local.digest(local.values()))
+
+
+def test_a_program_without_a_guard_is_not_run_again_by_its_workers(plate: list[Work], tmp_path: Path) -> None:
+    script = f"""
+        import pathlib, sys
+        log = pathlib.Path({str(tmp_path / "log")!r})
+        log.open("a").write("x")
+        from astra_dagster.tasks import runner, workers
+        from astra_dagster.tasks.workers import Workers
+        from astra_dagster_tests.tasks.test_runner import work_on
+        import cloudpickle
+        from astra_dagster import product, spectrum_task
+        from astra_dagster.tasks.store import OutputStore
+
+        @spectrum_task(requires=product("apVisit"), version="1")
+        def mine(spectra, parameters):
+            return {{"n": (~spectra.bad).sum(axis=1)}}
+
+        work = cloudpickle.loads({cloudpickle.dumps(plate)!r})
+        store = OutputStore(pathlib.Path({str(tmp_path / "out")!r}), mine, mine.values())
+        done = [o for some in runner.run([(store, work)], Workers("processes", 2)) for o in some]
+        assert len(done) == {FILES} and all(o.written for o in done), done[0].error
+    """
+    path = tmp_path / "program.py"
+    path.write_text(textwrap.dedent(script))
+    subprocess.run([sys.executable, str(path)], check=True, env={**os.environ, "PYTHONPATH": str(Path.cwd())})
+    assert (tmp_path / "log").read_text() == "x"
