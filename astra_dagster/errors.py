@@ -102,6 +102,10 @@ class SpectrumFileError(AstraError):
     """A file that is not what its data model says."""
 
 
+class CutShortError(SpectrumFileError):
+    """A file that ends before what its own headers announce."""
+
+
 class InputMissingError(AstraError):
     """The file that a partition stands for is not on this disk."""
 

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -10,13 +10,23 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from astra_dagster.demo import write_mirror
+from astra_dagster_tests.postgresql import server
 
 settings.register_profile(
     "default", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 settings.load_profile("default")
 
-VARIABLES = ("SAS_BASE_DIR", "DAGSTER_HOME", "ASTRA_OUTPUTS", "ASTRA_CONFIG", "TREE_DIR", "DAGSTER_EVENT_BATCH_SIZE")
+VARIABLES = (
+    "SAS_BASE_DIR",
+    "DAGSTER_HOME",
+    "ASTRA_OUTPUTS",
+    "ASTRA_CONFIG",
+    "ASTRA_POSTGRES_URL",
+    "ASTRA_SAS_URL",
+    "TREE_DIR",
+    "DAGSTER_EVENT_BATCH_SIZE",
+)
 REAL_FILES = Path(os.environ.get("ASTRA_TEST_SAS", Path(__file__).parents[2] / "shared" / "sas"))
 
 
@@ -70,3 +80,10 @@ def instance(mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     monkeypatch.setenv("ASTRA_OUTPUTS", str(tmp_path / "outputs"))
     with dg.DagsterInstance.get() as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Callable[[], str]]:
+    """URL of an empty database at each call; one server for all tests of a process."""
+    with server() as database:
+        yield database

@@ -9,11 +9,13 @@ from astra_dagster import __version__
 from astra_dagster.cli.clean import clean
 from astra_dagster.cli.common import Group
 from astra_dagster.cli.demo import demo
+from astra_dagster.cli.fetch import fetch, path, url
 from astra_dagster.cli.files import discover
 from astra_dagster.cli.init import init
 from astra_dagster.cli.new import new
 from astra_dagster.cli.register import register
-from astra_dagster.cli.run import plan, plot, run
+from astra_dagster.cli.run import plan, run
+from astra_dagster.cli.show import show
 from astra_dagster.cli.tables import table
 
 
@@ -23,5 +25,5 @@ def main() -> None:
     """Analyse SDSS spectra: find the files, run tasks on them, compute nothing twice."""
 
 
-for command in (discover, register, plan, run, plot, table, clean, init, demo, new):
+for command in (discover, register, fetch, path, url, plan, run, show, table, clean, init, demo, new):
     main.add_command(command)

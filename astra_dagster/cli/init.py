@@ -1,13 +1,17 @@
-"""The command that sets Dagster up."""
+"""The command that sets Dagster up: it writes dagster.yaml."""
+
+import json
+from pathlib import Path
 
 import click
 
 from astra_dagster import settings
 from astra_dagster.errors import AstraError
 
-DAGSTER_YAML = """\
-# How Dagster runs here. All that may stand in it: https://docs.dagster.io/deployment/oss/dagster-yaml
+URL_VARIABLE = "ASTRA_POSTGRES_URL"
+"""Environment variable that dagster.yaml takes the URL of the database from, where the URL holds a password."""
 
+SQLITE = """\
 # Records are written in batches. These are the files of Dagster's own SQLite storage: without this section
 # everything works as well, only slower.
 storage:
@@ -17,11 +21,38 @@ storage:
     config:
       base_dir:
         env: DAGSTER_HOME
+"""
 
-# Runs at a time; each takes any number of partitions.
+POSTGRES = """\
+# Records are written in batches. These are the tables of Dagster's own PostgreSQL storage: with `postgres:` and
+# `postgres_url:` instead of this everything works as well, only slower.
+storage:
+  custom:
+    module: astra_dagster.orchestration.storage_postgres
+    class: BatchedPostgresStorage
+    config:
+      postgres_url: {url}
+"""
+
+FROM_ENVIRONMENT = f"""
+        env: {URL_VARIABLE}  # not written here, for it holds a password"""
+
+REST = """
 concurrency:
+  # Runs at a time; each takes any number of partitions, and all cores. Not one, so that files can be discovered, or
+  # a small run be made, while a large one is under way.
   runs:
     max_concurrent_runs: 2
+  # Runs at a time of assets that share a `pool`; see `dagster instance concurrency` for pools with limits of their own.
+  pools:
+    granularity: run
+    default_limit: 1
+
+# A run that does not start, or does not end when it is told to, does not hold up others for ever.
+run_monitoring:
+  enabled: true
+  start_timeout_seconds: 600
+  cancel_timeout_seconds: 180
 
 telemetry:
   enabled: false
@@ -31,19 +62,60 @@ nux:
 """
 
 
+def dagster_yaml(storage: str) -> str:
+    """Contents of dagster.yaml with this section on storage."""
+    head = "# How Dagster runs here. All that may stand in it: https://docs.dagster.io/deployment/oss/dagster-yaml\n\n"
+    return f"{head}{storage}{REST}"
+
+
+DAGSTER_YAML = dagster_yaml(SQLITE)
+
+
 @click.command()
-def init() -> None:
+@click.option(
+    "--postgres", metavar="URL", help="Keep the records in this PostgreSQL database: postgresql://me@host/db."
+)
+def init(postgres: str | None) -> None:
     """Write a commented dagster.yaml into DAGSTER_HOME, with storage that writes records in batches.
 
-    Example: astra-dagster init
+    The database must be there and be reached; Dagster makes its tables when they are first needed. A password does
+    not go into the file: Dagster then takes the URL from ASTRA_POSTGRES_URL, whenever it runs. Without a password in
+    the URL the server's driver looks for one in ~/.pgpass.
+
+    Example: astra-dagster init --postgres postgresql://me@db.example.org/astra
     """
     path = settings.dagster_home() / "dagster.yaml"
+    if path.exists():
+        raise AstraError("there is a dagster.yaml already", path=path, hint="move it away to get a new one")
+    secret = False
+    storage = SQLITE
+    if postgres is not None:
+        secret = _check(postgres)
+        storage = POSTGRES.format(url=FROM_ENVIRONMENT if secret else json.dumps(postgres))
+    _write(path, dagster_yaml(storage))
+    click.echo(f"wrote {path}")
+    if secret:
+        click.echo(f"it holds no password: set {URL_VARIABLE} to the URL wherever Dagster or astra-dagster runs")
+
+
+def _check(url: str) -> bool:
+    """Whether a URL holds a password; after a look whether the database can be reached."""
+    from astra_dagster.orchestration.storage_postgres import check_server, parse_url
+
+    parsed = parse_url(url)
+    check_server(parsed)
+    return bool(parsed.password) or "password" in parsed.query
+
+
+def _write(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as stream:
-            stream.write(DAGSTER_YAML)
-    except FileExistsError as error:
-        raise AstraError("there is a dagster.yaml already", path=path, hint="move it away to get a new one") from error
+            try:
+                stream.write(text)
+                stream.flush()
+            except OSError:
+                path.unlink()
+                raise
     except OSError as error:
         raise AstraError(f"dagster.yaml cannot be written: {error.strerror}", path=path) from error
-    click.echo(f"wrote {path}")

@@ -1,14 +1,13 @@
-"""Commands about tasks: plans, runs and pictures."""
+"""Commands about tasks: plans and runs."""
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import click
 
+from astra_dagster import settings
 from astra_dagster.cli.common import QUIET, open_instance, pair, raise_failures, selection, setting, where_of
-from astra_dagster.errors import AstraError
 
 
 @click.command()
@@ -17,6 +16,7 @@ from astra_dagster.errors import AstraError
 @setting
 @click.option("--dry-run", is_flag=True, help="Say what would run, and why: the same as plan.")
 @click.option("--overwrite", is_flag=True, help="Compute complete partitions again.")
+@click.option("--fetch", is_flag=True, help="Fetch files that are not on this disk from the SAS first.")
 @click.option("--workers", default="", metavar="HOW", help="in-process, processes:4, dask:4, dask:tcp://host:8786.")
 def run(
     tasks: Sequence[str],
@@ -25,6 +25,7 @@ def run(
     values: Sequence[str],
     dry_run: bool,
     overwrite: bool,
+    fetch: bool,
     workers: str,
 ) -> None:
     """Run each TASK, and first what it requires, on everything that is not complete, in one Dagster run.
@@ -38,7 +39,7 @@ def run(
         planner, plans = plans_of(instance, tasks, values, releases, wanted, overwrite)
         for plan in plans:
             click.echo(_told(plan))
-        if dry_run or not any(plan.incomplete or plan.waiting or plan.invalid or plan.found for plan in plans):
+        if dry_run or not any(_to_do(plan, fetch) for plan in plans):
             return
         store = next(plan.store for plan in plans if plan.store.task.name == tasks[0])
         config = {
@@ -47,6 +48,7 @@ def run(
             "releases": list(releases),
             "where": wanted,
             "overwrite": overwrite,
+            "fetch": fetch,
         }
         result = update_job(store.task, planner).execute_in_process(
             instance=instance,
@@ -54,7 +56,8 @@ def run(
             raise_on_error=False,
         )
         raise_failures(result)
-        done = sum(len(plan.incomplete) + len(plan.waiting) for plan in plans)
+        (made,) = (event.step_output_data.metadata for event in result.all_events if event.is_successful_output)
+        done = sum(int(str(count.value)) for name, count in made.items() if name.endswith(": computed"))
         folders = " and ".join(str(plan.store.folder) for plan in plans if plan.store.task.name in tasks)
         click.echo(f"{done} computed; outputs in {folders}")
 
@@ -85,7 +88,6 @@ def plans_of(
     key: str | None = None,
 ) -> tuple[Any, list[Any]]:
     """Plans of tasks and of all that they require, in the order in which they would run, and the planner."""
-    from astra_dagster import settings
     from astra_dagster.orchestration.jobs import jobs_of
     from astra_dagster.orchestration.planning import Planner
     from astra_dagster.tasks.registry import find_task
@@ -102,6 +104,11 @@ def plans_of(
     planner = Planner(instance, outputs, root)
     jobs = jobs_of(instance, stores, releases, where, key=key, overwrite=overwrite)
     return planner, [planner.plan(job.store, job.keys, job.overwrite) for job in jobs]
+
+
+def _to_do(plan: Any, fetch: bool) -> bool:
+    fetching = fetch or settings.config().get("fetch") is True
+    return bool(plan.incomplete or plan.waiting or plan.invalid or plan.found or (fetching and plan.no_input))
 
 
 def _told(plan: Any) -> str:
@@ -126,39 +133,3 @@ def _story(plan: Any, key: str) -> str:
         path = store.path(work.data_id)
         lines.append(f"  output: {path}" + ("" if path.is_file() else " (not there)"))
     return "\n".join(lines)
-
-
-@click.command()
-@click.argument("task")
-@click.argument("key")
-@setting
-@click.option("--row", default=0, metavar="N", help="Which spectrum of a file with several; the first is 0.")
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("spectrum.png"),
-    show_default=True,
-    help="Where to; the ending says how: png, pdf or svg.",
-)
-def plot(task: str, key: str, values: Sequence[str], row: int, output: Path) -> None:
-    """Draw what TASK made of KEY: the spectrum, its continuum, and the normalised flux.
-
-    Example: astra-dagster plot ap_visit_continuum DR13/apo25m/-/5564/55903/105 --output visit.png
-    """
-    from astra_dagster import settings
-    from astra_dagster.spectra.output import read_output
-    from astra_dagster.spectra.preview import preview, save_preview
-    from astra_dagster.tasks import registry
-    from astra_dagster.tasks.store import OutputStore
-
-    found = registry.find_task(task)
-    if found.output != "fits":
-        raise AstraError(f"{task} makes no spectra", hint="ap_visit_continuum does, for example")
-    parameters = found.values(dict(pair(text, "--set") for text in values))
-    path = OutputStore(settings.outputs_dir(), found, parameters).path(found.domain.parse_key(key))
-    if not path.is_file():
-        raise AstraError(
-            "there is no such output", key=key, path=path, hint=f"run astra-dagster run {task} with these parameters"
-        )
-    save_preview(preview(read_output(path), row, title=f"{task} {key}"), output)
-    click.echo(f"wrote {output}")

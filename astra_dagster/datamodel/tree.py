@@ -124,7 +124,9 @@ def _read(stem: str) -> Sections:
     config = configparser.ConfigParser(interpolation=None)
     config.optionxform = str  # type: ignore[assignment, method-assign]
     config.read(configuration_folder() / f"{stem}.cfg", encoding="utf-8")
-    own = {
-        section: {k: v for k, v in config.items(section) if k not in config.defaults()} for section in config.sections()
+    defaults = dict(config.defaults())
+    own = {  # a default may have another value in a section: the folder of IPL1 is called ipl-1
+        section: {k: v for k, v in config.items(section) if k not in defaults or v != defaults[k]}
+        for section in config.sections()
     }
-    return {configparser.DEFAULTSECT: dict(config.defaults()), **own}
+    return {configparser.DEFAULTSECT: defaults, **own}

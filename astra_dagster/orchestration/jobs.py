@@ -12,11 +12,12 @@ from pydantic import Field
 from astra_dagster import settings
 from astra_dagster.errors import AstraError
 from astra_dagster.orchestration import records
-from astra_dagster.orchestration.assets import RunConfig, config_class, open_store
-from astra_dagster.orchestration.materialise import Job, failure, materialise
+from astra_dagster.orchestration.launchpad import Launchpad, RunConfig
+from astra_dagster.orchestration.materialise import Job, materialise
 from astra_dagster.orchestration.planning import Planner, members, select_keys
 from astra_dagster.orchestration.resources import RESOURCES, ExecutorResource
-from astra_dagster.tasks.partitions import Many
+from astra_dagster.orchestration.summary import failure
+from astra_dagster.tasks.partitions import Group, Many
 from astra_dagster.tasks.registry import find_task
 from astra_dagster.tasks.store import OutputStore
 from astra_dagster.tasks.task import Task
@@ -43,31 +44,22 @@ def update_job(task: Task, planner: Planner | None = None) -> dg.JobDefinition:
     planner
         One that has just planned the same, if there is one.
     """
+    launchpad = Launchpad(task, UpdateConfig)
 
     @dg.op(
         name=f"update_{task.name}_partitions",
         description=f"Run {task.name}, and first what it requires, on every partition not complete.",
+        config_schema=launchpad.schema,
     )
-    def update(
-        context: dg.OpExecutionContext,
-        config: config_class(task, UpdateConfig),  # type: ignore[valid-type]
-        executor: ExecutorResource,
-    ) -> None:
-        first: dict[str, str] = {}  # the first failure of each key: those after it in the chain are its consequence
+    def update(context: dg.OpExecutionContext, executor: ExecutorResource) -> None:
         try:
-            store = open_store(task, config)
+            config, parameters = launchpad.read(context)
+            store = OutputStore(settings.check_outputs_dir(), task, parameters)
             stores = [store, *(OutputStore(store.root, other, other.values()) for other in map(find_task, config.also))]
             jobs = jobs_of(context.instance, stores, config.releases, config.where, overwrite=config.overwrite)
-            failures = materialise(context, jobs, executor.choose(), planner=planner)
+            run_jobs(context, jobs, executor, planner, fetching=config.fetching)
         except AstraError as error:
             raise dg.Failure(str(error), allow_retries=False) from None
-        for job in jobs:
-            failed = failures[job.store.task.name]
-            records.write_planned(context, job.store.task, [key for key, _ in failed])
-            for key, reason in failed:
-                first.setdefault(key, reason)
-        if first:
-            raise failure(list(first.items()), max(len(job.keys) for job in jobs))
 
     @dg.job(
         name=update_job_name(task),
@@ -79,6 +71,36 @@ def update_job(task: Task, planner: Planner | None = None) -> dg.JobDefinition:
         update()
 
     return job
+
+
+def run_jobs(
+    context: dg.OpExecutionContext,
+    jobs: Sequence[Job],
+    executor: ExecutorResource,
+    planner: Planner | None = None,
+    *,
+    fetching: bool = False,
+) -> None:
+    """Bring partitions up to date in a run without a range of partitions, and show those that fail as failed.
+
+    Raises
+    ------
+    dagster.Failure
+        If a partition failed.
+    AstraError
+        If nothing can be done at all.
+    """
+    first: dict[str, str] = {}  # the first failure of each key: those after it in the chain are its consequence
+    done = materialise(context, jobs, executor.choose(), planner=planner, fetching=fetching)
+    for job in jobs:
+        failed = done[job.store.task.name].failures
+        records.write_planned(context, job.store.task, [key for key, _ in failed])
+        for key, reason in failed:
+            first.setdefault(key, reason)
+    told = {f"{name}: {what}": value for name, task in done.items() for what, value in task.metadata.items()}
+    if first:
+        raise failure(list(first.items()), max(len(job.keys) for job in jobs), told)
+    context.add_output_metadata(told)
 
 
 def update_job_name(task: Task) -> str:
@@ -101,6 +123,7 @@ def jobs_of(
     where: Mapping[str, Sequence[str]] | None = None,
     *,
     key: str | None = None,
+    files: Sequence[str] = (),
     overwrite: bool = False,
 ) -> list[Job]:
     """Tasks that must be done for these, in order, each with the partitions of its own.
@@ -111,6 +134,8 @@ def jobs_of(
         Of the tasks that are wanted; what they require is added.
     releases, where, key
         Which partitions of the tasks that are wanted; all that are registered if nothing is said.
+    files
+        Instead of those: partition keys of files, which are wanted, or the groups that they belong to.
     overwrite
         Whether to do complete partitions of the tasks that are wanted again.
 
@@ -124,7 +149,10 @@ def jobs_of(
     chain: dict[str, Task] = {}
     for store in stores:
         task = store.task
-        keys = [task.domain.parse_key(key).key] if key else select_keys(instance, task.domain, releases, where)
+        if files:
+            keys = [task.domain.key_of(one) for one in files] if isinstance(task.domain, Group) else list(files)
+        else:
+            keys = [task.domain.parse_key(key).key] if key else select_keys(instance, task.domain, releases, where)
         if not keys:
             product = getattr(task.domain, "product", task.domain)
             raise AstraError(

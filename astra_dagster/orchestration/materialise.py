@@ -11,10 +11,14 @@ from dagster._utils.interrupts import capture_interrupts, check_captured_interru
 from tqdm import tqdm
 
 from astra_dagster import settings
+from astra_dagster.errors import AstraError
 from astra_dagster.orchestration import records, sources
+from astra_dagster.orchestration.batches import warn_if_slow
+from astra_dagster.orchestration.fetch import fetch
+from astra_dagster.orchestration.look import FEW, something_to_look_at
 from astra_dagster.orchestration.planning import Plan, Planner
+from astra_dagster.orchestration.summary import Done
 from astra_dagster.tasks import runner
-from astra_dagster.tasks.runner import Outcome
 from astra_dagster.tasks.store import OutputStore, Work, Written
 from astra_dagster.tasks.workers import Workers
 
@@ -26,9 +30,6 @@ RECORD_AFTER = 5.0
 
 TELL_AFTER = 30.0
 """Seconds between two lines of progress in the log of a run."""
-
-SHOWN = 20
-"""Failures that the message of a failed run spells out."""
 
 
 @dataclass(frozen=True)
@@ -46,18 +47,15 @@ class Job:
     overwrite: bool = False
 
 
-Failures = dict[str, list[tuple[str, str]]]
-"""Key and reason of what failed, by task."""
-
-
 def materialise(
     context: dg.OpExecutionContext,
     jobs: Sequence[Job],
     workers: Workers,
     *,
     record_all: bool = False,
+    fetching: bool = False,
     planner: Planner | None = None,
-) -> Failures:
+) -> dict[str, Done]:
     """Bring partitions up to date and record them: together those of tasks that do not require one another.
 
     In a run over a range of partitions Dagster calls every one failed that was not recorded in it, once the run has
@@ -67,27 +65,31 @@ def materialise(
     ----------
     jobs
         Tasks with their partitions, those first that others require.
+    fetching
+        Whether to fetch files that are not on this disk first.
     planner
         One that has just seen the files and records of these jobs, if there is one.
     """
-    failures: Failures = {}
+    warn_if_slow(context)
+    every: dict[str, Done] = {}
     for level in _levels(jobs):
         planner = planner or Planner(context.instance, level[0].store.root, settings.sas_base_dir())
         plans = [planner.plan(job.store, job.keys, job.overwrite) for job in level]
+        unfetched: dict[str, AstraError] = {}
+        absent = planner.absent if fetching else []
+        if absent:
+            unfetched = fetch(context, absent)
+            planner = Planner(context.instance, planner.outputs, planner.root)
+            plans = [planner.plan(job.store, job.keys, job.overwrite) for job in level]
         for plan in plans:
             name = plan.store.task.name
             context.log.info("\n".join([f"{name}: {plan.partitions} partitions", *plan.lines()]))
-            failures[name] = [(key, error.without_key()) for key, error in plan.invalid]
-            failures[name] += plan.waiting
+        done = {plan.store.task.name: Done.planned(plan, unfetched) for plan in plans}
         for product, inputs in planner.inputs.items():
             sources.record(context, product, inputs.values())
-        for outcome in _run_plans(context, plans, workers):
-            if outcome.error is not None:
-                key, reason = outcome.work.data_id.key, outcome.error.without_key()
-                failures[outcome.store.task.name].append((key, reason))
-        planned = any(tag in context.run.tags for tag in (PARTITION_NAME_TAG, ASSET_PARTITION_RANGE_START_TAG))
-        for plan in plans if planned else ():
-            failed = failures[plan.store.task.name]
+        _run_plans(context, plans, workers, done)
+        for plan in plans if _launched_for_partitions(context) else ():
+            failed = done[plan.store.task.name].failures
             if plan.no_input and failed:
                 context.log.warning(
                     f"Dagster will show {len(plan.no_input)} partitions without input as failed as well"
@@ -95,24 +97,14 @@ def materialise(
             if plan.complete and (record_all or failed):
                 there = [(work, written) for work in plan.complete if (written := plan.store.find(work))]
                 _Recorder(context, [plan]).add(plan.store, there).flush()
+        every.update(done)
         planner = None  # what comes next looks at what was done now
-    return failures
+    return every
 
 
-def failure(failures: Sequence[tuple[str, str]], total: int) -> dg.Failure:
-    """Of a run in which these partitions failed."""
-    listed = [f"{key}: {reason}" for key, reason in failures]
-    more = f"\nand {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
-    return dg.Failure(
-        f"{len(failures)} of {total} partitions failed\n" + "\n".join(listed[:SHOWN]) + more,
-        metadata={
-            "failures": dg.MetadataValue.table(
-                [dg.TableRecord({"partition": key, "reason": reason}) for key, reason in failures[:1000]],
-                schema=dg.TableSchema([dg.TableColumn("partition"), dg.TableColumn("reason")]),
-            )
-        },
-        allow_retries=False,
-    )
+def _launched_for_partitions(context: dg.OpExecutionContext) -> bool:
+    """Whether a run is for a partition or a range of them, as the web UI launches it: Dagster then plans each."""
+    return any(tag in context.run.tags for tag in (PARTITION_NAME_TAG, ASSET_PARTITION_RANGE_START_TAG))
 
 
 def _levels(jobs: Sequence[Job]) -> list[list[Job]]:
@@ -127,30 +119,29 @@ def _levels(jobs: Sequence[Job]) -> list[list[Job]]:
     return [level for level in levels if level]
 
 
-def _run_plans(context: dg.OpExecutionContext, plans: Sequence[Plan], workers: Workers) -> Iterable[Outcome]:
-    """Do what is incomplete and record it; what is there already is recorded only. Gives back what failed."""
+def _run_plans(
+    context: dg.OpExecutionContext, plans: Sequence[Plan], workers: Workers, done: Mapping[str, Done]
+) -> None:
+    """Do what is incomplete and record it; what is there already is recorded only."""
     recorder = _Recorder(context, plans)
     for plan in plans:
         recorder.add(plan.store, plan.found)
-    failed: list[Outcome] = []
     jobs = [(plan.store, [work for work, _ in plan.incomplete]) for plan in plans if plan.incomplete]
     with capture_interrupts(), _Progress(context, sum(len(work) for _, work in jobs)) as progress:
         for outcomes in runner.run(jobs, workers, check_captured_interrupt) if jobs else ():
             for outcome in outcomes:
-                if outcome.written is None:
-                    failed.append(outcome)
-                else:
+                done[outcome.store.task.name].add(outcome)
+                if outcome.written is not None:
                     recorder.add(outcome.store, [(outcome.work, outcome.written)])
             recorder.flush_if_due()
             progress.update(len(outcomes))
         recorder.flush()
         interrupted = check_captured_interrupt()
-    if jobs:
-        context.log.info(f"{progress.done - len(failed)} computed, {len(failed)} failed")
+    for name, of_task in done.items():
+        context.log.info(f"{name}: " + (", ".join(f"{n} {what}" for what, n in of_task.counts.items()) or "nothing"))
     if interrupted:
         context.log.warning(f"stopped: {progress.total - progress.done} are left to do")
         raise DagsterExecutionInterruptedError
-    return failed
 
 
 class _Recorder:
@@ -158,6 +149,7 @@ class _Recorder:
 
     def __init__(self, context: dg.OpExecutionContext, plans: Sequence[Plan]) -> None:
         self.context = context
+        self.few = _launched_for_partitions(context) and sum(plan.partitions for plan in plans) <= FEW * len(plans)
         self.pointers = {plan.store.task.name: self._pointers(plan) for plan in plans}
         self.waiting: list[dg.AssetMaterialization] = []
         self.since = time.monotonic()
@@ -168,7 +160,9 @@ class _Recorder:
 
     def add(self, store: OutputStore, outputs: Iterable[tuple[Work, Written]]) -> "_Recorder":
         pointers = self.pointers[store.task.name]
-        self.waiting += [records.task_materialisation(store, work, written, pointers) for work, written in outputs]
+        for work, written in outputs:
+            shown = something_to_look_at(store, work, settings.sas_base_dir()) if self.few else {}
+            self.waiting.append(records.task_materialisation(store, work, written, pointers, shown))
         return self
 
     def flush_if_due(self) -> None:

@@ -23,6 +23,9 @@ from astra_dagster.tasks.task import Task
 
 NO_INPUT = "no input yet"
 
+FAILED_BEFORE = "failed before: "
+"""Beginning of the reason of what failed when the same was tried last."""
+
 State = Given | str
 """What a requirement gives to a partition, or why it gives nothing: `NO_INPUT`, or what must be done first."""
 
@@ -111,7 +114,7 @@ class Plan:
 
 def _short(reason: str) -> str:
     """A reason as plans count it: what failed before is told file by file, and counted as one."""
-    return reason.partition("failed before: ")[0] + "failed before" if "failed before: " in reason else reason
+    return reason.partition(FAILED_BEFORE)[0] + "failed before" if FAILED_BEFORE in reason else reason
 
 
 def select_keys(
@@ -231,6 +234,11 @@ class Planner:
     plans: dict[tuple[str, str, tuple[str, ...], bool], Plan] = field(default_factory=dict)
     data_ids: dict[Product | Group, dict[str, DataID | GroupID]] = field(default_factory=dict)
 
+    @property
+    def absent(self) -> list[DataID]:
+        """Files that it has looked for and that are not here."""
+        return [found.data_id for seen in self.inputs.values() for found in seen.values() if found.file is None]
+
     def plan(self, store: OutputStore, keys: Sequence[str], overwrite: bool = False) -> Plan:
         """Plan a task over these partitions; see `make_plan`."""
         memo = (store.task.name, store.digest, tuple(keys), overwrite)
@@ -274,7 +282,7 @@ class Planner:
                 there.append((work, written))
             else:
                 failure = store.failure(work)
-                incomplete.append((work, f"failed before: {failure}" if failure else reason))
+                incomplete.append((work, f"{FAILED_BEFORE}{failure}" if failure else reason))
         return Plan(
             store,
             tuple(complete),

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.data_version import (
@@ -19,14 +20,16 @@ from dagster._core.definitions.data_version import (
 )
 from dagster._core.events import (
     AssetMaterializationPlannedData,
+    AssetObservationData,
     DagsterEvent,
     DagsterEventType,
     StepMaterializationData,
 )
 from dagster._core.events.log import EventLogEntry
+from dagster._core.instance.utils import RUNLESS_JOB_NAME, RUNLESS_RUN_ID
 
 from astra_dagster.datamodel.discovery import HASHED
-from astra_dagster.datamodel.products import Product
+from astra_dagster.datamodel.products import DataID, Product
 from astra_dagster.orchestration.partitions import chunks
 from astra_dagster.tasks.completeness import Record, record_of
 from astra_dagster.tasks.partitions import Many
@@ -103,9 +106,13 @@ def source_materialisation(
 
 
 def task_materialisation(
-    store: OutputStore, work: Work, written: Written, pointers: Mapping[str, Mapping[str, int]]
+    store: OutputStore,
+    work: Work,
+    written: Written,
+    pointers: Mapping[str, Mapping[str, int]],
+    more: Mapping[str, Any],
 ) -> dg.AssetMaterialization:
-    """Record of an output, with the provenance that Dagster's own staleness marks go by."""
+    """Record of an output, with `more` metadata and the provenance that Dagster's own staleness marks go by."""
     task = store.task
     tags = {DATA_VERSION_TAG: str(record_of(store, work, written)), CODE_VERSION_TAG: task.version}
     for requirement, given in zip(task.requires, work.given, strict=True):
@@ -124,11 +131,21 @@ def task_materialisation(
         metadata={
             **results,
             "output": dg.MetadataValue.path(str(written.path)),
-            **({"input": dg.MetadataValue.path(str(work.path))} if work.path else {}),
+            **_input_of(work),
+            **({} if written.seconds is None else {"seconds": round(written.seconds, 6)}),
             "parameters": dg.MetadataValue.json(store.parameters.as_dict(all=True)),
+            **more,
         },
         tags=tags,
     )
+
+
+def _input_of(work: Work) -> dict[str, dg.MetadataValue]:
+    """The file that an output was made from, here and on the Science Archive Server."""
+    found: dict[str, dg.MetadataValue] = {"input": dg.MetadataValue.path(str(work.path))} if work.path else {}
+    if isinstance(work.data_id, DataID) and not work.data_id.software:
+        found["sas"] = dg.MetadataValue.url(work.data_id.url)
+    return found
 
 
 def write(context: dg.OpExecutionContext, materialisations: Sequence[dg.AssetMaterialization]) -> None:
@@ -181,6 +198,31 @@ def _store(
         for data, message in events
     ]
     context.instance.event_log_storage.store_event_batch(entries)
+
+
+def write_gone(instance: dg.DagsterInstance, product: Product, keys: Sequence[str]) -> None:
+    """Record that files are gone, as observations: what was recorded of them, and of what was made of them, stays."""
+    for chunk in chunks(keys, BATCH):
+        entries = []
+        for key in chunk:
+            seen = dg.AssetObservation(_key(product), partition=key, description="the file is gone")
+            event = DagsterEvent(
+                event_type_value=DagsterEventType.ASSET_OBSERVATION.value,
+                job_name=RUNLESS_JOB_NAME,
+                event_specific_data=AssetObservationData(seen),
+                message=f"{key} is gone.",
+            )
+            entry = EventLogEntry(  # type: ignore[no-untyped-call]
+                error_info=None,
+                level=logging.INFO,
+                user_message="",
+                run_id=RUNLESS_RUN_ID,
+                timestamp=time.time(),
+                job_name=RUNLESS_JOB_NAME,
+                dagster_event=event,
+            )
+            entries.append(entry)
+        instance.event_log_storage.store_event_batch(entries)
 
 
 def _key(product: Product) -> dg.AssetKey:

@@ -1,56 +1,71 @@
-"""Dagster's SQLite storage with events written in batches: one transaction a batch and database.
+"""Dagster's SQLite storage with events written in batches.
 
-Dagster's own commits each record by itself, several times over, and a commit waits for the disk. Everything else is
-inherited: the same files, the same tables, the same answers, so that an instance may be switched to and fro. It is
-named in ``dagster.yaml``; ``astra-dagster init`` writes one.
-
-Uses what Dagster keeps to itself; the tests hold it to Dagster's own storage, query by query.
+Everything but the writing is inherited: the same files, the same tables, the same answers, so that an instance may be
+switched to and fro. It is named in ``dagster.yaml``; ``astra-dagster init`` writes one. How a batch is written is the
+business of `batches`; PostgreSQL has a module of its own, whose driver need not be installed.
 """
 
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 
-from dagster._core.events import DagsterEventType
-from dagster._core.events.log import EventLogEntry
+import sqlalchemy as sa
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage, _event_logs_directory
 from dagster._serdes import ConfigurableClassData
+from sqlalchemy.engine import Connection
 
-BATCH = 1000
-"""Events that Dagster gathers before it has them written, unless DAGSTER_EVENT_BATCH_SIZE says otherwise."""
-
-BATCHED = (
-    DagsterEventType.ASSET_MATERIALIZATION,
-    DagsterEventType.ASSET_OBSERVATION,
-    DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
-)
-"""Kinds of events that are written together; batches that hold others go Dagster's own way."""
+from astra_dagster.orchestration.batches import BATCH, INSERT, BatchedEventLogStorage
 
 
-class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
-    """Event log in which a batch of asset events of one run is one transaction in each of its two databases."""
+class _Transaction(threading.local):
+    """Databases that the batch which this thread is writing has open; none outside of a batch."""
 
-    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
-        """Write events of one run, all of them or none."""
-        alike = all(event.dagster_event_type in BATCHED and event.get_dagster_event().asset_key for event in events)
-        if not alike or len({event.run_id for event in events}) != 1:
-            super().store_event_batch(events)
-            return
-        rows = [self._event_to_row(event) for event in events]
-        insert = SqlEventLogStorageTable.insert()
-        # Each connection is a transaction, and Dagster's lock allows one at a time. The run's own log goes first, as in
-        # Dagster's own: what is asked across runs comes from the index alone.
-        with self.run_connection(events[0].run_id) as run:
-            run.execute(insert, rows)
-        with self.index_transaction() as index:
-            returning = insert.returning(SqlEventLogStorageTable.c.id, sort_by_parameter_order=True)
-            ids = [row[0] for row in index.execute(returning, rows)]
-            self._store_asset_event_tags(index, events, ids)
-            last = {event.get_dagster_event().asset_key: i for i, event in enumerate(events)}
-            for i in last.values():
-                self._store_asset_event(index, events[i], ids[i])
+    stack: ExitStack | None = None
+    connections: dict[str, Connection]
+
+
+class BatchedSqliteEventLogStorage(BatchedEventLogStorage, SqliteEventLogStorage):
+    """Event log in which a batch is one transaction in the database of its run, and one in that of all runs."""
+
+    def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
+        self._transaction = _Transaction()
+        super().__init__(base_dir, inst_data)
+        # Dagster holds this lock while a database is open; a batch has several open at once.
+        self._db_lock = threading.RLock()  # type: ignore[assignment]
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Keep open what is opened from now on; what was opened last is committed first."""
+        mine = self._transaction
+        with ExitStack() as stack:
+            mine.stack, mine.connections = stack, {}
+            try:
+                # As in Dagster's own, a run's log is committed before the index, by which the record is found.
+                with self.index_connection():
+                    yield
+            finally:
+                mine.stack = None
+
+    @contextmanager
+    def _connect(self, shard: str) -> Iterator[Connection]:
+        mine = self._transaction
+        if mine.stack is None:
+            with super()._connect(shard) as connection:
+                yield connection
+        else:
+            if shard not in mine.connections:
+                mine.connections[shard] = mine.stack.enter_context(super()._connect(shard))
+            yield mine.connections[shard]
+
+    def insert_in_index(self, index: Connection, rows: Sequence[Mapping[str, Any]]) -> Sequence[int]:
+        """Insert rows; the transaction locks the database, so that their ids follow one another."""
+        index.execute(INSERT, rows)
+        last = index.execute(sa.select(sa.func.max(SqlEventLogStorageTable.c.id))).scalar_one()
+        return range(last - len(rows) + 1, last + 1)
 
 
 class BatchedSqliteStorage(DagsterSqliteStorage):

@@ -10,9 +10,10 @@ from tqdm import tqdm
 from astra_dagster import settings
 from astra_dagster.errors import AstraError
 from astra_dagster.orchestration import records
-from astra_dagster.orchestration.assets import RunConfig, config_class
-from astra_dagster.orchestration.materialise import SHOWN
+from astra_dagster.orchestration.assets import owner_of
+from astra_dagster.orchestration.launchpad import Launchpad
 from astra_dagster.orchestration.partitions import chunks, registered
+from astra_dagster.orchestration.summary import SHOWN
 from astra_dagster.tasks.completeness import Record
 from astra_dagster.tasks.layout import FORMAT, PART, PROVENANCE, SPECTRUM, WHICH, part_names
 from astra_dagster.tasks.store import OutputStore
@@ -25,7 +26,7 @@ PREVIEW = 10
 """Rows that the web UI shows."""
 
 
-class TableConfig(RunConfig):
+class TableConfig(dg.Config):
     """What building a table takes besides the task's parameters."""
 
     overwrite: bool = Field(default=False, description="Read all outputs again.")
@@ -39,28 +40,30 @@ def table_name(task: Task) -> str:
 
 def collection(task: Task) -> dg.AssetsDefinition:
     """Asset of the table over all partitions of a task that are complete with its parameters."""
+    launchpad = Launchpad(task, TableConfig)
 
     @dg.asset(  # type: ignore[call-overload]
         name=table_name(task),
         deps=[dg.AssetDep(task.name, partition_mapping=dg.AllPartitionMapping())],
         group_name="tables",
         kinds={"parquet"},
+        owners=[owner_of(task)],
         code_version=f"{task.version}.{FORMAT}",
         description=f"All results of {task.name} in one table, one row a spectrum.\n\n{task.description}",
         metadata={"dagster/column_schema": _promised(task)},
+        config_schema=launchpad.schema,
         dagster_type=dg.Nothing,
     )
-    def asset(context: dg.AssetExecutionContext, config: config_class(task, TableConfig)):  # type: ignore[valid-type, no-untyped-def]
-        values = dict(config)
+    def asset(context: dg.AssetExecutionContext):  # type: ignore[no-untyped-def]
         try:
-            parameters = task.values({name: values[name] for name in task.values().as_dict(all=True)})
+            config, parameters = launchpad.read(context.op_execution_context)
             store = OutputStore(settings.check_outputs_dir(), task, parameters)
             with tqdm(unit="file", disable=None, desc=table_name(task)) as progress:
                 made, database = build(
                     context.instance,
                     store,
-                    fits=values["fits"],
-                    overwrite=values["overwrite"],
+                    fits=config.fits,
+                    overwrite=config.overwrite,
                     progress=progress.update,
                 )
         except AstraError as error:

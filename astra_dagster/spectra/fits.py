@@ -23,7 +23,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from astra_dagster.errors import AstraError, InputMissingError, SpectrumFileError
+from astra_dagster.errors import AstraError, CutShortError, InputMissingError, SpectrumFileError
 
 Array = npt.NDArray[Any]
 Scalar = bool | int | float | str | None
@@ -206,7 +206,7 @@ class FitsFile:
             raise SpectrumFileError(f"cannot be read: {error}", path=path, hint="fetch it again") from error
         if self.size == 0:
             self.close()
-            raise SpectrumFileError("not a FITS file: it is empty", path=path, hint="fetch it again")
+            raise CutShortError("not a FITS file: it is empty", path=path, hint="fetch it again")
 
     def __enter__(self) -> Self:
         return self
@@ -289,10 +289,12 @@ class FitsFile:
         records = np.frombuffer(self._read(hdu, hdu.offset, rows * width, expected), layout, count=rows)
         return {name: _decoded(records[name], column, hdu.header) for name, column in wanted.items()}
 
-    def error(self, index: int, problem: str, expected: str = "") -> SpectrumFileError:
+    def error(
+        self, index: int, problem: str, expected: str = "", kind: type[SpectrumFileError] = SpectrumFileError
+    ) -> SpectrumFileError:
         """Error that names HDU, problem and what was expected."""
         what = f" ({expected})" if expected else ""
-        return SpectrumFileError(f"HDU {index}{what} {problem}", path=self.path)
+        return kind(f"HDU {index}{what} {problem}", path=self.path)
 
     def _next(self) -> HDU | None:
         """Read the header after the last known HDU; None at the end of the file."""
@@ -325,7 +327,9 @@ class FitsFile:
             if not raw and not more.startswith(b"XTENSION=" if index else b"SIMPLE  ="):
                 if index:  # after the last HDU a file may hold special records: they are to be ignored
                     return b""
-                raise SpectrumFileError("not a FITS file: it does not begin with SIMPLE", path=self.path)
+                raise SpectrumFileError(
+                    "not a FITS file: it does not begin with SIMPLE", path=self.path, hint="fetch it again"
+                )
             end = more.find(_END)
             while end >= 0 and end % CARD:
                 end = more.find(_END, end + 1)
@@ -335,7 +339,7 @@ class FitsFile:
                 return raw[:stop]
             if len(more) < 5 * BLOCK:
                 break
-        raise self.error(index, "is cut short: its header does not end")
+        raise self.error(index, "is cut short: its header does not end", kind=CutShortError)
 
     def _integer(self, header: Header, keyword: str, index: int) -> int:
         value = header.integer(keyword)
@@ -348,7 +352,7 @@ class FitsFile:
         contents = self._pread(size, offset) if size <= there else b""
         if len(contents) < size:
             problem = f"is cut short: {max(there, 0)} of its {size} bytes are there"
-            raise self.error(hdu.index, problem, expected)
+            raise self.error(hdu.index, problem, expected, CutShortError)
         return contents
 
     def _pread(self, size: int, offset: int) -> bytes:

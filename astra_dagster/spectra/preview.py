@@ -1,22 +1,29 @@
-"""A picture of a spectrum, its continuum, and what is left when that is divided out."""
+"""Pictures of spectra: flux with its continuum, what is left when that is divided out, bad pixels and main lines."""
 
+import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from astra_dagster.errors import AstraError, OutputError
-from astra_dagster.spectra.batch import BoolArray, FloatArray, SpectrumBatch
+from astra_dagster.errors import OutputError
+from astra_dagster.spectra.batch import FloatArray, SpectrumBatch
+from astra_dagster.spectra.lines import FRAMES, lines_of, redshift
+from astra_dagster.spectra.shown import Curve, Shown, curve, limits
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-GAP = 20.0
-"""Pixels further apart than so many typical steps are not joined by a line."""
+COLOURS = 16
+"""Of a small picture, which needs no more and takes a third of the bytes."""
+
+ROOM = 0.012
+"""What the name of a line needs, in units of the range of wavelengths."""
 
 
-def preview(batch: SpectrumBatch, row: int = 0, title: str = "") -> "Figure":
+def preview(batch: SpectrumBatch, row: int = 0, title: str = "", product: str = "") -> "Figure":
     """Draw one spectrum of a batch: flux with continuum above, normalised flux below; bad pixels are marked.
 
     Parameters
@@ -27,37 +34,73 @@ def preview(batch: SpectrumBatch, row: int = 0, title: str = "") -> "Figure":
         Which spectrum.
     title
         Written above.
+    product
+        SDSS name of the product, which tells how far lines are shifted; without it no lines are marked.
 
     Raises
     ------
     AstraError
         If there is no such spectrum, or it has no wavelengths.
     """
+    return picture([Shown(batch, title, product)], row)
+
+
+def picture(shown: Sequence[Shown], row: int = 0) -> "Figure":
+    """Draw one spectrum of each of several files, below each other, as `preview` does.
+
+    Raises
+    ------
+    AstraError
+        If a file has no such spectrum.
+    """
     from matplotlib.figure import Figure  # slow to import, and only for pictures
 
-    if batch.wavelength is None or not 0 <= row < len(batch):
-        raise AstraError(
-            "the spectrum cannot be drawn", hint=f"choose a row from 0 to {len(batch) - 1}, read with wavelengths"
-        )
-    one = batch[row]
-    wavelength = np.broadcast_to(batch.wavelength, batch.flux.shape)[row]
-    flux, bad = one.flux[0], one.bad[0]
-    panels = 1 if one.continuum is None else 2
-    figure = Figure(figsize=(11, 3.2 * panels), layout="constrained")
-    axes = figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0]
-    if one.continuum is not None:
-        continuum = np.where(bad & (flux == 1.0), np.nan, one.continuum[0])
-        _line(axes[0], wavelength, flux * continuum, bad, f"flux [{batch.continuum_unit}]")
-        axes[0].plot(wavelength, _broken(wavelength, continuum), color="C1", linewidth=1.2, label="continuum")
-        axes[0].legend(loc="upper right", frameon=False, ncols=3)
-    _line(axes[-1], wavelength, flux, bad, "normalised flux" if panels == 2 else f"flux [{batch.unit}]")
-    if panels == 2:
-        axes[-1].axhline(1.0, color="C1", linewidth=0.8)
-    axes[-1].set_xlabel("vacuum wavelength [Angstrom]")
-    axes[-1].margins(x=0.01)
-    if title:
-        figure.suptitle(title, fontsize="medium")
+    for item in shown:
+        item.check_row(row)
+    curves = [curve(item.batch, row) for item in shown]
+    panels = [1 if one.normalised is None else 2 for one in curves]
+    figure = Figure(figsize=(11, 3.2 * sum(panels)), layout="constrained")
+    grid = figure.add_gridspec(sum(panels), 1)
+    place = 0
+    for item, one in zip(shown, curves, strict=True):
+        above = below = figure.add_subplot(grid[place])
+        _panel(above, one, one.flux, f"flux{item.unit}")
+        if one.continuum is not None and one.normalised is not None:
+            shape = np.where(one.gaps, np.nan, one.continuum)
+            above.plot(one.wavelength, shape, color="C1", linewidth=1.2, label="continuum")
+            above.legend(loc="upper right", frameon=False, ncols=3)
+            above.tick_params(labelbottom=False)
+            below = figure.add_subplot(grid[place + 1], sharex=above)
+            _panel(below, one, one.normalised, "normalised flux")
+            below.axhline(1.0, color="C1", linewidth=0.8)
+        frame = f", {FRAMES[item.product].description}" if item.product in FRAMES else ""
+        below.set_xlabel(f"vacuum wavelength{frame} [Angstrom]")
+        above.margins(x=0.01)
+        marked = bool(frame) and _mark(above, item, row, one)
+        above.set_title(item.title, fontsize="medium", loc="left", pad=40 if marked else 6)
+        place += 1 if below is above else 2
     return figure
+
+
+def preview_png(batch: SpectrumBatch, row: int = 0, title: str = "", product: str = "") -> bytes:
+    """Small PNG of what `preview` draws, at most some 40 kB, to stand in a record.
+
+    Raises
+    ------
+    AstraError
+        If there is no such spectrum, or it has no wavelengths.
+    """
+    from PIL import Image  # comes with Matplotlib
+
+    figure = preview(batch, row, title, product)
+    _, height = figure.get_size_inches()
+    figure.set_size_inches(9, 0.8 * height)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=85)
+    small = io.BytesIO()
+    with Image.open(drawn) as image:
+        image.convert("RGB").quantize(COLOURS).save(small, "png", optimize=True)
+    return small.getvalue()
 
 
 def save_preview(figure: "Figure", path: Path) -> None:
@@ -74,15 +117,13 @@ def save_preview(figure: "Figure", path: Path) -> None:
         raise OutputError(f"the picture cannot be written: {error}", path=path) from error
 
 
-def _line(axes: "Axes", wavelength: FloatArray, flux: FloatArray, bad: BoolArray, label: str) -> None:
-    shown = np.where(bad, np.nan, flux)
-    low, high = np.nanpercentile(shown, (0.1, 99.9)) if not bad.all() else (0.0, 1.0)
-    room = 0.15 * (high - low or 1.0)
-    axes.plot(wavelength, _broken(wavelength, shown), color="0.15", linewidth=0.5, label="flux")
-    axes.set_ylim(low - room, high + room)
+def _panel(axes: "Axes", one: Curve, values: FloatArray, label: str) -> None:
+    shown = one.good(values)
+    axes.plot(one.wavelength, shown, color="0.15", linewidth=0.5, label="flux")
+    axes.set_ylim(*limits(shown))
     axes.plot(
-        wavelength[bad],
-        np.full(int(bad.sum()), 0.01),
+        one.wavelength[one.bad],
+        np.full(int(one.bad.sum()), 0.01),
         "|",
         color="C3",
         markersize=4,
@@ -92,9 +133,26 @@ def _line(axes: "Axes", wavelength: FloatArray, flux: FloatArray, bad: BoolArray
     axes.set_ylabel(label)
 
 
-def _broken(wavelength: FloatArray, values: FloatArray) -> FloatArray:
-    """Values with NaN at the edges of gaps, so that no line crosses them."""
-    steps = np.diff(wavelength)
-    shown = np.array(values, dtype=float)
-    shown[np.flatnonzero(steps > GAP * np.median(steps))] = np.nan
-    return shown
+def _mark(axes: "Axes", item: Shown, row: int, one: Curve) -> bool:
+    """Mark main lines above a panel, if there are any; names that would overlap give way to those of stronger lines."""
+    factor = 1 + redshift(item.batch, row, item.product)
+    low, high = one.wavelength[0], one.wavelength[-1]
+    places: list[float] = []
+    for line in sorted(lines_of(item.batch, row), key=lambda line: line.rank):
+        x = line.wavelength * factor
+        if low <= x <= high and all(abs(x - other) > ROOM * (high - low) for other in places):
+            places.append(x)
+            text = axes.text(
+                x,
+                1.05,
+                line.name,
+                transform=axes.get_xaxis_transform(),
+                rotation="vertical",
+                ha="center",
+                va="bottom",
+                fontsize=7,
+                color="C0",
+            )
+            text.set_in_layout(False)  # the title makes room for it, and the layout takes half as long
+    axes.vlines(places, 1, 1.04, transform=axes.get_xaxis_transform(), color="C0", linewidth=0.6, clip_on=False)
+    return bool(places)

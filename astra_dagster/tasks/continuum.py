@@ -8,7 +8,7 @@ from astra_dagster.analysis.regions import NAMED, named_regions, read_regions
 from astra_dagster.datamodel.products import product
 from astra_dagster.errors import ParameterError
 from astra_dagster.spectra.batch import SpectrumBatch
-from astra_dagster.tasks.parameters import Parameters
+from astra_dagster.tasks.parameters import Parameters, parameter
 from astra_dagster.tasks.task import spectrum_task
 
 Region = tuple[float, float]
@@ -30,8 +30,8 @@ class ContinuumParameters(Parameters):
         and end in Angstrom, or such pairs. Of a file the contents become the parameter.
     """
 
-    order: int = 3
-    L: float = 1400.0
+    order: int = parameter(3, minimum=1, maximum=50)
+    L: float = parameter(1400.0, minimum=1)
     regions: tuple[Region, ...] = ((15090.0, 15822.0), (15823.0, 16451.0), (16452.0, 16971.0))
     continuum_regions: str | tuple[Region, ...] = "apogee"
 
@@ -44,8 +44,6 @@ class ContinuumParameters(Parameters):
                     hint=f"expected {' or '.join(NAMED)}, a file that exists, or pairs of wavelengths",
                 )
             object.__setattr__(self, "continuum_regions", read_regions(self.continuum_regions))
-        if self.order < 1 or not self.L > 0:
-            raise ParameterError("order must be at least 1 and L positive", hint="the defaults suit most spectra")
         for name in ("regions", "continuum_regions"):
             pairs = getattr(self, name)
             if not pairs or (not isinstance(pairs, str) and any(not start < end for start, end in pairs)):
@@ -55,7 +53,7 @@ class ContinuumParameters(Parameters):
 class OpticalContinuumParameters(ContinuumParameters):
     """Parameters of the continuum of optical spectra; see `ContinuumParameters`."""
 
-    L: float = 14000.0
+    L: float = parameter(14000.0, minimum=1)
     regions: tuple[Region, ...] = ((3750.0, 10300.0),)
     continuum_regions: str | tuple[Region, ...] = "optical"
 

@@ -33,6 +33,9 @@ PRIMARY = (KEY, SPECTRUM, "digest")
 AT_ONCE = 20_000
 """Rows that are written, or asked for, together."""
 
+POSTGRESQL = "postgresql+psycopg2"
+"""The driver that dagster-postgres works with, so that one does for both; SQLAlchemy's default is another."""
+
 _INSERT: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _EXAMPLES = 'url = "sqlite", "sqlite:///results.sqlite" or "postgresql+psycopg2://user:password@host/name"'
 
@@ -73,8 +76,10 @@ def configured_url() -> sa.URL | None:
     return url
 
 
-def parse_url(text: str) -> sa.URL:
+def parse_url(text: str, hint: str = _EXAMPLES) -> sa.URL:
     """URL of a database; what is wrong with it is told without repeating it, for it may hold a password.
+
+    PostgreSQL is spoken to with the driver that Dagster needs for it, if no other is named.
 
     Raises
     ------
@@ -85,14 +90,14 @@ def parse_url(text: str) -> sa.URL:
         url = sa.make_url(text)
         backend = url.get_backend_name()
     except (sa.exc.SQLAlchemyError, ValueError):
-        raise ConfigurationError("the url of the database cannot be understood", hint=_EXAMPLES) from None
+        raise ConfigurationError("the url of the database cannot be understood", hint=hint) from None
     if backend not in _INSERT:
-        raise ConfigurationError(f"a database of kind {backend!r} cannot be used", hint=_EXAMPLES)
+        raise ConfigurationError(f"a database of kind {backend!r} cannot be used", hint=hint)
     if backend == "sqlite" and url.database in (None, "", ":memory:"):
-        raise ConfigurationError("the url of the database names no file", hint=_EXAMPLES)
+        raise ConfigurationError("the url of the database names no file", hint=hint)
     if backend == "postgresql" and text.count("@") > 1:
         raise ConfigurationError("the url of the database has an @ too many", hint="in a password it is written %40")
-    return url
+    return url.set(drivername=POSTGRESQL) if url.drivername == "postgresql" else url
 
 
 def upsert(url: sa.URL | str, parquet: Path) -> Upserted:
@@ -115,7 +120,8 @@ def upsert(url: sa.URL | str, parquet: Path) -> Upserted:
     except (sa.exc.NoSuchModuleError, ModuleNotFoundError) as error:
         driver = getattr(error, "name", None) or url.drivername
         raise ConfigurationError(
-            f"the database {shown} needs the Python package {driver}", hint="install it, or name another driver"
+            f"the database {shown} needs the Python package {driver}",
+            hint="install it (for PostgreSQL: pip install 'astra-dagster[postgres]')",
         ) from None
     try:
         with engine.begin() as connection:

@@ -15,7 +15,14 @@ from astra_dagster.errors import ParameterError, nearest
 Scalar = bool | int | float | str | None
 
 
-def parameter(default: Any, *, description: str = "", significant: bool = True) -> Any:
+def parameter(
+    default: Any,
+    *,
+    description: str = "",
+    minimum: float | None = None,
+    maximum: float | None = None,
+    significant: bool = True,
+) -> Any:
     """Default of a parameter that needs more than a default.
 
     Parameters
@@ -24,10 +31,13 @@ def parameter(default: Any, *, description: str = "", significant: bool = True) 
         The default.
     description
         What it means, for the web UI.
+    minimum, maximum
+        Bounds of a number, which it may have itself.
     significant
         Whether results depend on it. One that does not, a chunk size say, is no part of the digest.
     """
-    return dataclasses.field(default=default, metadata={"description": description, "significant": significant})
+    about = {"description": description, "significant": significant, "minimum": minimum, "maximum": maximum}
+    return dataclasses.field(default=default, metadata=about)
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(parameter,))
@@ -40,7 +50,7 @@ class Parameters:
     Raises
     ------
     ParameterError
-        If a value has the wrong type, or is NaN or infinite.
+        If a value has the wrong type, is NaN or infinite, or out of bounds.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -59,6 +69,10 @@ class Parameters:
         hints = typing.get_type_hints(type(self))
         for field in _fields(self):
             value = _checked(field.name, getattr(self, field.name), hints[field.name])
+            lowest, highest = (field.metadata.get(name) for name in ("minimum", "maximum"))
+            below = lowest is not None and value is not None and value < lowest
+            if below or (highest is not None and value is not None and value > highest):
+                raise ParameterError(f"{field.name} cannot be {value!r}", hint=f"it must be {_bounds(field)}")
             object.__setattr__(self, field.name, value)
 
     @classmethod
@@ -114,6 +128,16 @@ def descriptions(kind: type[Parameters]) -> dict[str, str]:
                 found[name] = f"{found.get(name, '')} {line.strip()}".strip()
     given = {field.name: str(field.metadata.get("description", "")) for field in _fields(kind)}
     return {name: text or found.get(name, "") for name, text in given.items()}
+
+
+def bounds(kind: type[Parameters]) -> dict[str, str]:
+    """Bounds of each parameter that has some, in words."""
+    return {field.name: text for field in _fields(kind) if (text := _bounds(field))}
+
+
+def _bounds(field: dataclasses.Field[Any]) -> str:
+    limits = (("at least", field.metadata.get("minimum")), ("at most", field.metadata.get("maximum")))
+    return " and ".join(f"{words} {limit:g}" for words, limit in limits if limit is not None)
 
 
 def _fields(kind: Any) -> tuple[dataclasses.Field[Any], ...]:

@@ -5,8 +5,9 @@ Tasks that read the same files are run together, and each file is read once.
 
 import functools
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -131,8 +132,11 @@ def _run_chunk(stores: Sequence[OutputStore], chunk: Sequence[Item]) -> list[Wri
     with threadpool_limits(1):
         for i in sorted({i for i, _ in chunk}):
             places = [place for place, (j, _) in enumerate(chunk) if i == j]
+            start = time.perf_counter()
             done = _run_task(stores[i], [chunk[place][1] for place in places], read)
-            made.update(zip(places, done, strict=True))
+            each = (time.perf_counter() - start) / len(places)
+            for place, result in zip(places, done, strict=True):
+                made[place] = replace(result, seconds=each) if isinstance(result, Written) else result
     for place, (i, item) in enumerate(chunk):
         result = made[place]
         if isinstance(result, AstraError):

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -87,12 +87,15 @@ class Written:
         Data version: hash of what was computed, so that equal results have equal versions.
     results
         Value by column; a list of values for a product with several spectra a file.
+    seconds
+        That reading, computing and writing took, as its share of what was done together; None if it was there before.
     """
 
     path: Path
     size: int
     version: str
     results: Mapping[str, Any]
+    seconds: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from astra_dagster.tasks.parameters import NoParameters, Parameters, description
 from astra_dagster.tasks.partitions import Group, Many
 from astra_dagster.tasks.results import Column, called, lifted
 
-RESERVED = frozenset(["also", "overwrite", "releases", "where"])
+RESERVED = frozenset(["also", "fetch", "overwrite", "releases", "where"])
 """Names that no parameter may have: a run takes them besides the parameters."""
 Domain = Product | Group
 """What the partitions of a task are: the files of a product, or groups of them."""
@@ -54,6 +54,8 @@ class Task:
         Values of a variant's parameters that are not those of the class.
     module
         Name of the module that defines it.
+    releases
+        Those that a run takes if it is not told which; all if empty.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Task:
     family: str = ""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     module: str = ""
+    releases: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,99}", self.name):
@@ -126,16 +129,35 @@ class Task:
         """Identity of what each task makes that it requires, by family."""
         return {task.family: task.digest(task.values()) for task in self.upstream}
 
-    def variant(self, name: str, **values: Any) -> "Task":
+    def variant(self, name: str, /, *, releases: Sequence[str] = (), **values: Any) -> "Task":
         """The same task with other parameters, as an asset of its own: ``<task>_<name>``.
+
+        Parameters
+        ----------
+        name
+            What to put after the task's name.
+        releases
+            Releases that a run of it takes if it is not told which; those of this task if empty.
+        values
+            Parameters that are others than those of this task.
 
         Raises
         ------
         ParameterError
             If there is no parameter of a name, or a value does not fit.
+        UnknownReleaseError, UnknownProductError
+            If there is no such release, or it does not have the product.
         """
-        defaults = {**self.defaults, **values}
-        return replace(self, name=f"{self.name}_{name}", family=self.family, defaults=defaults)
+        product = self.domain.product if isinstance(self.domain, Group) else self.domain
+        for item in releases:
+            product.template(item)
+        return replace(
+            self,
+            name=f"{self.name}_{name}",
+            family=self.family,
+            defaults={**self.defaults, **values},
+            releases=tuple(dict.fromkeys(releases)) or self.releases,
+        )
 
     def with_parameters(self, **values: Any) -> "Task":
         """The variant with these parameters, named after them, for use as a requirement."""
@@ -150,7 +172,7 @@ class Task:
         for name, value in vars(sys.modules.get(self.module, self)).items() if self.module != "__main__" else ():
             for i, item in enumerate(value.chain if isinstance(value, Task) else ()):
                 if item.function is self.function and item.requires is self.requires:
-                    return _imported, (self.module, name, i, self.name, dict(self.defaults))
+                    return _imported, (self.module, name, i, self.name, dict(self.defaults), self.releases)
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return _made, (values,)
 
@@ -256,9 +278,11 @@ def spectrum_task(
     return decorate
 
 
-def _imported(module: str, attribute: str, place: int, name: str, defaults: dict[str, Any]) -> Task:
+def _imported(
+    module: str, attribute: str, place: int, name: str, defaults: dict[str, Any], releases: tuple[str, ...]
+) -> Task:
     found: Task = getattr(importlib.import_module(module), attribute).chain[place]
-    return found if found.name == name else replace(found, name=name, defaults=defaults)
+    return found if found.name == name else replace(found, name=name, defaults=defaults, releases=releases)
 
 
 def _made(values: dict[str, Any]) -> Task:
@@ -302,6 +326,6 @@ def all_tasks(tasks: Sequence[Task]) -> dict[str, Task]:
         for item in task.chain:
             known = found.setdefault(item.name, item)
             same = known.family == item.family and known.function is item.function and known.defaults == item.defaults
-            if not same:
+            if not same or known.releases != item.releases:
                 raise ValueError(f"there are two tasks named {item.name}")
     return found

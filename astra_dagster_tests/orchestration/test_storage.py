@@ -1,40 +1,56 @@
-"""The batched event storage answers as Dagster's own does, for the same runs."""
+"""The batched storages: whole batches, in turn, and the same as Dagster's own after the same runs."""
 
 import os
 import subprocess
 import sys
-import textwrap
+import threading
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+import sqlalchemy as sa
 from click.testing import CliRunner
 from dagster._core.definitions.partitions.context import partition_loading_context
+from dagster._core.definitions.partitions.subset import DefaultPartitionsSubset
+from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 
 from astra_dagster import product
 from astra_dagster.cli import main
 from astra_dagster.definitions import defs
+from astra_dagster.orchestration.batches import BatchedEventLogStorage, warn_if_slow
 from astra_dagster.orchestration.jobs import update_job_name, update_run_config
 from astra_dagster.orchestration.partitions import partitions_def, registered
-from astra_dagster.orchestration.storage import BatchedSqliteEventLogStorage
 from astra_dagster.tasks import registry
+from astra_dagster_tests.orchestration.events import CHECKS, RUNS, START, Chance, check_planned, materialisation
+from astra_dagster_tests.orchestration.homes import home
 
 VISITS = product("apVisit")
 SNR = dg.AssetKey("ap_visit_snr")
+DATABASES = ["sqlite", "postgresql"]
 
 
-def set_up(kind: str) -> None:
-    folder = Path(os.environ["DAGSTER_HOME"])
-    if kind == "batched":
-        assert CliRunner().invoke(main, ["init"]).exit_code == 0
-    else:
-        folder.mkdir()
-        (folder / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+def materialisations(run_id: str, n: int) -> list[EventLogEntry]:
+    tags = {"dagster/data_version": run_id}
+    return [materialisation(run_id, START + i, "a", f"{run_id}-{i}", tags) for i in range(n)]
+
+
+def store(instance: dg.DagsterInstance, events: Sequence[EventLogEntry]) -> None:
+    instance.event_log_storage.store_event_batch(events)
+
+
+@pytest.fixture(params=DATABASES)
+def batched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[dg.DagsterInstance]:
+    monkeypatch.setenv("DAGSTER_HOME", str(home(tmp_path / "home", request, request.param, ours=True)))
+    with dg.DagsterInstance.get() as instance:
+        yield instance
 
 
 def story(mirror: Path) -> dict[str, Any]:
@@ -63,7 +79,10 @@ def story(mirror: Path) -> dict[str, Any]:
                     instance=instance, run_config=update_run_config(task, config)
                 )
             )
-        logs = [Counter(str(e.dagster_event_type) for e in instance.all_logs(run.run_id)) for run in runs]
+        logs = [
+            Counter(str(e.dagster_event_type) for e in instance.all_logs(run.run_id) if e.is_dagster_event)
+            for run in runs  # less what our own code says, which is more where records are slow
+        ]
         order = [
             [e.dagster_event.partition for e in instance.all_logs(run.run_id, of_type=kind)]
             for run in runs
@@ -115,90 +134,227 @@ def answers(instance: dg.DagsterInstance, keys: list[str]) -> dict[str, Any]:
     }
 
 
-def test_every_question_has_the_same_answer(tmp_path: Path, mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("database", DATABASES)
+def test_a_run_is_recorded_the_same(
+    database: str, tmp_path: Path, mirror: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     found = {}
     monkeypatch.setenv("SAS_BASE_DIR", str(mirror))
-    for kind in ("stock", "batched"):
-        monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / kind))
-        monkeypatch.setenv("ASTRA_OUTPUTS", str(tmp_path / f"out-{kind}"))
+    for ours in (False, True):
+        monkeypatch.setenv("DAGSTER_HOME", str(home(tmp_path / str(ours), request, database, ours=ours)))
+        monkeypatch.setenv("ASTRA_OUTPUTS", str(tmp_path / f"out-{ours}"))
         monkeypatch.delenv("DAGSTER_EVENT_BATCH_SIZE", raising=False)
-        set_up(kind)
-        found[kind] = story(mirror)
-        assert (os.environ.get("DAGSTER_EVENT_BATCH_SIZE") is not None) == (kind == "batched")
-    assert found["stock"] == found["batched"]
-    assert len(found["batched"]["range"]["failed"]) == 1
-    assert len(found["batched"]["end"]["partitions"]) == 18
+        found[ours] = story(mirror)
+        assert (os.environ.get("DAGSTER_EVENT_BATCH_SIZE") is not None) == ours
+    assert found[False] == found[True]
+    assert len(found[True]["range"]["failed"]) == 1
+    assert len(found[True]["end"]["partitions"]) == 18
 
 
-def test_an_instance_may_be_switched(tmp_path: Path, mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("database", DATABASES)
+def test_an_instance_may_be_switched(
+    database: str, tmp_path: Path, mirror: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    url = request.getfixturevalue("postgresql")() if database == "postgresql" else None
     monkeypatch.setenv("SAS_BASE_DIR", str(mirror))
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
-    set_up("stock")
-    assert CliRunner().invoke(main, ["discover"]).exit_code == 0
-    (tmp_path / "home" / "dagster.yaml").unlink()
-    assert CliRunner().invoke(main, ["init"]).exit_code == 0
-    assert "0 new, 0 changed" in CliRunner().invoke(main, ["discover"]).output
-    with dg.DagsterInstance.get() as instance:
-        assert isinstance(instance.event_log_storage, BatchedSqliteEventLogStorage)
-        assert len(registered(instance, VISITS)) == 18
-    again = CliRunner().invoke(main, ["init"])
-    assert again.exit_code == 1
-    assert "there is a dagster.yaml already" in again.output
+    for i, ours in enumerate((False, True, False)):
+        folder = home(tmp_path / "home", request, database, ours=ours, url=url)
+        monkeypatch.setenv("DAGSTER_HOME", str(folder))
+        discovered = CliRunner().invoke(main, ["discover"])
+        assert discovered.exit_code == 0, discovered.output
+        assert ("0 new, 0 changed" in discovered.output) == bool(i)
+        with dg.DagsterInstance.get() as instance:
+            assert isinstance(instance.event_log_storage, BatchedEventLogStorage) == ours
+            assert len(registered(instance, VISITS)) == 18
+        (folder / "dagster.yaml").unlink()
 
 
-@pytest.fixture
-def batched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
-    set_up("batched")
-    with dg.DagsterInstance.get() as instance:
-        yield instance
+def test_other_processes_get_the_same_storage(batched: dg.DagsterInstance) -> None:
+    with dg.DagsterInstance.from_ref(batched.get_ref()) as other:
+        assert type(other.event_log_storage) is type(batched.event_log_storage)
+        assert other.run_storage.supports_bucket_queries == batched.run_storage.supports_bucket_queries
+        other.upgrade()
+        store(other, materialisations("one", 3))
+    assert len(batched.fetch_materializations(dg.AssetKey("a"), limit=9).records) == 3
 
 
-DYING = """
-import os, sqlite3
+@pytest.mark.parametrize("others", [False, True])
+def test_a_batch_is_one_transaction_in_each_database(batched: dg.DagsterInstance, others: bool) -> None:
+    chance = Chance(0)
+    events = materialisations(RUNS[0], 20)
+    if others:
+        planned = check_planned(RUNS[0], START, CHECKS[0], None)
+        events[10:10] = [planned, chance.said(RUNS[0]), chance.step(RUNS[0])]
+    store(batched, materialisations(RUNS[0], 1))  # a database of its own for the run
+    commits = 0
+
+    def count(_: sa.Connection) -> None:
+        nonlocal commits
+        commits += 1
+
+    sa.event.listen(sa.Engine, "commit", count)
+    try:
+        store(batched, events)
+    finally:
+        sa.event.remove(sa.Engine, "commit", count)
+    assert commits == (2 if batched.event_log_storage.is_run_sharded else 1)
+    assert [record.user_message for record in batched.all_logs(RUNS[0])][1:] == [e.user_message for e in events]
+
+
+def test_all_of_a_batch_or_nothing(batched: dg.DagsterInstance) -> None:
+    planned = check_planned(RUNS[0], START, CHECKS[0], DefaultPartitionsSubset({"one"}))
+    events = [*materialisations(RUNS[0], 5), planned, *materialisations(RUNS[1], 5), planned]
+    with pytest.raises(sa.exc.IntegrityError):  # the same check cannot be planned twice
+        store(batched, events)
+    for run_id in RUNS[:2]:
+        assert list(batched.all_logs(run_id)) == []
+    assert batched.fetch_materializations(dg.AssetKey("a"), limit=9).records == []
+    assert batched.get_asset_records() == []
+    store(batched, events[:-1])
+    assert len(batched.fetch_materializations(dg.AssetKey("a"), limit=99).records) == 10
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_ids_are_seen_in_their_order(batched: dg.DagsterInstance, single: bool) -> None:
+    """Who asks for what came after the last id that was seen, as sensors do, misses nothing."""
+    middle, go_on = threading.Event(), threading.Event()
+    storage = batched.event_log_storage
+    inner = storage._store_asset_event_tags
+
+    def waiting(*arguments: Any) -> None:
+        inner(*arguments)
+        middle.set()
+        assert go_on.wait(60)
+
+    storage._store_asset_event_tags = waiting
+    ref = batched.get_ref()
+    with (
+        dg.DagsterInstance.from_ref(ref) as other,
+        dg.DagsterInstance.from_ref(ref) as reader,
+        ThreadPoolExecutor() as pool,
+    ):
+        slow = pool.submit(store, batched, materialisations(RUNS[0], 3))
+        assert middle.wait(60)
+        events = materialisations(RUNS[1], 1 if single else 2)
+        fast = pool.submit(other.store_event, events[0]) if single else pool.submit(store, other, events)
+        with pytest.raises(TimeoutError):
+            fast.result(timeout=1)
+        assert reader.fetch_materializations(dg.AssetKey("a"), limit=9).records == []
+        go_on.set()
+        slow.result(60)
+        fast.result(60)
+        found = reader.fetch_materializations(dg.AssetKey("a"), limit=9, ascending=True).records
+    assert [record.run_id for record in found] == [RUNS[0]] * 3 + [RUNS[1]] * len(events)
+
+
+def test_watchers_see_every_event_of_a_batch(batched: dg.DagsterInstance) -> None:
+    seen: list[str | None] = []
+    batched.watch_event_logs(RUNS[0], None, lambda event, _: seen.append(event.get_dagster_event().partition))
+    events = materialisations(RUNS[0], 40)
+    for start in range(0, 40, 10):
+        store(batched, events[start : start + 10])
+    for _ in range(300):
+        if len(seen) == len(events):
+            break
+        time.sleep(0.1)
+    batched.event_log_storage.dispose()
+    assert seen == [event.get_dagster_event().partition for event in events]
+
+
+HEAD = """
+import os, sys
 import dagster as dg
-from dagster._core.events import DagsterEvent, StepMaterializationData
-from dagster._core.events.log import EventLogEntry
-from astra_dagster.orchestration import storage
-
-def events(run_id, n):
-    made = []
-    for i in range(n):
-        tags = {"dagster/data_version": "1"}
-        data = StepMaterializationData(dg.AssetMaterialization("a", partition=f"{run_id}-{i}", tags=tags))
-        event = DagsterEvent("ASSET_MATERIALIZATION", "job", event_specific_data=data)
-        made.append(EventLogEntry(None, 10, "", run_id, 1.0 + i, None, "job", event))
-    return made
+from astra_dagster_tests.orchestration.test_storage import materialisations, store
 
 with dg.DagsterInstance.get() as instance:
     log = instance.event_log_storage
-    log.store_event_batch(events("first", 500))
-    tags = log._store_asset_event_tags
+    store(instance, materialisations(sys.argv[1], 300))
+"""
+DYING = {
+    "after the tags": """
+    inner = log._store_asset_event_tags
     def die(*arguments):
-        tags(*arguments)
+        inner(*arguments)
         os.kill(os.getpid(), 9)
     log._store_asset_event_tags = die
-    log.store_event_batch(events("second", 500))
-"""
+""",
+    "at the last commit": """
+    import sqlalchemy as sa
+    left = 2 if log.is_run_sharded else 1
+    def die(connection):
+        global left
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), 9)
+    sa.event.listen(sa.Engine, "commit", die)
+""",
+}
 
 
-def test_killed_in_the_middle_of_a_batch_leaves_whole_batches_only(batched: dg.DagsterInstance) -> None:
-    run = subprocess.run([sys.executable, "-c", textwrap.dedent(DYING)], capture_output=True, text=True, check=False)
+def script(text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command, root = [sys.executable, "-c", text, *arguments], Path(__file__).parents[2]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
+
+
+@pytest.mark.parametrize("when", DYING)
+def test_killed_in_the_middle_of_a_batch_leaves_whole_batches_only(batched: dg.DagsterInstance, when: str) -> None:
+    run = script(f"{HEAD}{DYING[when]}\n    store(instance, materialisations('second', 300))", "first")
     assert run.returncode == -9, run.stderr
     found = batched.fetch_materializations(dg.AssetKey("a"), limit=2000).records
-    assert Counter(record.run_id for record in found) == {"first": 500}
-    assert len(batched.get_materialized_partitions(dg.AssetKey("a"))) == 500
+    assert Counter(record.run_id for record in found) == {"first": 300}
+    assert len(batched.get_materialized_partitions(dg.AssetKey("a"))) == 300
+    assert len(batched.all_logs("second")) in (0, 300)
+    store(batched, materialisations("third", 5))
+    assert len(batched.get_materialized_partitions(dg.AssetKey("a"))) == 305
 
 
 def test_writers_at_the_same_time_lose_nothing(batched: dg.DagsterInstance) -> None:
-    head, _, _ = textwrap.dedent(DYING).partition("    tags = log.")
-    script = head.replace('"first", 500', "__import__('sys').argv[1], 300")
-
-    def write(name: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-c", script, name], capture_output=True, text=True, check=False)
-
     with ThreadPoolExecutor() as pool:
-        for run in pool.map(write, "abcd"):
+        for run in pool.map(lambda name: script(HEAD, name), "abcd"):
             assert run.returncode == 0, run.stderr
     found = batched.fetch_materializations(dg.AssetKey("a"), limit=5000).records
     assert Counter(record.run_id for record in found) == dict.fromkeys("abcd", 300)
+    tags = batched.event_log_storage.get_latest_tags_by_partition(
+        dg.AssetKey("a"), dg.DagsterEventType.ASSET_MATERIALIZATION, ["dagster/data_version"]
+    )
+    assert tags == {record.partition_key: {"dagster/data_version": record.run_id} for record in found}
+
+
+def test_failures_that_only_dagster_plus_keeps(batched: dg.DagsterInstance) -> None:
+    """Dagster keeps them back itself; where it does not, each storage does as the one it is made from."""
+    failed = Chance(0).failed_to_materialise(RUNS[0])
+    store(batched, [failed, *materialisations(RUNS[0], 2), failed])
+    kept = [event.dagster_event_type == failed.dagster_event_type for event in batched.all_logs(RUNS[0])]
+    assert kept == ([True, False, False, True] if batched.event_log_storage.is_run_sharded else [False, False])
+
+
+def test_slow_records_are_told_of_once_a_run(
+    tmp_path: Path, mirror: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setenv("SAS_BASE_DIR", str(mirror))
+    told = {}
+    for ours in (False, True):
+        monkeypatch.setenv("DAGSTER_HOME", str(home(tmp_path / str(ours), request, "sqlite", ours=ours)))
+        with dg.DagsterInstance.get() as instance:
+            for times in range(2):
+                run = defs.resolve_job_def("discover").execute_in_process(instance=instance)
+                lines = [event.user_message for event in instance.all_logs(run.run_id)]
+                told[ours, times] = sum("astra-dagster init" in line for line in lines)
+    assert told == {(False, 0): 1, (False, 1): 1, (True, 0): 0, (True, 1): 0}
+
+
+def test_an_instance_in_memory_is_not_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    @dg.op
+    def twice(context: dg.OpExecutionContext) -> None:
+        warn_if_slow(context)
+        warn_if_slow(context)
+
+    @dg.job
+    def job() -> None:
+        twice()
+
+    with dg.DagsterInstance.ephemeral() as instance, dg.DagsterInstance.local_temp() as on_disk:
+        for where, expected in ((instance, 0), (on_disk, 1)):
+            run = job.execute_in_process(instance=where)
+            lines = [event.user_message for event in where.all_logs(run.run_id)]
+            assert sum("astra-dagster init" in line for line in lines) == expected

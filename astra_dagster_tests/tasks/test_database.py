@@ -1,13 +1,6 @@
 """The rows of a table in a database: SQLite in any case, PostgreSQL where a server can be started."""
 
-import importlib.util
 import os
-import pwd
-import shutil
-import signal
-import subprocess
-import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,83 +17,14 @@ from astra_dagster.tasks.snr import ap_visit_snr
 from astra_dagster.tasks.store import OutputStore
 from astra_dagster_tests.tasks.collected import free_toy, key_of, results_of, rows_of, store_of, write, write_many
 
-DRIVER = next((name for name in ("psycopg2", "psycopg") if importlib.util.find_spec(name)), None)
-BINARIES = [Path("/usr/lib/postgresql"), Path("/opt/homebrew/bin"), Path("/usr/local/pgsql/bin")]
-
-
-def _binary(name: str) -> str | None:
-    there = sorted(path for folder in BINARIES for path in (folder / name, *folder.glob(f"*/bin/{name}")))
-    return next((str(path) for path in reversed(there) if path.is_file()), shutil.which(name))
-
-
-def _user() -> dict[str, Any]:
-    """Whom the server is to run as: it refuses root."""
-    if os.geteuid() != 0:
-        return {}
-    for name in ("postgres", "nobody"):
-        try:
-            account = pwd.getpwnam(name)
-        except KeyError:
-            continue
-        return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-    pytest.skip("PostgreSQL refuses to run as root, and there is neither a user postgres nor nobody")
-
-
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[str]:
-    """URL of an empty database of a server that lives as long as the tests."""
-    initdb, server = _binary("initdb"), _binary("postgres")
-    if initdb is None or server is None:
-        pytest.skip("no PostgreSQL server is installed: neither initdb nor postgres is found")
-    if DRIVER is None:
-        pytest.skip("no driver for PostgreSQL is installed: pip install psycopg2-binary")
-    user = _user()
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "check": True}
-    # Not below the folder of pytest, which nobody else may enter; and the path of a socket must be short.
-    with tempfile.TemporaryDirectory(prefix="astra-pg-", ignore_cleanup_errors=True) as name:
-        if user:
-            os.chown(name, user["user"], user["group"])
-        data = Path(name, "data")
-        options = ["--username=astra", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C"]
-        subprocess.run([initdb, "-D", str(data), *options], cwd=name, **quiet, **user)
-        running = subprocess.Popen(
-            [server, "-D", str(data), "-k", name, "-c", "listen_addresses=", "-F"],
-            cwd=name,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            **user,
-        )
-        try:
-            url = f"postgresql+{DRIVER}://astra@/postgres?host={name}"
-            _await(url, running)
-            yield url
-        finally:
-            running.send_signal(signal.SIGINT)
-            running.wait(30)
-
-
-def _await(url: str, running: subprocess.Popen[bytes]) -> None:
-    engine = sa.create_engine(url, poolclass=sa.NullPool)
-    for _ in range(300):
-        try:
-            engine.connect().close()
-        except sa.exc.OperationalError:
-            assert running.poll() is None, "the PostgreSQL server did not start"
-            time.sleep(0.1)
-        else:
-            return
-    raise AssertionError("the PostgreSQL server does not answer")
-
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """URL of an empty database."""
     if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/results.sqlite"
-        return
-    found = request.getfixturevalue("postgresql")
-    query(found, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
-    yield found
+        return f"sqlite:///{tmp_path}/results.sqlite"
+    found: str = request.getfixturevalue("postgresql")()
+    return found
 
 
 def query(url: str, *statements: str) -> list[dict[str, Any]]:

@@ -1,0 +1,106 @@
+"""Commands about the Science Archive Server: where files are, and bringing them here."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from astra_dagster import settings
+from astra_dagster.cli.common import open_instance, selection, where_of
+from astra_dagster.errors import AstraError
+
+product = click.option("--product", "name", required=True, metavar="NAME", help="What the files are: apVisit.")
+
+
+@click.command()
+@click.argument("keys", nargs=-1, metavar="[KEY]...")
+@product
+@selection
+@click.option("--workers", type=click.IntRange(1, 64), default=8, show_default=True, help="Requests at a time.")
+@click.option("--dry-run", is_flag=True, help="Say what is here, what would be fetched, and from where.")
+def fetch(
+    keys: Sequence[str], name: str, releases: Sequence[str], where: Sequence[str], workers: int, dry_run: bool
+) -> None:
+    """Fetch files from the Science Archive Server into SAS_BASE_DIR: those of KEYs, or registered ones.
+
+    Files that are here stay as they are; what has come when it breaks off is kept for the next time. Proprietary
+    releases need a login in ~/.netrc. ASTRA_SAS_URL names a mirror to fetch from.
+
+    Example: astra-dagster fetch --product apVisit DR17/apo25m/120+12/5226/56000/001
+    """
+    from tqdm import tqdm
+
+    from astra_dagster.datamodel.archive import Archive
+
+    archive = Archive.from_settings()
+    wanted = _data_ids(keys, name, releases, where)
+    if dry_run:
+        for data_id in wanted:
+            click.echo(f"{'here ' if archive.exists(data_id) else 'fetch'}  {data_id.key}  {archive.url(data_id)}")
+        return
+    came, received, failed = 0, 0, 0
+    with tqdm(total=len(wanted), unit="file", disable=None) as progress:
+        for result in archive.fetch(wanted, workers):
+            progress.update()
+            if result.error is not None:
+                failed += 1
+                with progress.external_write_mode(file=sys.stderr):
+                    click.echo(str(result.error), err=True)
+            elif result.received:
+                came, received = came + 1, received + result.received
+    here = len(wanted) - came - failed
+    click.echo(f"{came} fetched ({received / 1e6:.1f} MB), {here} here already, {failed} failed")
+    if failed:
+        raise click.ClickException(f"{failed} of {len(wanted)} could not be fetched")
+
+
+@click.command()
+@click.argument("key")
+@product
+def path(key: str, name: str) -> None:
+    """Print where the file of KEY is on this disk, or would be.
+
+    Example: astra-dagster path --product apVisit DR17/apo25m/120+12/5226/56000/001
+    """
+    from astra_dagster.datamodel.archive import Archive
+
+    (data_id,) = _data_ids([key], name)
+    click.echo(Archive.from_settings().path(data_id))
+
+
+@click.command()
+@click.argument("key")
+@product
+def url(key: str, name: str) -> None:
+    """Print where the file of KEY is fetched from.
+
+    Example: astra-dagster url --product apVisit DR17/apo25m/120+12/5226/56000/001
+    """
+    from astra_dagster.datamodel.archive import Archive
+
+    (data_id,) = _data_ids([key], name)
+    click.echo(Archive(Path(), settings.sas_url()).url(data_id))
+
+
+def _data_ids(keys: Sequence[str], name: str, releases: Sequence[str] = (), where: Sequence[str] = ()) -> list[Any]:
+    """Data IDs of the keys given, or else of the registered ones that are selected."""
+    from astra_dagster.datamodel.products import product as find_product
+
+    found = find_product(name)
+    if keys and (releases or where):
+        raise click.UsageError("give keys, or --release and --where, not both")
+    if not keys:
+        if not releases and not where:
+            raise click.UsageError("give keys, or select registered ones by --release or --where")
+        from astra_dagster.orchestration.planning import select_keys
+
+        with open_instance() as instance:
+            keys = select_keys(instance, found, releases, where_of(where))
+        if not keys:
+            raise AstraError(
+                f"no {found.asset_name} partition is registered for this selection",
+                hint="astra-dagster register takes them from a table",
+            )
+    return [found.parse_key(key) for key in dict.fromkeys(keys)]

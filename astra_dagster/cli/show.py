@@ -1,0 +1,127 @@
+"""The command that shows spectra: a page to look at with a browser, or a picture."""
+
+import sys
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from astra_dagster.cli.common import pair, setting
+from astra_dagster.errors import AstraError, InvalidKeyError, OutputError
+
+PICTURES = (".png", ".pdf", ".svg")
+
+
+@click.command()
+@click.argument("what", nargs=-1, required=True, metavar="KEY... [TASK]")
+@setting
+@click.option("--product", metavar="NAME", help="Product of KEY, where KEY and files do not tell; without TASK.")
+@click.option("--instrument", type=click.Choice(["BOSS", "APOGEE"]), help="Which spectra of an mwm file.")
+@click.option("--row", default=0, metavar="N", help="Which spectrum of a file with several; the first is 0.")
+@click.option("--png", is_flag=True, help="Make a picture, not a page.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where to: .html, .png, .pdf or .svg.  [default: named after KEY, in this folder]",
+)
+@click.option("--open/--no-open", "opened", default=True, help="Open it in a browser; only done on a terminal.")
+def show(
+    what: Sequence[str],
+    values: Sequence[str],
+    product: str | None,
+    instrument: str | None,
+    row: int,
+    png: bool,
+    output: Path | None,
+    opened: bool,
+) -> None:
+    """Show the spectra of KEY, with continuum, bad pixels and main lines: of the file, or what TASK made of it.
+
+    The page needs nothing but a browser. Several keys get a panel each.
+
+    Example: astra-dagster show DR17/apo25m/120+12/5226/56000/001 ap_visit_continuum
+    """
+    keys, task = _keys_and_task(what)
+    if task and (product or instrument):
+        raise click.UsageError("--product and --instrument are for files, not for what a task made of them")
+    if values and not task:
+        raise click.UsageError("--set is for the parameters of a task")
+    shown = _outputs(keys, task, values) if task else [_input(key, product, instrument) for key in keys]
+    path = output or Path(_file_name(task or shown[0].product, keys, ".png" if png else ".html"))
+    if path.suffix not in (".html", *PICTURES) or (png and path.suffix != ".png"):
+        raise click.UsageError(f"--output cannot end in {path.suffix or 'nothing'!r} here")
+    if path.suffix == ".html":
+        from astra_dagster.spectra.browser import page
+
+        contents = page(shown, row)
+        try:
+            path.write_text(contents, encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"the page cannot be written: {error.strerror}", path=path) from error
+    else:
+        from astra_dagster.spectra.preview import picture, save_preview
+
+        save_preview(picture(shown, row), path)
+    click.echo(f"wrote {path}")
+    if opened and sys.stdout.isatty():
+        webbrowser.open(path.absolute().as_uri())
+
+
+def _keys_and_task(what: Sequence[str]) -> tuple[list[str], str | None]:
+    """Keys have slashes in them, names of tasks have none."""
+    keys, tasks = [text for text in what if "/" in text], [text for text in what if "/" not in text]
+    if not keys:
+        raise click.UsageError(f"{tasks[0]!r} is no partition key: a key reads release/.../...")
+    if len(tasks) > 1:
+        raise click.UsageError(f"one task at a time, not {' and '.join(tasks)}")
+    return keys, tasks[0] if tasks else None
+
+
+def _outputs(keys: Sequence[str], name: str, values: Sequence[str]) -> list[Any]:
+    from astra_dagster import settings
+    from astra_dagster.tasks import registry
+    from astra_dagster.tasks.pictures import shown_output
+    from astra_dagster.tasks.store import OutputStore
+
+    task = registry.find_task(name)
+    store = OutputStore(settings.outputs_dir(), task, task.values(dict(pair(text, "--set") for text in values)))
+    return [shown_output(store, task.domain.parse_key(key)) for key in keys]
+
+
+def _input(key: str, name: str | None, instrument: str | None) -> Any:
+    """File of a key: of the product that is named, else of the only source asset that has such a key or file."""
+    from astra_dagster import settings
+    from astra_dagster.datamodel import products
+    from astra_dagster.orchestration.sources import source_products
+    from astra_dagster.tasks.pictures import shown_input
+
+    root = settings.sas_base_dir()
+    if name:
+        return shown_input(products.product(name).parse_key(key), root, instrument)
+    known, fitting, errors = source_products(), [], []
+    for item in known:
+        try:
+            fitting.append(item.parse_key(key))
+        except AstraError as error:
+            if len(item.parts) == key.count("/"):
+                errors.append(error)
+    there = [data_id for data_id in fitting if data_id.existing_path(root)] or fitting
+    if len(there) == 1:
+        return shown_input(there[0], root, instrument)
+    if there:
+        names = " or ".join(f"--product {data_id.product.name}" for data_id in there)
+        raise InvalidKeyError("this is the key of files of several products", key=key, hint=f"add {names}")
+    if len({str(error) for error in errors}) == 1:  # an unknown release, say
+        raise errors[0]
+    grammar = ", ".join(f"{item.name} {item.key_order}" for item in known)
+    raise InvalidKeyError(
+        f"{key[:100]!r} is no key of a source asset", hint=f"keys read: {grammar}; else add --product"
+    )
+
+
+def _file_name(what: str, keys: Sequence[str], suffix: str) -> str:
+    parts = [part for part in keys[0].split("/") if part != "-"]
+    more = [f"and-{len(keys) - 1}-more"] if len(keys) > 1 else []
+    return "-".join([what, *parts, *more]) + suffix

@@ -1,0 +1,190 @@
+"""The Science Archive Server and its mirror on this disk: where a file is, whether it is there, and bringing it here.
+
+Which files are wanted is not decided here, nor how one is brought (see `download`).
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from astra_dagster import settings
+from astra_dagster.datamodel.checksums import Checksums
+from astra_dagster.datamodel.download import download
+from astra_dagster.datamodel.products import DataID
+from astra_dagster.datamodel.web import Client, Patience, Stopped
+from astra_dagster.errors import AstraError, NotOnSASError
+
+WORKERS = 8
+"""Requests at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What became of one file.
+
+    Attributes
+    ----------
+    path
+        Where it is on this disk, None if it is not.
+    received
+        Bytes that came over the network; 0 if it was there already.
+    error
+        Why it could not be fetched, with the partition key; None if it is there.
+    """
+
+    data_id: DataID
+    path: Path | None
+    received: int = 0
+    error: AstraError | None = None
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A local mirror and the server that it mirrors.
+
+    Attributes
+    ----------
+    root
+        Top folder of the mirror, as SAS_BASE_DIR.
+    base_url
+        Address in place of the Science Archive Server's, as ASTRA_SAS_URL; None for that of each release.
+    patience
+        How long to put up with a server that fails.
+    """
+
+    root: Path
+    base_url: str | None = None
+    patience: Patience = field(default_factory=Patience)
+
+    @classmethod
+    def from_settings(cls) -> Self:
+        """The archive that the settings name.
+
+        Raises
+        ------
+        ConfigurationError
+            If SAS_BASE_DIR is not set, or ASTRA_SAS_URL is not an address.
+        """
+        return cls(settings.sas_base_dir(), settings.sas_url())
+
+    def path(self, data_id: DataID) -> Path:
+        """Where a file is on this disk: a compressed variant if that is there, else where it would be."""
+        return data_id.existing_path(self.root) or data_id.path(self.root)
+
+    def url(self, data_id: DataID) -> str:
+        """Where a file is fetched from.
+
+        Raises
+        ------
+        AstraError
+            If it belongs to a software product, which is not on the server.
+        """
+        official = data_id.url
+        return official if self.base_url is None else f"{self.base_url}/{data_id.relative_path}"
+
+    def exists(self, data_id: DataID) -> bool:
+        """Whether a file is on this disk, as it is or compressed."""
+        return data_id.existing_path(self.root) is not None
+
+    def exists_remotely(self, data_id: DataID) -> bool:
+        """Whether the server has a file.
+
+        Raises
+        ------
+        AccessDeniedError
+            If it does not say so without a login, or with this one.
+        DownloadError
+            If it does not answer, or not as it should.
+        """
+        client = Client(self.patience, threading.Event())
+        url = self.url(data_id)
+        try:
+            with client.retried(lambda: client.ask("HEAD", url)) as response:
+                client.refuse_page(url, kind=response.headers.get("Content-Type", ""))
+        except NotOnSASError:
+            return False
+        except AstraError as error:
+            error.key = data_id.key
+            raise
+        finally:
+            client.close()
+        return True
+
+    def fetch(self, data_ids: Iterable[DataID], workers: int = WORKERS) -> Iterator[Fetched]:
+        """Bring files to this disk, several at a time; what is there already stays as it is.
+
+        Nothing happens before the first result is asked for. Each file is whole or absent, also if the process is
+        killed; what has come of one that is not yet complete is kept for the next time. Its length is checked against
+        the announced one, and its contents against a checksum file of its folder, if the server has one. Its
+        modification time is that of the remote file, so that data versions agree from one machine to the next. Where
+        the caller stops early, or is interrupted, so do the transfers, at the next byte that comes.
+
+        Parameters
+        ----------
+        data_ids
+            Each is fetched once, however often it is named.
+        workers
+            Greatest number of requests at a time.
+
+        Yields
+        ------
+        Fetched
+            One for each file, as they come. One that fails costs itself only.
+        """
+        stop = threading.Event()
+        client = Client(self.patience, stop)
+        checksums = Checksums(client)
+        todo: queue.SimpleQueue[DataID | None] = queue.SimpleQueue()
+        done: queue.SimpleQueue[Fetched | BaseException] = queue.SimpleQueue()
+
+        def work() -> None:
+            try:
+                while not stop.is_set() and (data_id := todo.get()) is not None:
+                    done.put(self._fetched(data_id, client, checksums))
+            except Stopped:
+                pass
+            except BaseException as error:  # raised where somebody sees it
+                done.put(error)
+            finally:
+                client.close()
+
+        # Not an executor: Python would wait at its exit for threads that wait for a server.
+        threads: list[threading.Thread] = []
+        wanted, waiting = iter(dict.fromkeys(data_ids)), 0
+        try:
+            while True:
+                while waiting < 2 * workers and (data_id := next(wanted, None)) is not None:
+                    todo.put(data_id)
+                    waiting += 1
+                    if len(threads) < workers:
+                        threads.append(threading.Thread(target=work, name="astra-fetch", daemon=True))
+                        threads[-1].start()
+                if not waiting:
+                    break
+                result = done.get()
+                if isinstance(result, BaseException):
+                    raise result
+                waiting -= 1
+                yield result
+        finally:
+            stop.set()
+            for _ in threads:
+                todo.put(None)
+            until = time.monotonic() + 1.0  # for those that only have to put their things away
+            for thread in threads:
+                thread.join(max(0.0, until - time.monotonic()))
+
+    def _fetched(self, data_id: DataID, client: Client, checksums: Checksums) -> Fetched:
+        there = data_id.existing_path(self.root)
+        if there is not None:
+            return Fetched(data_id, there)
+        path = data_id.path(self.root)
+        try:
+            return Fetched(data_id, path, download(client, checksums, self.url(data_id), path))
+        except AstraError as error:
+            error.key = data_id.key
+            return Fetched(data_id, None, error=error)

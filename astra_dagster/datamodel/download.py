@@ -1,0 +1,140 @@
+"""One file from the Science Archive Server to this disk, whole or not at all.
+
+It grows under a hidden name beside its own (see `partial`); a later try, of this process or another, goes on from there
+if the server still has the same version. At the end the length is compared with what the server announced, and the
+contents with a checksum if one is published; the modification time becomes that of the remote file.
+"""
+
+import hashlib
+import re
+from pathlib import Path
+
+import requests
+import urllib3
+
+from astra_dagster.datamodel.checksums import Checksums
+from astra_dagster.datamodel.partial import Busy, Partial, Version
+from astra_dagster.datamodel.templates import COMPRESSIONS
+from astra_dagster.datamodel.web import Client, Stopped, Transient, broken
+from astra_dagster.errors import ChecksumError, DownloadError
+
+_BLOCK = 1 << 20  # bytes
+_BUSY = 0.5  # s between looks at what another process is fetching
+
+
+def download(client: Client, checksums: Checksums, url: str, target: Path) -> int:
+    """Fetch a file, unless it is there already.
+
+    Returns
+    -------
+    int
+        Bytes that came over the network.
+
+    Raises
+    ------
+    DownloadError
+        If it could not be fetched; of which kind says why.
+    Stopped
+        If `client` was stopped; what has come is kept.
+    """
+    try:
+        while not target.is_file():
+            try:
+                with Partial(target) as partial:
+                    transfer = _Transfer(client, checksums, url, partial)
+                    client.retried(transfer.attempt)
+                    return transfer.received
+            except Busy:
+                client.pause(_BUSY)
+    except OSError as error:
+        raise DownloadError(
+            f"cannot be written: {error.strerror or error}", path=target, hint="make room, or the folder writable"
+        ) from error
+    return 0
+
+
+class _Transfer:
+    """The way of one file, over as many requests as it takes."""
+
+    def __init__(self, client: Client, checksums: Checksums, url: str, partial: Partial) -> None:
+        self.received = 0
+        self._client = client
+        self._checksums = checksums
+        self._url = url
+        self._partial = partial
+        self._furthest = 0
+
+    def attempt(self) -> None:
+        """One request, from where the last one ended."""
+        offset, version = self._partial.kept()
+        headers = {} if version is None else {"Range": f"bytes={offset}-", "If-Range": version.condition}
+        with self._client.ask("GET", self._url, headers) as response:
+            offers = self._offered(response, offset)
+            if response.status_code == 200 and offers is not None:
+                version, offset = offers, 0
+                self._partial.restart(version)
+            elif version is None or offers is None or not version.agrees(offers):
+                self._partial.discard()
+                raise Transient(f"the server did not send what it was asked for: {self._url}")
+            self._partial.stream.seek(offset)
+            self._copy(response, offset, version.size)
+        self._check_contents(whole=offset == 0)
+        self._partial.finish(version.mtime_ns)
+
+    def _offered(self, response: requests.Response, offset: int) -> Version | None:
+        """Version of the remote file that an answer is about; None if it is not what follows `offset`."""
+        if response.status_code == 416:
+            return None
+        self._client.refuse_page(self._url, kind=response.headers.get("Content-Type", ""))
+        coding = response.headers.get("Content-Encoding", "identity").strip().lower()
+        if coding != "identity" and self._partial.target.suffix not in COMPRESSIONS:
+            raise DownloadError(f"the server sends it compressed, although asked not to: {self._url}")
+        etag, modified = response.headers.get("ETag", ""), response.headers.get("Last-Modified", "")
+        if response.status_code == 200:
+            size = response.headers.get("Content-Length", "")
+            if not size.isdecimal():
+                raise DownloadError(f"the server does not say how long the file is: {self._url}")
+            return Version(etag, modified, int(size))
+        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", "").strip())
+        return Version(etag, modified, int(match[2])) if match is not None and int(match[1]) == offset else None
+
+    def _copy(self, response: requests.Response, offset: int, size: int) -> None:
+        """Write what comes, as it comes, so that little is lost however it ends."""
+        here, reason = offset, "the connection was closed"
+        while here < size:
+            if self._client.stop.is_set():
+                raise Stopped
+            try:
+                block = response.raw.read1(min(_BLOCK, size - here), decode_content=False)
+            except (urllib3.exceptions.HTTPError, requests.RequestException) as error:
+                block, reason = b"", broken(error)
+            if not block:
+                further, self._furthest = here > self._furthest, max(here, self._furthest)
+                raise Transient(f"{reason} after {here} of {size} bytes: {self._url}", progress=further)
+            rest = memoryview(block)
+            while rest:
+                rest = rest[self._partial.stream.write(rest) :]
+            here += len(block)
+            self.received += len(block)
+
+    def _check_contents(self, whole: bool) -> None:
+        stream = self._partial.stream
+        stream.seek(0)
+        try:
+            self._client.refuse_page(self._url, start=stream.read(256))
+        except DownloadError:
+            self._partial.discard()
+            raise
+        right = self._checksums.of(self._url)
+        if not right:
+            return
+        stream.seek(0)
+        digest = hashlib.file_digest(stream, lambda: hashlib.sha1(usedforsecurity=False)).hexdigest()
+        if digest not in right:
+            self._partial.discard()
+            if not whole:  # the parts may not have fitted together
+                raise Transient(f"its parts do not add up to the published checksum: {self._url}")
+            raise ChecksumError(
+                f"its SHA-1 is {digest}, and {' or '.join(sorted(right))} by the checksum file beside it: {self._url}",
+                hint="nothing was kept; try again later, or ask the SDSS help desk",
+            )

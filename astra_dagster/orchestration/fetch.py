@@ -1,0 +1,69 @@
+"""Fetching files that are not on this disk from the Science Archive Server, before a run looks at them."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+import dagster as dg
+from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
+from dagster._utils.interrupts import capture_interrupts, check_captured_interrupt
+from tqdm import tqdm
+
+from astra_dagster.datamodel.archive import Archive
+from astra_dagster.datamodel.products import DataID
+from astra_dagster.errors import AstraError, NotOnSASError
+
+POOL = "sas"
+"""Pool of which a run takes a slot while it fetches: its limit is how many do so at a time."""
+
+POLL = 1.0
+"""Seconds between two looks at whether a slot is free."""
+
+
+def fetch(context: dg.OpExecutionContext, data_ids: Sequence[DataID]) -> dict[str, AstraError]:
+    """Fetch files, and return what stood in the way by partition key; a file that the SAS lacks has not come yet.
+
+    Raises
+    ------
+    ConfigurationError
+        If the settings name no archive.
+    """
+    archive = Archive.from_settings()
+    failed: dict[str, AstraError] = {}
+    counts: Counter[str] = Counter()
+    step = f"{context.get_step_execution_context().step.key}.fetch"
+    with (
+        capture_interrupts(),
+        InstanceConcurrencyContext(context.instance, context.run) as slots,
+        tqdm(total=len(data_ids), unit="file", disable=None, desc="fetch") as progress,
+    ):
+        try:
+            _wait_for_slot(context, slots, step)
+            for result in archive.fetch(data_ids):
+                progress.update()
+                if result.error is None:
+                    counts["fetched"] += 1
+                elif isinstance(result.error, NotOnSASError):
+                    counts["not on the SAS"] += 1
+                else:
+                    counts["failed"] += 1
+                    failed[result.data_id.key] = result.error
+                if check_captured_interrupt():
+                    break
+        finally:
+            slots.free_step(step)
+        interrupted = check_captured_interrupt()
+    context.log.info(f"{len(data_ids)} files not here: " + ", ".join(f"{n} {what}" for what, n in counts.items()))
+    if interrupted:
+        raise DagsterExecutionInterruptedError
+    return failed
+
+
+def _wait_for_slot(context: dg.OpExecutionContext, slots: InstanceConcurrencyContext, step: str) -> None:
+    told = False
+    while not slots.claim(POOL, step) and not check_captured_interrupt():
+        if not told:
+            context.log.info(f"waiting for a slot of the pool {POOL}")
+            told = True
+        time.sleep(POLL)

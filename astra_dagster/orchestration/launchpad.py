@@ -1,0 +1,109 @@
+"""What the launchpad asks for: a task's parameters with their meaning and defaults, checked before a run is made."""
+
+import typing
+from collections.abc import Mapping
+from typing import Any, Self
+
+import dagster as dg
+from dagster._config.errors import PostProcessingError
+from pydantic import Field, create_model
+
+from astra_dagster import settings
+from astra_dagster.errors import ParameterError
+from astra_dagster.tasks.parameters import Parameters, bounds, descriptions
+from astra_dagster.tasks.task import Task
+
+
+class RunConfig(dg.Config):
+    """What a run takes besides the task's parameters."""
+
+    overwrite: bool = Field(default=False, description="Compute complete partitions again.")
+    fetch: bool = Field(
+        default=False,
+        description="Fetch files that are not on this disk from the Science Archive Server first; "
+        "so does `fetch = true` in the configuration file.",
+    )
+
+    @property
+    def fetching(self) -> bool:
+        """Whether to fetch, by this or by the configuration file."""
+        return self.fetch or settings.config().get("fetch") is True
+
+
+Kind = typing.TypeVar("Kind", bound=dg.Config)
+
+
+class Launchpad(typing.Generic[Kind]):
+    """Configuration of runs of a task.
+
+    Parameters
+    ----------
+    base
+        What is asked for besides the task's parameters.
+    """
+
+    def __init__(self, task: Task, base: type[Kind]) -> None:
+        self.task = task
+        hints = typing.get_type_hints(task.parameters)
+        meaning = told(task)
+        fields: dict[str, Any] = {
+            name: (_config_type(hints[name]), Field(default=default, description=meaning[name] or None))
+            for name, default in task.values().as_dict(all=True).items()
+        }
+        self.kind: type[Kind] = create_model(f"{task.name}_{base.__name__}", __base__=base, **fields)
+
+    @property
+    def schema(self) -> dg.Field:
+        """For ``config_schema`` of an op or asset."""
+        return dg.Field(_Checked(self.kind.to_fields_dict(), self.task))
+
+    def read(self, context: dg.OpExecutionContext) -> tuple[Kind, Parameters]:
+        """What a run was asked for, and the parameters in it."""
+        values = dict(context.op_config)
+        return self.kind(**values), _parameters(self.task, values)
+
+
+class _Checked(dg.Shape):
+    """Fields of the launchpad whose values the task itself checks: what it would refuse never becomes a run."""
+
+    def __new__(cls, fields: Mapping[str, dg.Field], task: Task) -> Self:
+        made: Self = super(dg.Shape, cls).__new__(cls)  # not one that another task with the same fields has made
+        made._initialized = False
+        return made
+
+    def __init__(self, fields: Mapping[str, dg.Field], task: Task) -> None:
+        super().__init__(  # type: ignore[no-untyped-call]
+            fields, description=f"Parameters of {task.name}."
+        )
+        self.task = task
+
+    def post_process(self, value: Any) -> Any:
+        """Check values that are all there and of the right types."""
+        try:
+            _parameters(self.task, value)
+        except ParameterError as error:
+            raise PostProcessingError(str(error)) from None
+        return value
+
+
+def told(task: Task) -> dict[str, str]:
+    """Meaning of each parameter, with its bounds."""
+    limits = bounds(task.parameters)
+    return {
+        name: f"{text} ({limits[name]})" if name in limits else text
+        for name, text in descriptions(task.parameters).items()
+    }
+
+
+def _parameters(task: Task, values: Mapping[str, Any]) -> Parameters:
+    return task.values({name: values[name] for name in task.values().as_dict(all=True) if name in values})
+
+
+def _config_type(hint: Any) -> Any:
+    """Type that Dagster's configuration knows, for that of a parameter; where it has none, the parameter checks."""
+    options = typing.get_args(hint)
+    if typing.get_origin(hint) is tuple:
+        kinds = {option for option in options if option is not Ellipsis}
+        return list[_config_type(kinds.pop())] if len(kinds) == 1 else list[Any]  # type: ignore[misc]
+    plain = [option for option in options if option is not type(None)]
+    return hint if not options or (len(plain) == 1 and not typing.get_args(plain[0])) else Any

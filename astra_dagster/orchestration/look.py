@@ -1,0 +1,43 @@
+"""Something to look at in the record of a partition, when a run is about a few: a picture, and a page to zoom in."""
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from astra_dagster.datamodel.products import DataID
+from astra_dagster.errors import AstraError
+from astra_dagster.spectra.preview import preview_png
+from astra_dagster.tasks.pictures import shown_input, shown_output, write_page
+from astra_dagster.tasks.store import OutputStore, Work
+
+FEW = 4
+"""Partitions of a run that get a picture and a page, half a second each; a run over more gets none."""
+
+
+def something_to_look_at(store: OutputStore, work: Work, root: Path) -> dict[str, Any]:
+    """Metadata with the spectrum that a task made, or else the one that it looked at; empty where there is none.
+
+    Parameters
+    ----------
+    root
+        The folder that SAS_BASE_DIR names.
+    """
+    task, data_id = store.task, work.data_id
+    try:
+        if task.output == "fits":
+            shown = shown_output(store, data_id)
+        elif isinstance(data_id, DataID):
+            shown = shown_input(data_id, root)
+        else:
+            return {}
+        picture = base64.b64encode(preview_png(shown.batch, title=shown.title, product=shown.product)).decode()
+        page = store.root / "pages" / f"{task.name}-{store.digest}-{data_id.key.replace('/', '-')}.html"
+        write_page(page, [shown])
+    except AstraError as error:  # what was computed stands, whether or not it can be shown
+        return {"preview": f"cannot be shown: {error.without_key()}"}
+    return {
+        "preview": dg.MetadataValue.md(f"![{shown.title}](data:image/png;base64,{picture})"),
+        "page": dg.MetadataValue.path(str(page)),
+    }

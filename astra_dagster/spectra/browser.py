@@ -1,0 +1,132 @@
+"""A page to look at spectra with: one HTML file that needs nothing else.
+
+What the page says is put together here; the panels are drawn in `panels`, and how they are laid out and switched stands
+in ``browser.html``.
+"""
+
+import json
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any
+
+from astra_dagster.spectra.lines import FRAMES, LIGHT
+from astra_dagster.spectra.panels import LAYERS, File, Panels, Spectrum
+from astra_dagster.spectra.shown import Shown, curve
+
+COLOURS = ("#1b1b1b", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#8c564b", "#332288", "#999933", "#888888")
+"""Of spectra, such as the colour-blind tell apart; orange and red are the continuum's and the bad pixels'."""
+
+SLOW = 0.003
+"""Redshifts up to this are shown as velocities."""
+
+
+def page(shown: Sequence[Shown], row: int = 0) -> str:
+    """Page with the spectra of one or several files: a panel for each file, and one below for all that is normalised.
+
+    Parameters
+    ----------
+    shown
+        The files, at least one.
+    row
+        Spectrum of each file that is shown at first; the others can be switched on.
+
+    Returns
+    -------
+    str
+        HTML that loads nothing, neither from the network nor from disk.
+
+    Raises
+    ------
+    AstraError
+        If a file has no such spectrum.
+    """
+    from bokeh.document import Document  # slow to import, and only for pages
+    from bokeh.embed import file_html
+    from bokeh.layouts import gridplot
+    from bokeh.models import WheelZoomTool
+    from bokeh.resources import INLINE
+
+    listed = _listed(shown, row)
+    panels = Panels()
+    for group in _overlapping(listed):
+        panels.add(group)
+    grid = gridplot(
+        [[figure] for figure in panels.figures],
+        sizing_mode="stretch_width",
+        toolbar_location="right",
+        toolbar_options={"logo": None},
+    )
+    # Bokeh makes no tool active that several panels share; the script of the page does.
+    wheel = next(tool for tool in grid.toolbar.tools if isinstance(getattr(tool, "tools", [tool])[0], WheelZoomTool))
+    document = Document()
+    document.add_root(grid)
+    title = shown[0].title + (f" and {len(shown) - 1} more" if len(shown) > 1 else "")
+    switched = {layer for _, _, layer in panels.renderers}
+    return str(
+        file_html(
+            document,
+            INLINE,
+            title,
+            template=(files("astra_dagster.spectra") / "browser.html").read_text(encoding="utf-8"),
+            template_variables={
+                "title": title,
+                "files": [_told(file, row) for file in listed],
+                "layers": {name: text for name, text in LAYERS.items() if name in switched},
+                # In a script nothing is escaped, so that nothing in it may look like its end.
+                "switches": json.dumps(panels.switches | {"wheel": wheel.id}).replace("<", "\\u003c"),
+            },
+        )
+    )
+
+
+def _listed(shown: Sequence[Shown], row: int) -> list[File]:
+    """The files with all their spectra that have good pixels, numbered and coloured throughout."""
+    listed: list[File] = []
+    number = 0
+    for item in shown:
+        item.check_row(row)
+        spectra = []
+        for one in range(len(item.batch)):
+            if not item.batch.bad[one].all():
+                colour = COLOURS[number % len(COLOURS)]
+                spectra.append(Spectrum(number, item.name(one), colour, one == row, curve(item.batch, one)))
+                number += 1
+        listed.append(File(len(listed), item, row, tuple(spectra)))
+    return listed
+
+
+def _overlapping(listed: Sequence[File]) -> list[list[File]]:
+    """Files in groups whose wavelengths overlap, to be moved and zoomed together."""
+    groups: list[list[File]] = []
+    for file in listed:
+        low, high = file.span
+        for group in groups:
+            if any(low < end and start < high for start, end in (other.span for other in group)):
+                group.append(file)
+                break
+        else:
+            groups.append([file])
+    return groups
+
+
+def _told(file: File, row: int) -> dict[str, Any]:
+    """What the page says of a file."""
+    item, meta = file.shown, file.shown.batch.meta
+    frame = FRAMES.get(item.product)
+    as_velocity = abs(file.redshift) <= SLOW
+    return {
+        "number": file.number,
+        "heading": item.title,
+        "frame": f"Vacuum wavelengths, {frame.description}." if frame else "Vacuum wavelengths.",
+        "shift": f"{file.redshift * LIGHT:.1f}" if as_velocity else f"{file.redshift:.5f}",
+        "unit": "km/s" if as_velocity else "z",
+        "about": item.about,
+        "meta": {
+            name: _text(values[row]) for name, values in meta.items() if isinstance(values[row], (int, float, str))
+        },
+        "spectra": file.spectra,
+    }
+
+
+def _text(value: float | str) -> str:
+    return f"{value:.7g}" if isinstance(value, float) else str(value)

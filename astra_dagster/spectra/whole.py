@@ -1,0 +1,29 @@
+"""Whether a file is all there, by its own account."""
+
+from pathlib import Path
+
+from astra_dagster.datamodel.templates import COMPRESSIONS
+from astra_dagster.errors import CutShortError, SpectrumFileError
+from astra_dagster.spectra.fits import FitsFile
+
+
+def is_cut_short(path: Path) -> bool:
+    """Whether a FITS file ends before what its own headers announce; what is no FITS file at all does not.
+
+    Compressed files are not looked into.
+
+    Raises
+    ------
+    InputMissingError
+        If there is no such file.
+    """
+    if path.suffix in COMPRESSIONS:
+        return False
+    try:
+        with FitsFile(path) as file:
+            last = file.hdus()[-1]
+            return last.offset + last.size > file.size
+    except CutShortError:
+        return True
+    except SpectrumFileError:
+        return False

@@ -1,0 +1,92 @@
+"""What there is to show of a partition: the file of the survey, or what a task made of it; and the page of it."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from astra_dagster.datamodel.products import DataID
+from astra_dagster.errors import AstraError, InputMissingError
+from astra_dagster.spectra.browser import page
+from astra_dagster.spectra.output import read_output
+from astra_dagster.spectra.readers import read_spectra
+from astra_dagster.spectra.shown import Shown
+from astra_dagster.tasks.atomic import replacing
+from astra_dagster.tasks.partitions import GroupID
+from astra_dagster.tasks.store import OutputStore
+
+LONGEST = 200
+"""Characters of a parameter that are shown."""
+
+
+def shown_output(store: OutputStore, data_id: DataID | GroupID) -> Shown:
+    """What a task made of a partition.
+
+    Raises
+    ------
+    InputMissingError
+        If it is not there.
+    AstraError
+        If the task makes no spectra, or its output cannot be read.
+    """
+    task = store.task
+    if task.output != "fits":
+        raise AstraError(f"{task.name} makes no spectra", hint="show what it was made from, without the task")
+    path = store.path(data_id)
+    if not path.is_file():
+        raise InputMissingError(
+            "there is no such output",
+            key=data_id.key,
+            path=path,
+            hint=f"run astra-dagster run {task.name} with these parameters",
+        )
+    values = {name: json.dumps(value) for name, value in store.parameters.as_dict().items()}
+    about = {name: text if len(text) <= LONGEST else f"{text[:LONGEST]} ..." for name, text in values.items()}
+    product = data_id.product if isinstance(data_id, DataID) else data_id.group.product
+    return Shown(
+        read_output(path),
+        f"{task.name} {data_id.key}",
+        product.name,
+        {**about, "code version": task.version, "digest": store.digest, "file": str(path)},
+    )
+
+
+def shown_input(data_id: DataID, root: Path, instrument: str | None = None) -> Shown:
+    """The file of the survey that a data ID stands for.
+
+    Parameters
+    ----------
+    root
+        The folder that SAS_BASE_DIR names.
+    instrument
+        "BOSS" or "APOGEE", for mwm files with spectra of both.
+
+    Raises
+    ------
+    InputMissingError
+        If it is not there.
+    AstraError
+        If its product has no reader, or it cannot be read.
+    """
+    path = data_id.existing_path(root)
+    if path is None:
+        raise InputMissingError(
+            f"no such {data_id.product.name} file", key=data_id.key, path=data_id.path(root), hint="is it on this disk?"
+        )
+    options = {"instrument": instrument} if instrument else {}
+    batch = read_spectra(path, data_id.product.name, bitmask=True, **options)
+    return Shown(batch, f"{data_id.product.name} {data_id.key}", data_id.product.name, {"file": str(path)})
+
+
+def write_page(path: Path, shown: Sequence[Shown], row: int = 0) -> None:
+    """Write the page of some spectra, whole or not at all; see `astra_dagster.spectra.browser.page`.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    AstraError
+        If a file has no such spectrum.
+    """
+    contents = page(shown, row).encode()
+    with replacing(path) as stream:
+        stream.write(contents)

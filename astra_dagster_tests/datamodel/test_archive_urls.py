@@ -1,0 +1,71 @@
+"""Addresses on the SAS, compared with sdss_access for every release of the tree."""
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from astra_dagster import product, release
+from astra_dagster.datamodel.archive import Archive
+from astra_dagster.datamodel.tree import tree_names
+from astra_dagster_tests.datamodel.agreement import ROOT, sdss_values, some_data_id, unresolved
+
+PEER = """
+import json, os, sys
+name, root, questions, answers = sys.argv[1:]
+os.environ["SAS_BASE_DIR"] = root
+from sdss_access.path import Path
+path = Path(release=name)
+found = [path.url(item, **values) for item, values in json.load(open(questions))]
+json.dump(found, open(answers, "w"))
+"""
+
+
+def compare(name: str, folder: Path) -> tuple[list[str], list[str]]:
+    """Our addresses of one file of each product of a release, and those of sdss_access."""
+    rng, archive, questions, ours = random.Random(name), Archive(Path(ROOT)), [], []
+    refused, resolved = unresolved(name), 0
+    for item in release(name).products:
+        if item in refused or product(item).template(name).software:
+            continue
+        resolved += 1
+        data_id = next((made for _ in range(12) if (made := some_data_id(item, name, rng))), None)
+        if data_id is not None:
+            questions.append((item, sdss_values(data_id)))
+            ours.append(archive.url(data_id))
+    asked, answered = folder / "questions", folder / "answers"
+    asked.write_text(json.dumps(questions))
+    tree = release(name).tree
+    command = [sys.executable, "-W", "ignore", "-c", PEER, tree, ROOT, str(asked), str(answered)]
+    subprocess.run(command, check=True, capture_output=True)
+    assert len(ours) >= 0.95 * resolved
+    return ours, json.loads(answered.read_text())
+
+
+def check(ours: list[str], theirs: list[str], host: str) -> None:
+    assert [pair for pair in zip(ours, theirs, strict=True) if pair[0] != pair[1]] == []
+    assert all(url.startswith(f"https://{host}/sas/") for url in ours)
+    assert all(quote(url, safe="/:+,=()") == url for url in ours)  # nothing that HTTP would have otherwise
+
+
+@pytest.mark.parametrize("name", tree_names())
+def test_addresses_agree_with_sdss_access(name: str, tmp_path: Path) -> None:
+    ours, theirs = compare(name, tmp_path)
+    check(ours, theirs, "data.sdss.org" if name.startswith("DR") else "data.sdss5.org")
+    assert ours or name == "DR7"  # of which the tree knows only software products
+
+
+@pytest.mark.parametrize("tree", [name for name in tree_names() if name.startswith("IPL")])
+def test_so_do_those_of_internal_releases_with_versions(
+    tree: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = f'[releases.ours]\ntree = "{tree}"\napred = "1.2"\nrun2d = "v6_1_1"\nv_astra = "0.5.0"\n'
+    (tmp_path / "astra.toml").write_text(text)
+    monkeypatch.setenv("ASTRA_CONFIG", str(tmp_path / "astra.toml"))
+    ours, theirs = compare("ours", tmp_path)
+    check(ours, theirs, "data.sdss5.org")
+    assert len(ours) > 100
