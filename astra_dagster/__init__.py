@@ -1,7 +1,7 @@
 """SDSS spectra analysed as partitioned Dagster assets.
 
 The public API, and nothing else. Dagster is not imported here: the data model, the readers, the numerics and the tasks
-work without it.
+work without it. `SpectrumTask` alone is a part of Dagster, and takes it along when asked for.
 """
 
 from typing import Any
@@ -18,6 +18,7 @@ __all__ = [
     "Parameters",
     "Product",
     "SpectrumBatch",
+    "SpectrumTask",
     "Task",
     "__version__",
     "ap_star",
@@ -40,6 +41,7 @@ _LATER = {
     "Column": "tasks.results",
     "Parameters": "tasks.parameters",
     "SpectrumBatch": "spectra.batch",
+    "SpectrumTask": "orchestration.component",
     "Task": "tasks.task",
     "grouped": "tasks.partitions",
     "matching": "tasks.partitions",
@@ -59,3 +61,8 @@ def __getattr__(name: str) -> Any:
 
         return getattr(importlib.import_module(f"astra_dagster.{_LATER[name]}"), name)
     raise AttributeError(f"module 'astra_dagster' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Names of the public API: where Dagster's tools look for the component."""
+    return __all__

@@ -1,38 +1,45 @@
-"""Everything that Dagster is told: assets and jobs. ``dagster dev`` and ``dagster -m`` load this module."""
+"""Everything that Dagster is told: assets, jobs, sensors and schedules.
+
+``dagster dev`` and ``dagster -m`` load this module.
+"""
 
 import warnings
 
 import dagster as dg
 
 from astra_dagster.datamodel.products import Product
-from astra_dagster.orchestration.assets import task_asset
+from astra_dagster.orchestration.checks import check_job
 from astra_dagster.orchestration.clean import clean_job
+from astra_dagster.orchestration.component import declared_definitions, task_definitions
 from astra_dagster.orchestration.discover import discover_job
 from astra_dagster.orchestration.expected import register_job
-from astra_dagster.orchestration.jobs import update_job
 from astra_dagster.orchestration.resources import RESOURCES
+from astra_dagster.orchestration.sensors import watch
 from astra_dagster.orchestration.sources import source_asset, source_products
-from astra_dagster.orchestration.tables import collection
 from astra_dagster.tasks import registry
 from astra_dagster.tasks.partitions import Many
 
 
 def build_definitions() -> dg.Definitions:
-    """Assemble the definitions: a source asset for each product that is asked for, an asset for each task."""
+    """Assemble the definitions: a source asset for each product that is asked for, an asset for each task.
+
+    What is declared in YAML is loaded as Dagster's components are, and joined to the rest.
+    """
     tasks = registry.tasks()
     required = [r.of if isinstance(r, Many) else r for task in tasks.values() for r in task.requires]
-    products = [*source_products(), *(item for item in required if isinstance(item, Product))]
-    return dg.Definitions(
-        assets=[
-            *(source_asset(item) for item in dict.fromkeys(products)),
-            *(task_asset(task) for task in tasks.values()),
-            *(collection(task) for task in tasks.values()),
-        ],
-        jobs=[discover_job, clean_job, register_job, *(update_job(task) for task in tasks.values())],
+    products = list(dict.fromkeys([*source_products(), *(item for item in required if isinstance(item, Product))]))
+    sensors, schedules = watch(products)
+    coded = [task for name, task in tasks.items() if name not in registry.declared()]
+    own = dg.Definitions(
+        assets=[*map(source_asset, products)],
+        jobs=[discover_job, clean_job, register_job, check_job],
+        sensors=sensors,
+        schedules=schedules,
         resources=RESOURCES,
         # Steps one after another in the process of the run: each has all workers to itself, and tasks share files.
         executor=dg.in_process_executor,
     )
+    return dg.Definitions.merge(own, *map(task_definitions, coded), declared_definitions())
 
 
 with warnings.catch_warnings():

@@ -18,8 +18,14 @@ from astra_dagster.cli.run import plan, run
 from astra_dagster.cli.show import show
 from astra_dagster.cli.tables import table
 
+EPILOG = """\b
+Exit codes: 0 all is well; 1 something failed or is missing, and one line
+says what; 2 wrong usage. Each command has an example in its own --help.
+Completion in bash (zsh_source, fish_source for the others):
+eval "$(_ASTRA_DAGSTER_COMPLETE=bash_source astra-dagster)"."""
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
 @click.version_option(__version__, prog_name="astra-dagster")
 def main() -> None:
     """Analyse SDSS spectra: find the files, run tasks on them, compute nothing twice."""

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import click
 
-from astra_dagster.cli.common import open_instance
+from astra_dagster.cli.common import json_option, open_instance, put_json
 
 
-@click.command()
+@click.command(short_help="List what is no longer needed; with --yes, remove it.")
 @click.option("--yes", is_flag=True, help="Remove what is listed; without, nothing is removed.")
 @click.option("--list", "paths", is_flag=True, help="Print each path too.")
 @click.option("--task", "tasks", multiple=True, metavar="NAME", help="Only this task; repeatable.")
@@ -15,6 +15,7 @@ from astra_dagster.cli.common import open_instance
 @click.option("--older", type=click.FloatRange(min=0), metavar="DAYS", help="Only files not modified for so long.")
 @click.option("--kind", "kinds", multiple=True, metavar="KIND", help="Only this kind; repeatable.")
 @click.option("--other-parameters", is_flag=True, help="Remove outputs of other parameters too.")
+@json_option
 def clean(
     yes: bool,
     paths: bool,
@@ -23,6 +24,7 @@ def clean(
     older: float | None,
     kinds: Sequence[str],
     other_parameters: bool,
+    as_json: bool,
 ) -> None:
     """List what is no longer needed below the outputs folder; with --yes, remove it.
 
@@ -62,6 +64,27 @@ def clean(
     )
     with open_instance() as instance:
         found = survey(instance, root, config.selection(root))
+        if as_json:
+            removal = carry_out(instance, root, found) if yes else None
+            gone = {item.path for item in removal.removed} if removal else set()
+            put_json(
+                [
+                    {
+                        "kind": item.kind,
+                        "task": item.family,
+                        "digest": item.digest,
+                        "path": item.path,
+                        "size": item.size,
+                        "stays": item.kept,
+                        "removed": item.path in gone,
+                    }
+                    for item in found.candidates
+                ]
+            )
+            _warn([*found.problems, *(removal.failed if removal else ())])
+            if found.problems or (removal and removal.failed):
+                raise click.exceptions.Exit(1)
+            return
         if not found.candidates and not found.problems:
             click.echo(f"nothing to clean below {root}")
             return

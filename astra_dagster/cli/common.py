@@ -33,6 +33,24 @@ def selection(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead, for programs.")
+
+
+def put_json(document: Any) -> None:
+    """Print a JSON document, to which nothing else may be added on stdout."""
+    click.echo(json.dumps(document, indent=1, default=str))
+
+
+def task_names(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Names of tasks that begin so, for the completion of the shell."""
+    from astra_dagster.tasks import registry
+
+    try:
+        return [name for name in registry.tasks() if name.startswith(incomplete)]
+    except AstraError:
+        return []
+
+
 setting = click.option("--set", "values", multiple=True, metavar="NAME=VALUE", help="Set a parameter: order=5.")
 
 
@@ -72,6 +90,13 @@ def where_of(texts: Sequence[str]) -> dict[str, list[str]]:
             raise click.UsageError(f"--where takes PART=VALUE, not {text!r}")
         where.setdefault(name, []).append(value)
     return where
+
+
+def failures_of(result: Any) -> list[dict[str, str]]:
+    """Partitions that failed in a run, with the reason."""
+    failed = [event.step_failure_data.user_failure_data for event in result.all_events if event.is_step_failure]
+    tables = [data.metadata["failures"] for data in failed if data is not None and "failures" in data.metadata]
+    return [dict(record.data) for table in tables for record in table.records]
 
 
 def raise_failures(result: Any) -> None:

@@ -14,7 +14,7 @@ from astra_dagster.cli.run import plans_of, run
 from astra_dagster.errors import AstraError
 
 
-@click.command()
+@click.command(short_help="Run the whole pipeline on synthetic files.")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.pass_context
 def demo(ctx: click.Context, folder: Path) -> None:

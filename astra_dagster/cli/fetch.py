@@ -8,20 +8,27 @@ from typing import Any
 import click
 
 from astra_dagster import settings
-from astra_dagster.cli.common import open_instance, selection, where_of
+from astra_dagster.cli.common import json_option, open_instance, put_json, selection, where_of
 from astra_dagster.errors import AstraError
 
 product = click.option("--product", "name", required=True, metavar="NAME", help="What the files are: apVisit.")
 
 
-@click.command()
+@click.command(short_help="Fetch files from the Science Archive Server.")
 @click.argument("keys", nargs=-1, metavar="[KEY]...")
 @product
 @selection
 @click.option("--workers", type=click.IntRange(1, 64), default=8, show_default=True, help="Requests at a time.")
 @click.option("--dry-run", is_flag=True, help="Say what is here, what would be fetched, and from where.")
+@json_option
 def fetch(
-    keys: Sequence[str], name: str, releases: Sequence[str], where: Sequence[str], workers: int, dry_run: bool
+    keys: Sequence[str],
+    name: str,
+    releases: Sequence[str],
+    where: Sequence[str],
+    workers: int,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Fetch files from the Science Archive Server into SAS_BASE_DIR: those of KEYs, or registered ones.
 
@@ -37,13 +44,19 @@ def fetch(
     archive = Archive.from_settings()
     wanted = _data_ids(keys, name, releases, where)
     if dry_run:
+        if as_json:
+            put_json([{**_place(archive, one), "here": archive.exists(one)} for one in wanted])
+            return
         for data_id in wanted:
             click.echo(f"{'here ' if archive.exists(data_id) else 'fetch'}  {data_id.key}  {archive.url(data_id)}")
         return
     came, received, failed = 0, 0, 0
+    listed = []
     with tqdm(total=len(wanted), unit="file", disable=None) as progress:
         for result in archive.fetch(wanted, workers):
             progress.update()
+            told = {"received": result.received, "error": str(result.error) if result.error else None}
+            listed.append({**_place(archive, result.data_id), **told})
             if result.error is not None:
                 failed += 1
                 with progress.external_write_mode(file=sys.stderr):
@@ -51,12 +64,15 @@ def fetch(
             elif result.received:
                 came, received = came + 1, received + result.received
     here = len(wanted) - came - failed
-    click.echo(f"{came} fetched ({received / 1e6:.1f} MB), {here} here already, {failed} failed")
+    if as_json:
+        put_json(listed)
+    else:
+        click.echo(f"{came} fetched ({received / 1e6:.1f} MB), {here} here already, {failed} failed")
     if failed:
         raise click.ClickException(f"{failed} of {len(wanted)} could not be fetched")
 
 
-@click.command()
+@click.command(short_help="Print where the file of KEY is, or would be.")
 @click.argument("key")
 @product
 def path(key: str, name: str) -> None:
@@ -82,6 +98,10 @@ def url(key: str, name: str) -> None:
 
     (data_id,) = _data_ids([key], name)
     click.echo(Archive(Path(), settings.sas_url()).url(data_id))
+
+
+def _place(archive: Any, data_id: Any) -> dict[str, str]:
+    return {"partition": data_id.key, "path": str(archive.path(data_id)), "url": archive.url(data_id)}
 
 
 def _data_ids(keys: Sequence[str], name: str, releases: Sequence[str] = (), where: Sequence[str] = ()) -> list[Any]:

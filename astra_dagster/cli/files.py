@@ -4,17 +4,23 @@ from collections.abc import Sequence
 
 import click
 
-from astra_dagster.cli.common import QUIET, open_instance, raise_failures, selection, where_of
+from astra_dagster.cli.common import QUIET, json_option, open_instance, put_json, raise_failures, selection, where_of
 from astra_dagster.errors import AstraError
 
 
-@click.command()
+@click.command(short_help="Find files below SAS_BASE_DIR, register and record them.")
 @click.option("--product", "products", multiple=True, metavar="NAME", help="Only this product; repeatable.")
 @selection
 @click.option("--by-content", is_flag=True, help="Tell files apart by a hash of their contents; reads every file.")
 @click.option("--dry-run", is_flag=True, help="Say what would be registered and recorded.")
+@json_option
 def discover(
-    products: Sequence[str], releases: Sequence[str], where: Sequence[str], by_content: bool, dry_run: bool
+    products: Sequence[str],
+    releases: Sequence[str],
+    where: Sequence[str],
+    by_content: bool,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Find files below SAS_BASE_DIR, register and record them.
 
@@ -29,7 +35,7 @@ def discover(
     )
     with open_instance() as instance:
         found = list(search(instance, config))
-        for item in found:
+        for item in found if not as_json else ():
             click.echo(str(item))
             for skipped in item.skipped:
                 click.echo(f"  skipped {skipped.path}: {skipped.reason}", err=True)
@@ -51,3 +57,17 @@ def discover(
         elif not dry_run:  # nothing new, but perhaps a task over groups of what was there already
             for product in dict.fromkeys(item.product for item in found):
                 register(instance, product, (), registry.groups())
+    if as_json:
+        put_json(
+            [
+                {
+                    "product": item.product.name,
+                    "release": item.release,
+                    "files": len(item.inputs),
+                    "new": len(item.new),
+                    "to_record": len(item.to_record),
+                    "skipped": [{"path": skipped.path, "reason": skipped.reason} for skipped in item.skipped],
+                }
+                for item in found
+            ]
+        )

@@ -71,7 +71,7 @@ def dagster_yaml(storage: str) -> str:
 DAGSTER_YAML = dagster_yaml(SQLITE)
 
 
-@click.command()
+@click.command(short_help="Set Dagster up: write a commented dagster.yaml.")
 @click.option(
     "--postgres", metavar="URL", help="Keep the records in this PostgreSQL database: postgresql://me@host/db."
 )

@@ -60,7 +60,7 @@ def test_flux_over_error():
 """Contents by path; PACKAGE stands for the name of the package."""
 
 
-@click.command()
+@click.command(short_help="Write a package with a task to start from.")
 @click.argument("folder", type=click.Path(path_type=Path))
 def new(folder: Path) -> None:
     """Write a package with a task to start from into FOLDER, which is the name of the package too.

@@ -2,15 +2,16 @@
 
 import click
 
-from astra_dagster.cli.common import open_instance
+from astra_dagster.cli.common import json_option, open_instance, put_json
 
 
-@click.command()
+@click.command(short_help="Register the files that a table lists, here or not yet.")
 @click.argument("table")
 @click.option("--product", required=True, metavar="NAME", help="What the files are: apVisit.")
 @click.option("--release", default="", metavar="NAME", help="Of which release; else the table has a column release.")
 @click.option("--dry-run", is_flag=True, help="Say what would be registered.")
-def register(table: str, product: str, release: str, dry_run: bool) -> None:
+@json_option
+def register(table: str, product: str, release: str, dry_run: bool, as_json: bool) -> None:
     """Register the files that TABLE lists, one a row, whether they are there or not.
 
     TABLE is an allVisit, allStar or spAll, or a list of one's own: FITS, VOTable or CSV with a column for each part of
@@ -23,8 +24,17 @@ def register(table: str, product: str, release: str, dry_run: bool) -> None:
 
     with open_instance() as instance:
         expected = expect(instance, RegisterConfig(table=table, product=product, release=release))
-        click.echo(str(expected))
-        for line in expected.rejections:
-            click.echo(f"  {line}", err=True)
+        if as_json:
+            put_json(
+                {
+                    "product": expected.product.name,
+                    "files": len(expected.keys),
+                    "new": len(expected.new),
+                    "on_disk": expected.on_disk,
+                    "rejected": [str(row) for row in expected.rejected],
+                }
+            )
+        for line in (str(expected), *expected.rejections) if not as_json else ():
+            click.echo(line if line == str(expected) else f"  {line}", err=line != str(expected))
         if not dry_run:
             register_expected(instance, expected)

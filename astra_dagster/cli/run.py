@@ -7,17 +7,30 @@ from typing import Any
 import click
 
 from astra_dagster import settings
-from astra_dagster.cli.common import QUIET, open_instance, pair, raise_failures, selection, setting, where_of
+from astra_dagster.cli.common import (
+    QUIET,
+    failures_of,
+    json_option,
+    open_instance,
+    pair,
+    put_json,
+    raise_failures,
+    selection,
+    setting,
+    task_names,
+    where_of,
+)
 
 
-@click.command()
-@click.argument("tasks", metavar="TASK...", nargs=-1, required=True)
+@click.command(short_help="Run tasks on everything that is not complete.")
+@click.argument("tasks", metavar="TASK...", nargs=-1, required=True, shell_complete=task_names)
 @selection
 @setting
 @click.option("--dry-run", is_flag=True, help="Say what would run, and why: the same as plan.")
 @click.option("--overwrite", is_flag=True, help="Compute complete partitions again.")
 @click.option("--fetch", is_flag=True, help="Fetch files that are not on this disk from the SAS first.")
 @click.option("--workers", default="", metavar="HOW", help="in-process, processes:4, dask:4, dask:tcp://host:8786.")
+@json_option
 def run(
     tasks: Sequence[str],
     releases: Sequence[str],
@@ -27,6 +40,7 @@ def run(
     overwrite: bool,
     fetch: bool,
     workers: str,
+    as_json: bool,
 ) -> None:
     """Run each TASK, and first what it requires, on everything that is not complete, in one Dagster run.
 
@@ -37,9 +51,11 @@ def run(
     wanted = where_of(where)
     with open_instance() as instance:
         planner, plans = plans_of(instance, tasks, values, releases, wanted, overwrite)
-        for plan in plans:
+        for plan in plans if not as_json else ():
             click.echo(_told(plan))
         if dry_run or not any(_to_do(plan, fetch) for plan in plans):
+            if as_json:
+                put_json({"plans": [_document(plan) for plan in plans], "computed": 0, "failed": []})
             return
         store = next(plan.store for plan in plans if plan.store.task.name == tasks[0])
         config = {
@@ -55,25 +71,41 @@ def run(
             run_config={**update_run_config(store.task, config, workers), **QUIET},
             raise_on_error=False,
         )
+        if as_json and not result.success:
+            put_json({"plans": [_document(plan) for plan in plans], "failed": failures_of(result)})
         raise_failures(result)
         (made,) = (event.step_output_data.metadata for event in result.all_events if event.is_successful_output)
         done = sum(int(str(count.value)) for name, count in made.items() if name.endswith(": computed"))
+        if as_json:
+            put_json({"plans": [_document(plan) for plan in plans], "computed": done, "failed": []})
+            return
         folders = " and ".join(str(plan.store.folder) for plan in plans if plan.store.task.name in tasks)
         click.echo(f"{done} computed; outputs in {folders}")
 
 
-@click.command()
-@click.argument("task")
+@click.command(short_help="Say what a run of TASK would do, and why.")
+@click.argument("task", shell_complete=task_names)
 @selection
 @setting
 @click.option("--explain", "key", metavar="KEY", help="The whole story of one partition.")
-def plan(task: str, releases: Sequence[str], where: Sequence[str], values: Sequence[str], key: str | None) -> None:
+@json_option
+def plan(
+    task: str,
+    releases: Sequence[str],
+    where: Sequence[str],
+    values: Sequence[str],
+    key: str | None,
+    as_json: bool,
+) -> None:
     """Say what a run of TASK would do, and why.
 
     Example: astra-dagster plan ap_visit_snr --explain DR17/apo25m/120+12/5226/56000/001
     """
     with open_instance() as instance:
         _, plans = plans_of(instance, [task], values, releases, where_of(where), overwrite=False, key=key)
+        if as_json:
+            put_json([{**_document(item), **({"why": _why(item, key)} if key else {})} for item in plans])
+            return
         for item in plans:
             click.echo(_story(item, key) if key is not None else _told(item))
 
@@ -111,8 +143,37 @@ def _to_do(plan: Any, fetch: bool) -> bool:
     return bool(plan.incomplete or plan.waiting or plan.invalid or plan.found or (fetching and plan.no_input))
 
 
+def _document(plan: Any) -> dict[str, Any]:
+    """A plan for programs."""
+    return {
+        "task": plan.store.task.name,
+        "code_version": plan.store.task.version,
+        "digest": plan.store.digest,
+        "parameters": plan.store.parameters.as_dict(all=True),
+        "outputs": str(plan.store.folder),
+        "partitions": plan.partitions,
+        "complete": len(plan.complete),
+        "to_do": dict(plan.reasons),
+        "waiting": len(plan.waiting),
+        "to_record_again": len(plan.found),
+        "no_input": len(plan.no_input),
+        "invalid": [{"partition": key, "reason": error.without_key()} for key, error in plan.invalid],
+    }
+
+
 def _told(plan: Any) -> str:
     return "\n".join([f"{plan.store.task.name}: {plan.partitions} partitions", *plan.lines()])
+
+
+def _only(plan: Any, key: str) -> str:
+    """Key of the partition that a plan of one is about: of what is required it may be another."""
+    works = [*plan.complete, *(work for work, _ in (*plan.found, *plan.incomplete))]
+    return next(iter([*(work.data_id.key for work in works), *(k for k, _ in plan.waiting), *plan.no_input]), key)
+
+
+def _why(plan: Any, key: str) -> str:
+    """What becomes of one partition and why; of several, in numbers."""
+    return plan.why(_only(plan, key)) if plan.partitions == 1 else ", ".join(plan.lines())
 
 
 def _story(plan: Any, key: str) -> str:
@@ -124,7 +185,7 @@ def _story(plan: Any, key: str) -> str:
     works = [*plan.complete, *(work for work, _ in (*plan.found, *plan.incomplete))]
     if plan.partitions != 1:
         return "\n".join([*lines, *(f"  {line}" for line in plan.lines())])
-    mine = next(iter([*(work.data_id.key for work in works), *(k for k, _ in plan.waiting), *plan.no_input]), key)
+    mine = _only(plan, key)
     lines.append(f"  {mine}: {plan.why(mine)}")
     record = plan.records.get(mine)
     lines.append(f"  record: {record if record is not None else 'none'}")

@@ -14,7 +14,7 @@ from astra_dagster.errors import AstraError, InvalidKeyError, OutputError
 PICTURES = (".png", ".pdf", ".svg")
 
 
-@click.command()
+@click.command(short_help="Show spectra in a browser, or as a picture.")
 @click.argument("what", nargs=-1, required=True, metavar="KEY... [TASK]")
 @setting
 @click.option("--product", metavar="NAME", help="Product of KEY, where KEY and files do not tell; without TASK.")

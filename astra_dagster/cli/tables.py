@@ -5,19 +5,29 @@ from typing import Any
 
 import click
 
-from astra_dagster.cli.common import QUIET, open_instance, pair, raise_failures, setting
+from astra_dagster.cli.common import (
+    QUIET,
+    json_option,
+    open_instance,
+    pair,
+    put_json,
+    raise_failures,
+    setting,
+    task_names,
+)
 from astra_dagster.errors import AstraError
 
 LISTED = 20
 """Outputs left out that are spelled out."""
 
 
-@click.command()
-@click.argument("task")
+@click.command(short_help="Put all results of TASK into one table: Parquet, FITS.")
+@click.argument("task", shell_complete=task_names)
 @setting
 @click.option("--fits/--no-fits", default=True, show_default=True, help="Write the table as FITS as well.")
 @click.option("--overwrite", is_flag=True, help="Read all outputs again.")
-def table(task: str, values: Sequence[str], fits: bool, overwrite: bool) -> None:
+@json_option
+def table(task: str, values: Sequence[str], fits: bool, overwrite: bool, as_json: bool) -> None:
     """Put all results of TASK into one table, Parquet and FITS; only new and changed outputs are read.
 
     Example: astra-dagster table ap_visit_snr
@@ -50,6 +60,10 @@ def table(task: str, values: Sequence[str], fits: bool, overwrite: bool) -> None
         raise_failures(result)
         (made,) = result.asset_materializations_for_node(name)
     about: dict[str, Any] = {label: entry.value for label, entry in made.metadata.items()}
+    if as_json:
+        names = ("partitions", "new", "changed", "dropped", "unreadable", "parquet", "fits", "database", "parameters")
+        put_json({"rows": about["dagster/row_count"], **{name: about[name] for name in names if name in about}})
+        return
     click.echo(
         f"{about['dagster/row_count']} rows of {about['partitions']} partitions: {about['new']} new, "
         f"{about['changed']} changed, {about['dropped']} dropped"

@@ -7,15 +7,19 @@ reported with the reason. What becomes of the findings is not decided here.
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from astra_dagster.datamodel.keys import our_name
 from astra_dagster.datamodel.products import DataID, Product, Where
 from astra_dagster.datamodel.templates import AGAIN, COMPRESSIONS, Template
 from astra_dagster.errors import AstraError, InvalidKeyError, SpectrumFileError
+
+Place = tuple[str, int]
+"""A folder that a template leads to, and how many segments of the template lead there."""
 
 HASHED = "sha256-"
 """Beginning of a data version that is a hash of the contents."""
@@ -93,9 +97,9 @@ def find_files(
     if allowed is None:
         return [], []
     wanted = {key: allowed[part.name] for key, part in template.keys.items() if part.name in allowed}
-    top = root.parent if template.software else root
-    starts = [start for start in dict.fromkeys(top / root for root in template.roots) if start.is_dir()]
-    for entry in chain.from_iterable(_walk(start, 0, template, wanted, skipped) for start in starts):
+    top = top_folder(template, root)
+    starts = [start for start in starting_folders(template, root) if start.is_dir()]
+    for entry in chain.from_iterable(_walk(start, template, wanted, skipped) for start in starts):
         path = Path(entry.path)
         try:
             data_id = product.parse_path(path, release, top)
@@ -114,27 +118,70 @@ def find_files(
     return sorted(found.values(), key=lambda f: f.path), sorted(skipped, key=lambda s: s.path)
 
 
+def top_folder(template: Template, root: Path) -> Path:
+    """Folder that the paths of a template are relative to."""
+    return root.parent if template.software else root
+
+
+def starting_folders(template: Template, root: Path) -> list[Path]:
+    """Folders where the files of a template are looked for, whether they are there or not."""
+    return list(dict.fromkeys(top_folder(template, root) / start for start in template.roots))
+
+
 def _walk(
-    folder: Path, depth: int, template: Template, wanted: Mapping[str, set[str]], skipped: list[Skipped]
+    start: Path, template: Template, wanted: Mapping[str, set[str]], skipped: list[Skipped]
 ) -> Iterator[os.DirEntry[str]]:
-    """Entries below `folder` that may be files of the template."""
+    """Entries below `start` that may be files of the template."""
+    folders: list[Place] = [(str(start), 0)]
+    while folders:
+        folder, depth = folders.pop()
+        try:
+            below, files = list_folder(folder, depth, template, wanted, skipped)
+        except OSError as error:
+            skipped.append(Skipped(Path(folder), f"the folder cannot be listed: {error.strerror}"))
+            continue
+        folders += below
+        yield from files
+
+
+def list_folder(
+    folder: str, depth: int, template: Template, wanted: Mapping[str, set[str]], skipped: list[Skipped]
+) -> tuple[list[Place], list[os.DirEntry[str]]]:
+    """One step along a template: what lies in one folder.
+
+    Parameters
+    ----------
+    depth
+        How many segments of the template lead to the folder.
+    wanted
+        Allowed texts by SDSS key; all if a key is not named.
+    skipped
+        Where to note what looks like a part of the template and is none.
+
+    Returns
+    -------
+    folders, files
+        Folders to go on with, each with its depth, and entries that may be files of the template.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be listed.
+    """
     segment = template.segments[depth]
     last = depth == len(template.segments) - 1
+    folders: list[Place] = []
+    files: list[os.DirEntry[str]] = []
     if not last and segment.fullmatch(""):
         # A special function that may give no folder at all.
-        yield from _walk(folder, depth + 1, template, wanted, skipped)
+        folders.append((folder, depth + 1))
     literal = re.sub(r"\\(.)", r"\1", segment.pattern)
     if not last and re.escape(literal) == segment.pattern:
-        if (folder / literal).is_dir():
-            yield from _walk(folder / literal, depth + 1, template, wanted, skipped)
-        return
+        below = f"{folder}/{literal}"
+        return [*folders, (below, depth + 1)] if _is_folder(below) else folders, files
     lead = re.compile(_lead(segment.pattern))
-    try:
-        with os.scandir(folder) as entries:
-            listed = sorted(entries, key=lambda entry: entry.name)
-    except OSError as error:
-        skipped.append(Skipped(folder, f"the folder cannot be listed: {error.strerror}"))
-        return
+    with os.scandir(folder) as entries:
+        listed = sorted(entries, key=lambda entry: entry.name)
     for entry in listed:
         name = _plain(entry.name) if last else entry.name
         match = segment.fullmatch(name)
@@ -142,16 +189,24 @@ def _walk(
             match = segment.fullmatch(entry.name) or segment.fullmatch(name + ".gz")
         if match is None:
             if last and lead.pattern and lead.match(entry.name) and entry.is_file():
-                yield entry
+                files.append(entry)
             elif not last and segment.groupindex and entry.name[0].isdigit() and entry.is_dir():
                 skipped.append(Skipped(Path(entry.path), _not_a_folder(segment)))
-        elif not _allowed(match, template, wanted):
+        elif wanted and not _allowed(match, template, wanted):
             continue
         elif last:
             if _is_file(entry, skipped):
-                yield entry
+                files.append(entry)
         elif entry.is_dir():
-            yield from _walk(Path(entry.path), depth + 1, template, wanted, skipped)
+            folders.append((entry.path, depth + 1))
+    return folders, files
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)  # noqa: PTH116
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _not_a_folder(segment: re.Pattern[str]) -> str:
@@ -179,8 +234,8 @@ def _allowed(match: re.Match[str], template: Template, wanted: Mapping[str, set[
 
 
 def _plain(name: str) -> str:
-    path = PurePath(name)
-    return path.stem if path.suffix in COMPRESSIONS and "." in path.stem else name
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122 (of each file of an archive)
+    return stem if suffix in COMPRESSIONS and "." in stem else name
 
 
 def _lead(pattern: str) -> str:

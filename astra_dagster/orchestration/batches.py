@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-import dagster as dg
 from dagster._core.events import DagsterEventType
 from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
@@ -32,8 +31,6 @@ TOGETHER = (
 """Kinds of events that are inserted together."""
 
 INSERT = SqlEventLogStorageTable.insert()
-
-_warned: set[str] = set()
 
 
 class BatchedEventLogStorage(SqlEventLogStorage):
@@ -83,15 +80,3 @@ class BatchedEventLogStorage(SqlEventLogStorage):
 def inserted_together(event: EventLogEntry) -> bool:
     """Whether an event is one of those that are inserted together."""
     return event.dagster_event_type in TOGETHER and event.get_dagster_event().asset_key is not None
-
-
-def warn_if_slow(context: dg.OpExecutionContext) -> None:
-    """Say in the log of a run, once, that its records are written one by one, and what to do about it."""
-    storage = context.instance.event_log_storage
-    if isinstance(storage, BatchedEventLogStorage) or not storage.is_persistent or context.run_id in _warned:
-        return
-    _warned.add(context.run_id)
-    context.log.warning(
-        "Records go through Dagster's own storage, which commits each of them by itself: a large run takes many times "
-        "as long. `astra-dagster init` writes a dagster.yaml that has them written in batches, into the same database."
-    )

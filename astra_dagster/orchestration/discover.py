@@ -16,7 +16,7 @@ from astra_dagster.errors import (
     UnknownProductError,
     UnresolvableTemplateError,
 )
-from astra_dagster.orchestration import sources
+from astra_dagster.orchestration import records, sources
 from astra_dagster.orchestration.partitions import register, registered
 from astra_dagster.orchestration.sources import Input
 from astra_dagster.tasks import registry
@@ -102,17 +102,23 @@ def search(instance: dg.DagsterInstance, config: DiscoverConfig) -> Iterator[Dis
         raise refusal
 
 
+def take(context: dg.OpExecutionContext, found: Discovery) -> None:
+    """Register and record what was found, and say so."""
+    register(context.instance, found.product, found.new, registry.groups())
+    sources.record(context, found.product, found.to_record)
+    context.log.info(str(found))
+    for skipped in found.skipped[:LISTED]:
+        context.log.warning(f"skipped {skipped.path}: {skipped.reason}")
+
+
 @dg.op(description="Find files below SAS_BASE_DIR, register their partition keys and record each file.")
 def discover_files(context: dg.OpExecutionContext, config: DiscoverConfig) -> None:
     """Register and record what is new or changed; what is known and unchanged costs a look-up."""
+    records.warn_if_slow(context)
     total = 0
     try:
         for found in search(context.instance, config):
-            register(context.instance, found.product, found.new, registry.groups())
-            sources.record(context, found.product, found.to_record)
-            context.log.info(str(found))
-            for skipped in found.skipped[:LISTED]:
-                context.log.warning(f"skipped {skipped.path}: {skipped.reason}")
+            take(context, found)
             total += len(found.inputs)
     except AstraError as error:
         raise dg.Failure(str(error), allow_retries=False) from None

@@ -10,7 +10,6 @@ from dagster._core.execution.plan.instance_concurrency_context import InstanceCo
 from dagster._utils.interrupts import capture_interrupts, check_captured_interrupt
 from tqdm import tqdm
 
-from astra_dagster.datamodel.archive import Archive
 from astra_dagster.datamodel.products import DataID
 from astra_dagster.errors import AstraError, NotOnSASError
 
@@ -29,6 +28,8 @@ def fetch(context: dg.OpExecutionContext, data_ids: Sequence[DataID]) -> dict[st
     ConfigurationError
         If the settings name no archive.
     """
+    from astra_dagster.datamodel.archive import Archive  # slow to import, and few runs fetch
+
     archive = Archive.from_settings()
     failed: dict[str, AstraError] = {}
     counts: Counter[str] = Counter()

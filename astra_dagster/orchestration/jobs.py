@@ -133,7 +133,8 @@ def jobs_of(
     stores
         Of the tasks that are wanted; what they require is added.
     releases, where, key
-        Which partitions of the tasks that are wanted; all that are registered if nothing is said.
+        Which partitions of the tasks that are wanted; all that are registered if nothing is said, or those of the
+        releases that a task is for.
     files
         Instead of those: partition keys of files, which are wanted, or the groups that they belong to.
     overwrite
@@ -150,13 +151,19 @@ def jobs_of(
     for store in stores:
         task = store.task
         if files:
-            keys = [task.domain.key_of(one) for one in files] if isinstance(task.domain, Group) else list(files)
+            mine_only = [one for one in files if not task.releases or one.partition("/")[0] in task.releases]
+            keys = [task.domain.key_of(one) for one in mine_only] if isinstance(task.domain, Group) else mine_only
+            if not keys:
+                continue
+        elif key:
+            keys = [task.domain.parse_key(key).key]
         else:
-            keys = [task.domain.parse_key(key).key] if key else select_keys(instance, task.domain, releases, where)
+            keys = select_keys(instance, task.domain, releases or task.releases, where)
         if not keys:
             product = getattr(task.domain, "product", task.domain)
             raise AstraError(
-                f"no {task.domain.name} partition is registered" + (" for this selection" if releases or where else ""),
+                f"no {task.domain.name} partition is registered"
+                + (" for this selection" if releases or task.releases or where else ""),
                 hint=f"run astra-dagster discover --product {product.name}",
             )
         wanted.setdefault(task.name, {}).update(dict.fromkeys(keys))

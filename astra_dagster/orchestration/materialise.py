@@ -6,14 +6,13 @@ from dataclasses import dataclass
 
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
-from dagster._core.storage.tags import ASSET_PARTITION_RANGE_START_TAG, PARTITION_NAME_TAG
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_START_TAG, BACKFILL_ID_TAG, PARTITION_NAME_TAG
 from dagster._utils.interrupts import capture_interrupts, check_captured_interrupt
 from tqdm import tqdm
 
 from astra_dagster import settings
 from astra_dagster.errors import AstraError
 from astra_dagster.orchestration import records, sources
-from astra_dagster.orchestration.batches import warn_if_slow
 from astra_dagster.orchestration.fetch import fetch
 from astra_dagster.orchestration.look import FEW, something_to_look_at
 from astra_dagster.orchestration.planning import Plan, Planner
@@ -59,7 +58,7 @@ def materialise(
     """Bring partitions up to date and record them: together those of tasks that do not require one another.
 
     In a run over a range of partitions Dagster calls every one failed that was not recorded in it, once the run has
-    failed: complete ones are then recorded again, with `record_all` in any case.
+    failed or if it is part of a backfill: complete ones are then recorded again, with `record_all` in any case.
 
     Parameters
     ----------
@@ -70,7 +69,7 @@ def materialise(
     planner
         One that has just seen the files and records of these jobs, if there is one.
     """
-    warn_if_slow(context)
+    records.warn_if_slow(context)
     every: dict[str, Done] = {}
     for level in _levels(jobs):
         planner = planner or Planner(context.instance, level[0].store.root, settings.sas_base_dir())
@@ -94,7 +93,7 @@ def materialise(
                 context.log.warning(
                     f"Dagster will show {len(plan.no_input)} partitions without input as failed as well"
                 )
-            if plan.complete and (record_all or failed):
+            if plan.complete and (record_all or failed or BACKFILL_ID_TAG in context.run.tags):
                 there = [(work, written) for work in plan.complete if (written := plan.store.find(work))]
                 _Recorder(context, [plan]).add(plan.store, there).flush()
         every.update(done)

@@ -46,6 +46,23 @@ LOOK_UP = 10_000
 """Partitions asked for in one query: SQLite limits the number of variables."""
 
 
+_warned: set[str] = set()
+
+
+def warn_if_slow(context: dg.OpExecutionContext) -> None:
+    """Say in the log of a run, once, that its records are written one by one, and what to do about it."""
+    from astra_dagster.orchestration.batches import BatchedEventLogStorage  # what it imports takes its time
+
+    storage = context.instance.event_log_storage
+    if isinstance(storage, BatchedEventLogStorage) or not storage.is_persistent or context.run_id in _warned:
+        return
+    _warned.add(context.run_id)
+    context.log.warning(
+        "Records go through Dagster's own storage, which commits each of them by itself: a large run takes many times "
+        "as long. `astra-dagster init` writes a dagster.yaml that has them written in batches, into the same database."
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class SourceRecord:
     """What was recorded of a file when it was last seen."""

@@ -17,6 +17,7 @@ from astra_dagster.datamodel.products import SEED_PRODUCTS, DataID, Product, pro
 from astra_dagster.errors import AstraError, ConfigurationError
 from astra_dagster.orchestration import records
 from astra_dagster.orchestration.partitions import partitions_def
+from astra_dagster.orchestration.watched import watched
 
 _MODEL = "https://data.sdss.org/datamodel/files/"
 _PAGES = {
@@ -32,7 +33,11 @@ _DESCRIPTIONS = {
     "spec": "One optical spectrum of SDSS, BOSS or eBOSS: coadded flux and inverse variance over 0.36-1.04 microns "
     "with the pipeline's classification and redshift.",
 }
-_GROUPS = {"ap": "apogee", "as": "apogee", "sp": "boss", "mw": "mwm", "ma": "manga", "lv": "lvm"}
+_GROUPS = {
+    **{"apVisit": "apogee_visits", "asVisit": "apogee_visits", "ap": "apogee_stars", "as": "apogee_stars"},
+    **{"sp": "boss_spectra", "mwm": "milky_way_mapper", "ma": "manga", "lv": "local_volume_mapper"},
+}
+"""Asset groups by the beginning of a product's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +50,20 @@ class Input:
         Its data version, None if the file is not there.
     recorded
         Whether its latest record says the same.
+    before
+        Data version in its latest record, None if there is none.
     """
 
     data_id: DataID
     file: FoundFile | None
     version: str | None
     recorded: bool
+    before: str | None = None
 
 
 def group_of(name: str) -> str:
-    """Asset group of a product: the survey that it comes from."""
-    return _GROUPS.get(name[:2], "sdss")
+    """Asset group of a product: the survey that it comes from, and what it is of."""
+    return next((group for start, group in _GROUPS.items() if name.startswith(start)), "sdss")
 
 
 def source_products() -> list[Product]:
@@ -76,6 +84,7 @@ def source_asset(item: Product) -> dg.AssetsDefinition:
         backfill_policy=dg.BackfillPolicy.single_run(),
         group_name=group_of(item.name),
         kinds={"fits"} if item.name in SEED_PRODUCTS else None,
+        owners=["team:sdss"],
         description=_DESCRIPTIONS.get(item.name, f"Files of the SDSS data model {item.name}.")
         + f"\n\nA partition is one file; its key reads `{item.key_order}`.",
         metadata={
@@ -106,6 +115,7 @@ def source_asset(item: Product) -> dg.AssetsDefinition:
 
 def examine(instance: dg.DagsterInstance, item: Product, data_ids: Sequence[DataID], root: Path) -> list[Input]:
     """Look at the files of these data IDs on disk, and compare them with their records."""
+    by_content = watched(item).by_content
     known = records.source_records(instance, item, [data_id.key for data_id in data_ids])
     inputs = []
     folders: dict[Path, bool] = {}  # of files that have not come yet, most folders are not there either
@@ -121,7 +131,7 @@ def examine(instance: dg.DagsterInstance, item: Product, data_ids: Sequence[Data
             inputs.append(Input(data_id, None, None, recorded=False))
             continue
         file = FoundFile(data_id, path, status.st_size, status.st_mtime_ns)
-        inputs.append(_compared(file, known.get(data_id.key), by_content=False))
+        inputs.append(_compared(file, known.get(data_id.key), by_content=by_content))
     return inputs
 
 
@@ -129,6 +139,7 @@ def compare(
     instance: dg.DagsterInstance, item: Product, files: Sequence[FoundFile], *, by_content: bool
 ) -> list[Input]:
     """Compare files that were found with their records, by size and modification time or by content."""
+    by_content = by_content or watched(item).by_content
     known = records.source_records(instance, item, [file.data_id.key for file in files])
     return [_compared(file, known.get(file.data_id.key), by_content=by_content) for file in files]
 
@@ -137,10 +148,10 @@ def _compared(file: FoundFile, record: records.SourceRecord | None, *, by_conten
     state = file_version(file.size, file.mtime_ns)
     hashed = record is not None and record.version.startswith(HASHED)
     if record is not None and record.file == state and (hashed or not by_content):
-        return Input(file.data_id, file, record.version, recorded=True)
+        return Input(file.data_id, file, record.version, recorded=True, before=record.version)
     # A file once recorded by its contents stays so: an unchanged copy with a new date keeps its version.
     version = content_version(file.path) if by_content or hashed else state
-    return Input(file.data_id, file, version, recorded=False)
+    return Input(file.data_id, file, version, recorded=False, before=record.version if record else None)
 
 
 def record(context: dg.OpExecutionContext, item: Product, inputs: Iterable[Input]) -> None:

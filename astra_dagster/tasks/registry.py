@@ -1,16 +1,17 @@
-"""Which tasks there are: those of the package, those of the user's own packages, and all that they require."""
+"""Which tasks there are: the package's, those of the user's own packages, all that they require, and declared ones."""
 
 import importlib
 import pkgutil
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 
 from astra_dagster import settings
 from astra_dagster.datamodel.products import products
 from astra_dagster.errors import ConfigurationError, UnknownTaskError, nearest
+from astra_dagster.tasks.declared import TYPE, Declared, read_declared
 from astra_dagster.tasks.partitions import Group
 from astra_dagster.tasks.task import Task, all_tasks
 
@@ -20,21 +21,78 @@ BUILT_IN = ("astra_dagster.tasks.snr", "astra_dagster.tasks.continuum")
 def tasks() -> Mapping[str, Task]:
     """All tasks by name, what is required first.
 
-    The configuration lists packages or modules with tasks, ``packages = ["my_tasks"]``; they are looked for where
-    Python looks, and in the folder of the configuration file.
+    The configuration lists packages or modules with tasks, ``packages = ["my_tasks"]``, and names the package or folder
+    where variants are declared in YAML, ``defs = "defs"``; they are looked for where Python looks, and in the folder of
+    the configuration file.
 
     Raises
     ------
     ConfigurationError
-        If a package cannot be imported, holds no task, or two tasks have one name.
+        If a package cannot be imported, holds no task, two tasks have one name, or a declaration makes no sense.
     """
+    known = _coded()
+    return {**known, **{name: item.task for name, item in _declared(known).items()}}
+
+
+def declared() -> Mapping[str, Declared]:
+    """Those of all tasks that are declared in YAML, by name, with file and line.
+
+    Raises
+    ------
+    ConfigurationError
+        As `tasks`.
+    """
+    return _declared(_coded())
+
+
+def declarations() -> ModuleType | None:
+    """Package or folder, as a module, that variants are declared in; None if the configuration names none.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such package.
+    """
+    name = settings.config().get("defs")
+    if name is None:
+        return None
+    if not isinstance(name, str):
+        raise ConfigurationError('defs must be the name of a package or folder, for example defs = "defs"')
+    _look_beside_the_configuration()
+    module = next(_modules(name))
+    if not hasattr(module, "__path__"):
+        raise ConfigurationError(f"{name} is a module and no folder", hint="defs names the folder of defs.yaml files")
+    return module
+
+
+def _declared(known: Mapping[str, Task]) -> Mapping[str, Declared]:
+    module = declarations()
+    if module is None:
+        return {}
+    folder = Path(next(iter(module.__path__)))
+    found = read_declared(folder, tuple(known.values()), frozenset({*known, *_assets(known)}))
+    if not found:
+        raise ConfigurationError(f"no defs.yaml declares an {TYPE}", path=folder)
+    return found
+
+
+def _assets(names: Iterable[str]) -> set[str]:
+    return {item.asset_name for item in products().values()} | {f"{name}_table" for name in names}
+
+
+def _look_beside_the_configuration() -> None:
+    path = settings.config_path()
+    if path is not None and str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+
+
+def _coded() -> dict[str, Task]:
     named = settings.config().get("packages", [])
     if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
         raise ConfigurationError('packages must be a list of names, for example packages = ["my_tasks"]')
     found = [task for name in BUILT_IN for task in _tasks_of(importlib.import_module(name))]
-    folder = settings.config_path()
-    if named and folder is not None and str(folder.parent) not in sys.path:
-        sys.path.append(str(folder.parent))
+    if named:
+        _look_beside_the_configuration()
     for name in named:
         own = [task for module in _modules(name) for task in _tasks_of(module)]
         if not own:
@@ -44,7 +102,7 @@ def tasks() -> Mapping[str, Task]:
         known = all_tasks(found)
     except ValueError as error:
         raise ConfigurationError(str(error), hint="give one of them another name") from error
-    assets = {item.asset_name for item in products().values()} | {f"{name}_table" for name in known}
+    assets = _assets(known)
     for name in known:
         if name in assets:
             raise ConfigurationError(f"a task cannot be named {name}: an asset is", hint="give it another name")
@@ -86,7 +144,7 @@ def _modules(name: str) -> Iterator[ModuleType]:
         raise ConfigurationError(
             f"package {name} cannot be imported: {type(error).__name__}: {error}{place}",
             path=own[-1].filename if own else None,
-            hint="packages lists what `import` finds, or what lies beside the configuration file" if missing else None,
+            hint="it must be what `import` finds, or lie beside the configuration file" if missing else None,
         ) from error
 
 

@@ -12,9 +12,9 @@ import pytest
 
 from astra_dagster import DataID, product
 from astra_dagster.errors import AstraError
-from astra_dagster.orchestration.jobs import update_job_name, update_run_config
 from astra_dagster.orchestration.clean import CleanConfig, size_text, survey, table
 from astra_dagster.orchestration.discover import discover_job
+from astra_dagster.orchestration.jobs import update_job_name, update_run_config
 from astra_dagster.orchestration.partitions import register, registered
 from astra_dagster.orchestration.planning import make_plan
 from astra_dagster.tasks import registry

@@ -12,8 +12,8 @@ from dagster._core.storage.partition_status_cache import get_and_update_asset_st
 from astra_dagster import DataID, product
 from astra_dagster.definitions import build_definitions, defs
 from astra_dagster.orchestration import records
-from astra_dagster.orchestration.jobs import update_job_name, update_run_config
 from astra_dagster.orchestration.discover import discover_job
+from astra_dagster.orchestration.jobs import update_job_name, update_run_config
 from astra_dagster.orchestration.partitions import register, registered
 from astra_dagster.orchestration.planning import make_plan, select_keys
 from astra_dagster.tasks import registry
@@ -316,7 +316,7 @@ def test_source_assets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         *registry.tasks(),
         *(f"{t}_table" for t in registry.tasks()),
     }
-    for name, group in (("ap_visit", "apogee"), ("ap_star", "apogee"), ("spec", "boss")):
+    for name, group in (("ap_visit", "apogee_visits"), ("ap_star", "apogee_stars"), ("spec", "boss_spectra")):
         assert specs[name].group_name == group
         assert specs[name].kinds == {"fits"}
         assert specs[name].partitions_def.name == name

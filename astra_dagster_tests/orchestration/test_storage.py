@@ -23,7 +23,8 @@ from dagster._core.storage.partition_status_cache import get_and_update_asset_st
 from astra_dagster import product
 from astra_dagster.cli import main
 from astra_dagster.definitions import defs
-from astra_dagster.orchestration.batches import BatchedEventLogStorage, warn_if_slow
+from astra_dagster.orchestration import records
+from astra_dagster.orchestration.batches import BatchedEventLogStorage
 from astra_dagster.orchestration.jobs import update_job_name, update_run_config
 from astra_dagster.orchestration.partitions import partitions_def, registered
 from astra_dagster.tasks import registry
@@ -346,8 +347,8 @@ def test_slow_records_are_told_of_once_a_run(
 def test_an_instance_in_memory_is_not_told_of(caplog: pytest.LogCaptureFixture) -> None:
     @dg.op
     def twice(context: dg.OpExecutionContext) -> None:
-        warn_if_slow(context)
-        warn_if_slow(context)
+        records.warn_if_slow(context)
+        records.warn_if_slow(context)
 
     @dg.job
     def job() -> None:

@@ -1,0 +1,313 @@
+"""One look at a watched product, and the runs that are to be requested after it.
+
+What is to be done is what a plan says that is not complete; the watch only tells which files to plan for. Nothing is
+lost and nothing is requested twice, wherever a tick is killed:
+
+- What a look has found is remembered, as ready, before anything is done about it, and stays so until it is decided.
+- Registering keys again changes nothing.
+- The runs to be requested are remembered in the same transaction that takes their files from the list. They are
+  requested at every tick until Dagster has a run of their run key, and Dagster makes no second run of a key.
+- A run key is a hash of what is asked for: keys, versions of the files, and the records that they are to replace.
+
+A run that fails is not requested again. What failed in it is noted beside the outputs, and the plan knows that it
+failed before: it is requested again when the file changes.
+"""
+
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import dagster as dg
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+from dagster._core.storage.tags import RUN_KEY_TAG, SENSOR_NAME_TAG
+
+from astra_dagster import settings
+from astra_dagster.datamodel.discovery import top_folder
+from astra_dagster.datamodel.products import DataID
+from astra_dagster.datamodel.releases import releases
+from astra_dagster.datamodel.watch_state import BusyError, Sighting, State, Watch, discard, is_damage
+from astra_dagster.datamodel.watching import Look, is_recent, look_at
+from astra_dagster.errors import AstraError, InputMissingError, OutputError
+from astra_dagster.orchestration import records, sources
+from astra_dagster.orchestration.partitions import chunks, register
+from astra_dagster.orchestration.planning import FAILED_BEFORE, Planner
+from astra_dagster.orchestration.requests import Request, requests_for
+from astra_dagster.orchestration.watched import Watched
+from astra_dagster.spectra.whole import is_cut_short
+from astra_dagster.tasks import registry
+from astra_dagster.tasks.partitions import Many
+from astra_dagster.tasks.store import OutputStore
+
+BUDGET = 25.0
+"""Seconds after which a tick leaves the rest to the next: Dagster gives one up after 60."""
+
+MOST = 100_000
+"""Files that are decided upon in one tick."""
+
+TOGETHER = 2_000
+"""Files that are decided upon together."""
+
+UNDER_WAY = "under way"
+"""What a new watch remembers: the runs that were not finished when it was made, whose partitions it cannot know."""
+
+Clock = Callable[[], float]
+
+
+@dataclass
+class Tick:
+    """What became of one look.
+
+    Attributes
+    ----------
+    new, changed, again, gone
+        Files that were never recorded, that are recorded otherwise, that are recorded and not complete, and that are
+        not there any more.
+    requests
+        Runs to request.
+    notes
+        For the log: what is skipped, still written, or cannot be examined, with the reason.
+    """
+
+    new: int = 0
+    changed: int = 0
+    again: int = 0
+    gone: int = 0
+    writing: int = 0
+    waits: int = 0
+    requests: list[Request] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    look: Look = field(default_factory=Look)
+    more: bool = False
+    seconds: float = 0.0
+    busy: bool = False
+
+    def __str__(self) -> str:
+        if self.busy:
+            return "another tick is still at work"
+        again = f", {self.again:,} not complete" if self.again else ""
+        runs = "no run" if not self.requests else "1 run" if len(self.requests) == 1 else f"{len(self.requests)} runs"
+        parts = [
+            f"{self.new:,} new, {self.changed:,} changed, {self.gone:,} gone{again}",
+            f"{runs} requested",
+            f"{self.look.folders:,} folders, {self.look.listed:,} listed, {self.seconds:.1f} s",
+        ]
+        if self.writing:
+            parts.append(f"{self.writing:,} still being written")
+        if self.look.unreachable:
+            parts.append(f"{len(self.look.unreachable):,} folders cannot be examined")
+        if self.waits:
+            parts.append(f"waiting for {self.waits} runs of before the watch was made")
+        if self.more:
+            parts.append("more at the next tick")
+        return "; ".join(parts)
+
+
+def state_path(watched: Watched) -> Path:
+    """Where the watch of a product is kept."""
+    return settings.check_outputs_dir() / f"watch-{watched.product.asset_name}.sqlite"
+
+
+def sensor_name(watched: Watched) -> str:
+    """Name of the sensor of a product."""
+    return f"{watched.product.asset_name}_arrivals"
+
+
+def tick(instance: dg.DagsterInstance, watched: Watched, clock: Clock = time.time) -> Tick:
+    """Look at a product, register what is new, and tell which runs to request.
+
+    Raises
+    ------
+    AstraError
+        If SAS_BASE_DIR is not set, the outputs cannot be written, or the configuration makes no sense.
+    """
+    start = time.monotonic()
+    made = Tick()
+    path = state_path(watched)
+    try:
+        with Watch(path, settings.sas_base_dir(), clock) as watch:
+            _Ticking(instance, watched, watch, made, start + BUDGET).go()
+    except BusyError:
+        made.busy = True
+    except sqlite3.Error as error:
+        if not is_damage(error):
+            raise OutputError(f"what the watch remembers cannot be kept: {error}", path=path) from error
+        discard(path)
+        raise OutputError(
+            "what the watch remembers was damaged",
+            path=path,
+            hint="it is thrown away: the next tick looks at everything",
+        ) from error
+    made.seconds = time.monotonic() - start
+    return made
+
+
+@dataclass
+class _Ticking:
+    """The steps of a tick."""
+
+    instance: dg.DagsterInstance
+    watched: Watched
+    watch: Watch
+    made: Tick
+    deadline: float
+
+    def go(self) -> None:
+        """All of them, in order."""
+        self.item = self.watched.product
+        self.root = settings.sas_base_dir()
+        self._confirm()
+        made, watched = self.made, self.watched
+        made.look = look_at(
+            self.watch,
+            self.item,
+            watched.releases or releases(),
+            self.root,
+            settle=watched.settle,
+            deadline=self.deadline,
+        )
+        made.notes += [f"cannot be examined: {path}" for path in made.look.unreachable]
+        made.notes += [f"skipped {skipped.path}: {skipped.reason}" for skipped in made.look.skipped]
+        self._tell_gone()
+        made.waits = self._under_way()
+        if not made.waits:
+            ready = self.watch.sightings(State.READY, MOST)
+            self._offer(self._decide(sorted(ready, key=lambda sighting: sighting.path)))
+        made.requests = [Request.parse(run) for _, run in self.watch.offers()]
+        unfinished = self.watch.sightings(State.UNFINISHED)
+        made.notes += [f"shorter than its own headers say: {sighting.path}" for sighting in unfinished]
+        made.writing = len(unfinished) + self.watch.count(State.WAITING)
+        made.more = not made.waits and (not made.look.complete or self.watch.count(State.READY) > 0)
+
+    def _confirm(self) -> None:
+        """Forget the requests of which there are runs."""
+        there = [key for key, _ in self.watch.offers() if self._runs({RUN_KEY_TAG: key})]
+        if there:
+            with self.watch.transaction():
+                self.watch.accepted(there)
+
+    def _runs(self, tags: dict[str, str], statuses: Sequence[dg.DagsterRunStatus] = ()) -> list[str]:
+        mine = {SENSOR_NAME_TAG: sensor_name(self.watched), **tags}
+        found = self.instance.get_runs(dg.RunsFilter(tags=mine, statuses=statuses or None))
+        return [run.run_id for run in found]
+
+    def _under_way(self) -> int:
+        """Number of runs to wait for: while they are under way, what they do looks as if nobody did it."""
+        before = self.watch.fact(UNDER_WAY)
+        unfinished = self._runs({}, NOT_FINISHED_STATUSES) if before is None or before else []
+        waits = unfinished if before is None else sorted({*unfinished} & {*before.split()})
+        if before is None or " ".join(waits) != before:
+            with self.watch.transaction():
+                self.watch.note(UNDER_WAY, " ".join(waits))
+        return len(waits)
+
+    def _tell_gone(self) -> None:
+        """Record files that are gone; of one that has a compressed variant, that is the file now."""
+        while (told := self.watch.gone(TOGETHER)) and time.monotonic() < self.deadline:
+            keys = []
+            for release, path in told:
+                data_id = self._data_id(release, path)
+                there = data_id.existing_path(self.root) if data_id else None
+                if data_id and there is None:
+                    keys.append(data_id.key)
+                elif there is not None:
+                    with self.watch.transaction():
+                        self.watch.look_again(there)
+            known = records.source_records(self.instance, self.item, keys)
+            records.write_gone(self.instance, self.item, list(known))
+            with self.watch.transaction():
+                self.watch.forget(told)
+            self.made.gone += len(known)
+
+    def _data_id(self, release: str, path: str) -> DataID | None:
+        try:
+            return self.item.parse_path(path, release, top_folder(self.item.template(release), self.root))
+        except AstraError as error:
+            self.made.notes.append(f"skipped {path}: {error}")
+            return None
+
+    def _decide(self, ready: Sequence[Sighting]) -> dict[DataID, tuple[list[Sighting], str]]:
+        """Files to request runs for, with what is asked for; all others are done with, or left for later."""
+        todo: dict[DataID, tuple[list[Sighting], str]] = {}
+        for some in chunks(ready, TOGETHER):
+            if time.monotonic() > self.deadline:
+                break
+            seen: dict[DataID, list[Sighting]] = {}
+            marks: dict[State | None, list[Sighting]] = {state: [] for state in (None, *State)}
+            for sighting in some:
+                data_id = self._data_id(sighting.release, sighting.path)
+                if data_id is None:
+                    marks[State.IGNORED].append(sighting)
+                elif is_recent(self.watch, sighting.since) and _is_unfinished(Path(sighting.path)):
+                    marks[State.UNFINISHED].append(sighting)
+                elif data_id in todo:  # a compressed variant beside it: both are one partition
+                    todo[data_id][0].append(sighting)
+                else:
+                    seen.setdefault(data_id, []).append(sighting)
+            asked = self._asked(seen)
+            for data_id, sightings in seen.items():
+                if data_id not in asked:
+                    marks[None] += sightings
+                else:
+                    todo[data_id] = (sightings, asked[data_id])
+            with self.watch.transaction():
+                for state, sightings in marks.items():
+                    self.watch.mark(sightings, state)
+        return todo
+
+    def _asked(self, seen: dict[DataID, list[Sighting]]) -> dict[DataID, str]:
+        """Which of these files are not complete, with the version that is to be, and the record that it replaces."""
+        known = records.source_records(self.instance, self.item, [data_id.key for data_id in seen])
+        pointers = records.event_pointers(self.instance, records.asset_key(self.item), list(known))
+        asked = {}
+        for data_id, sightings in seen.items():
+            if data_id.key not in known:
+                asked[data_id] = f"{sightings[0].size}-{sightings[0].mtime_ns}"
+        self.made.new += len(asked)
+        recorded = [data_id for data_id in seen if data_id.key in known]
+        inputs = {found.data_id.key: found for found in sources.examine(self.instance, self.item, recorded, self.root)}
+        incomplete = self._incomplete(recorded, inputs)
+        for data_id in recorded:
+            found = inputs[data_id.key]
+            if found.file is not None and (found.version != found.before or data_id.key in incomplete):
+                asked[data_id] = f"{found.version} for {pointers.get(data_id.key)}"
+                self.made.changed += found.version != found.before
+                self.made.again += found.version == found.before
+        return asked
+
+    def _incomplete(self, data_ids: Sequence[DataID], inputs: dict[str, sources.Input]) -> set[str]:
+        """Keys for which a task is to be run, and has not failed before on the same file."""
+        outputs = settings.outputs_dir()
+        planner = Planner(self.instance, outputs, self.root)
+        planner.inputs[self.item] = inputs
+        planner.data_ids[self.item] = {data_id.key: data_id for data_id in data_ids}
+        incomplete: set[str] = set()
+        for task in self.watched.chain() if data_ids else ():
+            if task.domain != self.item or any(isinstance(item, Many) for one in task.chain for item in one.requires):
+                continue
+            keys = [one.key for one in data_ids if not task.releases or one.release in task.releases]
+            plan = planner.plan(OutputStore(outputs, task, task.values()), keys)
+            incomplete.update(work.data_id.key for work, _ in plan.found)
+            incomplete.update(work.data_id.key for work, why in plan.incomplete if not why.startswith(FAILED_BEFORE))
+        return incomplete
+
+    def _offer(self, todo: dict[DataID, tuple[list[Sighting], str]]) -> None:
+        """Register what is new, and remember the runs to request."""
+        if not todo:
+            return
+        asked = {data_id.key: said for data_id, (_, said) in todo.items()}
+        register(self.instance, self.item, list(asked), registry.groups())
+        most, assets = self.watched.partitions, self.watched.by_range
+        made = requests_for(self.instance, self.item, asked, most, assets=assets)
+        with self.watch.transaction():
+            self.watch.mark([sighting for sightings, _ in todo.values() for sighting in sightings], None)
+            for request in made:
+                self.watch.offer(request.run_key, str(request))
+
+
+def _is_unfinished(path: Path) -> bool:
+    try:
+        return is_cut_short(path)
+    except InputMissingError:  # it went away just now
+        return False

@@ -1,0 +1,207 @@
+"""Asset checks: what `astra_dagster.tasks.checking_outputs` and `checking_tables` find, in Dagster's words.
+
+Every task has two sets of checks. Those of its own asset look at the newest results, and at all that the same run has
+made, so that they cost the same whether a task has a hundred partitions or a million. Those of its table look at all
+rows. None is partitioned: a result stands for the asset, and names the partitions that are not as they should be. A
+check warns; it is an error where something that it names cannot be used at all.
+
+Checks of one's own are plain ``dg.asset_check`` on these assets, merged with these definitions:
+``dg.Definitions.merge(astra_dagster.definitions.defs, dg.Definitions(asset_checks=[...]))``.
+"""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import dagster as dg
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
+from pydantic import Field
+
+from astra_dagster import settings
+from astra_dagster.errors import AstraError, ConfigurationError, OutputError, ParameterError
+from astra_dagster.orchestration import records
+from astra_dagster.orchestration.partitions import registered
+from astra_dagster.orchestration.tables import latest, table_name
+from astra_dagster.tasks import checking_outputs, checking_tables
+from astra_dagster.tasks.checking import LISTED, Check, Finding, Verdict
+from astra_dagster.tasks.completeness import Record
+from astra_dagster.tasks.newest import Newest
+from astra_dagster.tasks.partitions import Many
+from astra_dagster.tasks.store import OutputStore
+from astra_dagster.tasks.task import Task
+
+PAGE = 1000
+"""Records that are asked for in one query."""
+
+Subject = TypeVar("Subject")
+
+
+class CheckConfig(dg.Config):
+    """How much the checks of a task look at."""
+
+    newest: int = Field(
+        default=500, ge=0, description="Newest results to look at, besides those that the same run has made; 0: all."
+    )
+    spectra: int = Field(default=50, ge=0, description="Outputs among these whose spectra are read.")
+
+
+def task_checks(task: Task) -> dg.AssetChecksDefinition:
+    """Checks of the newest results of a task."""
+    checks = [check for check in checking_outputs.CHECKS if check.applies(task)]
+
+    @dg.multi_asset_check(name=f"{task.name}_checks", specs=_specs(task.name, checks), can_subset=True)
+    def look(context: dg.AssetCheckExecutionContext, config: CheckConfig) -> Iterator[dg.AssetCheckResult]:
+        try:
+            root, outputs = settings.sas_base_dir(), settings.outputs_dir()
+        except AstraError as error:
+            raise dg.Failure(str(error), allow_retries=False) from None
+        known = newest_records(context.instance, task, config.newest, context.run.run_id)
+        last = newest_records(context.instance, task, 1).values()
+        store = _store(outputs, task, next((record.digest for record in last), None))
+        same = {
+            key: record
+            for key, record in known.items()
+            if record.digest == store.digest and record.code_version == task.version
+        }
+        newest = Newest.read(store, same, root, config.spectra)
+        others = len(known) - len(same)
+        note = f"{others} of other parameters or another code version left out" if others else ""
+        yield from _results(context, task.name, checks, lambda check: check.look(newest), note)
+
+    return look
+
+
+def table_checks(task: Task) -> dg.AssetChecksDefinition:
+    """Checks of the table of a task as it was last built."""
+    checks = [check for check in checking_tables.CHECKS if check.applies(task)]
+    asset = table_name(task)
+
+    @dg.multi_asset_check(name=f"{asset}_checks", specs=_specs(asset, checks), can_subset=True)
+    def look(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        built = context.instance.get_latest_materialization_event(dg.AssetKey(asset))
+        made = built.asset_materialization if built else None
+        if made is None:
+            yield from _results(context, asset, checks, lambda _: Verdict(0, "rows", note="there is no table yet"))
+            return
+        path = Path(str(made.metadata["parquet"].value))
+        try:
+            store = _store(settings.outputs_dir(), task, checking_tables.digest_of(path))
+        except ConfigurationError as error:
+            raise dg.Failure(str(error), allow_retries=False) from None
+        table = checking_tables.Table(store, path, lambda: inputs(context.instance, task))
+
+        def judged(check: Check[checking_tables.Table]) -> Verdict:
+            try:
+                return check.look(table)
+            except OutputError as error:
+                return Verdict(1, "tables", (Finding(asset, str(error), "a table", unusable=True),))
+
+        yield from _results(context, asset, checks, judged)
+
+    return look
+
+
+check_job = dg.define_asset_job(
+    "check", dg.AssetSelection.all_asset_checks(), description="Run all checks, on what is there."
+)
+
+
+def newest_records(instance: dg.DagsterInstance, task: Task, count: int, run_id: str = "") -> dict[str, Record]:
+    """Latest record of the partitions that were recorded last, the newest first; of all in the order of their keys.
+
+    Parameters
+    ----------
+    count
+        How many to look at; all if 0.
+    run_id
+        A run whose records are all looked at, however many they are.
+    """
+    if not count:
+        return dict(latest(instance, task))
+    run = instance.get_run_record_by_id(run_id) if run_id else None
+    began = math.inf if run is None else run.start_time or run.create_timestamp.timestamp()
+    found: dict[str, Record] = {}
+    cursor: str | None = None
+    while True:
+        page = instance.fetch_materializations(dg.AssetKey(task.name), limit=min(PAGE, count + 1), cursor=cursor)
+        for event in page.records:
+            enough = len(found) >= count
+            if enough and event.timestamp < began:
+                return found
+            made = event.asset_materialization
+            record = Record.parse((made.tags or {}).get(DATA_VERSION_TAG, "")) if made else None
+            wanted = not enough or event.run_id == run_id
+            if wanted and made is not None and made.partition is not None and record is not None:
+                found.setdefault(made.partition, record)
+        if not page.has_more:
+            return found
+        cursor = page.cursor
+
+
+def inputs(instance: dg.DagsterInstance, task: Task) -> list[str]:
+    """Registered partitions of a task for which there is a record of all that it requires one to one."""
+    required = [item for item in task.requires if not isinstance(item, Many)]
+    there = [instance.get_materialized_partitions(records.asset_key(item)) for item in required]
+    return [key for key in registered(instance, task.domain) if all(key in keys for keys in there)]
+
+
+def _store(root: Path, task: Task, digest: str | None) -> OutputStore:
+    """Outputs of a task with the parameters of a digest; with its own defaults if it cannot have those."""
+    store = OutputStore(root, task, task.values())
+    known = store.parameters_of(digest) if digest and digest != store.digest else None
+    with contextlib.suppress(ParameterError):
+        names = task.values().as_dict()
+        other = OutputStore(root, task, task.values({n: v for n, v in (known or {}).items() if n in names}))
+        if other.digest == digest:
+            return other
+    return store
+
+
+def _specs(asset: str, checks: Sequence[Check[Any]]) -> list[dg.AssetCheckSpec]:
+    return [dg.AssetCheckSpec(check.name, asset=asset, description=check.description) for check in checks]
+
+
+def _results(
+    context: dg.AssetCheckExecutionContext,
+    asset: str,
+    checks: Sequence[Check[Subject]],
+    look: Callable[[Check[Subject]], Verdict],
+    note: str = "",
+) -> Iterator[dg.AssetCheckResult]:
+    """Results of those checks that were asked for."""
+    for check in checks:
+        key = dg.AssetCheckKey(dg.AssetKey(asset), check.name)
+        if key in context.selected_asset_check_keys:
+            yield _result(key, look(check), note)
+
+
+def _result(key: dg.AssetCheckKey, verdict: Verdict, note: str) -> dg.AssetCheckResult:
+    """A verdict in Dagster's words: in a sentence, and with what was found, and where, as a table."""
+    wrong = sorted(verdict.findings, key=lambda finding: not finding.unusable)
+    looked_at = f"{verdict.looked_at} {verdict.what}"
+    if wrong:
+        told = f"{len(wrong)} finding{'s' * (len(wrong) > 1)} in {looked_at}, the first {wrong[0].key}: "
+        told += f"{wrong[0].value}, expected: {wrong[0].expected}"
+    else:
+        told = f"{looked_at} looked at, all as expected" if verdict.looked_at else f"no {verdict.what} to look at"
+    return dg.AssetCheckResult(
+        passed=not wrong,
+        asset_key=key.asset_key,
+        check_name=key.name,
+        severity=dg.AssetCheckSeverity.ERROR if wrong and wrong[0].unusable else dg.AssetCheckSeverity.WARN,
+        description="; ".join(filter(None, [told, verdict.note, note])),
+        metadata={
+            "looked_at": verdict.looked_at,
+            "findings": len(wrong),
+            **({"listed": _table(wrong[:LISTED])} if wrong else {}),
+        },
+    )
+
+
+def _table(findings: Sequence[Finding]) -> dg.TableMetadataValue:
+    return dg.MetadataValue.table(
+        [dg.TableRecord({"key": item.key, "value": item.value, "expected": item.expected}) for item in findings],
+        schema=dg.TableSchema([dg.TableColumn(name) for name in ("key", "value", "expected")]),
+    )

@@ -1,0 +1,91 @@
+"""Declaration to assets: a variant of a task that a ``defs.yaml`` declares, as a component of Dagster's.
+
+What a declaration means, and what may be wrong with it, is in `astra_dagster.tasks.declared`. The component makes of it
+what Python's `Task.variant` would become, asset, table and job, and nothing else.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import dagster as dg
+from pydantic import Field
+
+from astra_dagster.errors import ConfigurationError
+from astra_dagster.orchestration.assets import task_asset
+from astra_dagster.orchestration.checks import table_checks, task_checks
+from astra_dagster.orchestration.jobs import update_job
+from astra_dagster.orchestration.resources import RESOURCES
+from astra_dagster.orchestration.tables import collection
+from astra_dagster.tasks import registry
+from astra_dagster.tasks.declared import TYPE
+from astra_dagster.tasks.task import Task
+
+
+def _told(description: str) -> dg.Resolver:
+    """For the schema that editors and Dagster's tools show; descriptions of pydantic's own do not all reach it."""
+    return dg.Resolver.default(description=description)
+
+
+class SpectrumTask(dg.Component, dg.Model, dg.Resolvable):
+    """A variant of a task, with parameters of its own: its asset, its table and its job."""
+
+    task: Annotated[str, _told("Name of the task that it is a variant of.")]
+    name: Annotated[str, _told("What to put after the task's name: order5 makes ap_visit_continuum_order5.")]
+    parameters: Annotated[dict[str, Any], _told("Parameters that are others than the task's.")] = Field(default={})
+    releases: Annotated[list[str], _told("Releases that a run takes if it is not told which; all if empty.")] = Field(
+        default=[]
+    )
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """Assets and job of the variant.
+
+        Raises
+        ------
+        ConfigurationError
+            If a declaration makes no sense, or the configuration does not name the folder where this one is: commands
+            and other runs would not know the task then.
+        """
+        found = registry.declared().get(f"{self.task}_{self.name}")
+        folder = getattr(context.component_loc, "file_path", None)  # none, or a file, if made in Python
+        if found is None or folder is None or not found.path.parent.samefile(folder):
+            raise ConfigurationError(
+                f"{self.task}_{self.name} is declared where commands and runs do not look for tasks",
+                path=folder,
+                hint=f"let defs in the configuration file name {context.defs_module_name!r}, and declare it there in a "
+                f"defs.yaml as {TYPE}; in Python, use Task.variant",
+            )
+        return task_definitions(found.task)
+
+
+def task_definitions(task: Task) -> dg.Definitions:
+    """What Dagster is told of a task, whether declared or written in Python: its asset, table, checks and job."""
+    return dg.Definitions(
+        assets=[task_asset(task), collection(task)],
+        asset_checks=[task_checks(task), table_checks(task)],
+        jobs=[update_job(task)],
+        resources=RESOURCES,
+    )
+
+
+def declared_definitions() -> dg.Definitions:
+    """All components and definitions of the folder that the configuration names: none if it names none.
+
+    Raises
+    ------
+    ConfigurationError
+        If a declaration makes no sense, or is where Dagster does not look.
+    """
+    module = registry.declarations()
+    if module is None:
+        return dg.Definitions()
+    folder = Path(next(iter(module.__path__)))
+    root = next((parent for parent in folder.parents if (parent / "pyproject.toml").is_file()), folder.parent)
+    found = dg.ComponentTree.from_module(defs_module=module, project_root=root).build_defs()
+    made = {key.to_user_string() for key in found.resolve_all_asset_keys()}
+    for name, item in registry.declared().items():
+        if name not in made:
+            raise ConfigurationError(
+                f"{item}: {name} is declared where Dagster does not look",
+                hint="a folder with a defs.yaml has no others below it: move one",
+            )
+    return found

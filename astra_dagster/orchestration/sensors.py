@@ -1,0 +1,93 @@
+"""Sensors and schedules: one of each a watched product, off unless the configuration says otherwise.
+
+Tasks that require tasks are in the same runs as those, and in their order. Declarative automation would serve them as
+well, but looks at all partitions of an asset at each of its ticks: with 100,000 of them it took 7 to 12 seconds, though
+nothing had happened.
+"""
+
+from collections.abc import Sequence
+
+import dagster as dg
+from dagster._core.definitions.target import ExecutableDefinition
+
+from astra_dagster.datamodel.products import Product
+from astra_dagster.orchestration.arrivals import sensor_name, tick
+from astra_dagster.orchestration.requests import Request
+from astra_dagster.orchestration.watch_jobs import any_job, any_job_name, any_run_config, range_job, range_job_name
+from astra_dagster.orchestration.watched import Watched, check_watched, watched
+
+LISTED = 100
+"""Notes that the log of a tick spells out."""
+
+COUNT_TAG = "astra/partitions"
+"""Tag of a requested run: how many partitions it takes."""
+
+
+def watch(products: Sequence[Product]) -> tuple[list[dg.SensorDefinition], list[dg.ScheduleDefinition]]:
+    """Sensors and schedules of products; their jobs come with them.
+
+    Raises
+    ------
+    ConfigurationError
+        If the configuration says how to watch something else, or makes no sense.
+    """
+    check_watched(products)
+    sensors, schedules = [], []
+    for item in products:
+        seen, update = watched(item), any_job(item)
+        sensors.append(_sensor(seen, [*([range_job(seen)] if seen.by_range else []), update]))
+        schedules.append(_schedule(seen, update))
+    return sensors, schedules
+
+
+def _sensor(seen: Watched, jobs: Sequence[ExecutableDefinition]) -> dg.SensorDefinition:
+    """Sensor that requests runs for the files of a product that are new or changed.
+
+    What a tick found is the reason why it requested nothing, a line in its log, and, for the last one, the cursor. The
+    cursor has no other use: what the watch remembers is in a file of its own.
+    """
+    item = seen.product
+
+    @dg.sensor(
+        name=sensor_name(seen),
+        jobs=jobs,
+        minimum_interval_seconds=seen.interval,
+        default_status=dg.DefaultSensorStatus.RUNNING if seen.running else dg.DefaultSensorStatus.STOPPED,
+        description=f"Registers files of {item.asset_name} that appear, and has them recorded and analysed; those that "
+        "change as well.",
+    )
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        made = tick(context.instance, watched(item))
+        text = str(made)
+        context.log.info(text)
+        for note in made.notes[:LISTED]:
+            context.log.warning(note)
+        if len(made.notes) > LISTED:
+            context.log.warning(f"and {len(made.notes) - LISTED} more")
+        if not made.requests:
+            return dg.SensorResult(skip_reason=text, cursor=text)
+        requests = [run_request(item, request, by_range=seen.by_range) for request in made.requests]
+        return dg.SensorResult(run_requests=requests, cursor=text)
+
+    return sensor
+
+
+def run_request(item: Product, request: Request, *, by_range: bool) -> dg.RunRequest:
+    """The request as Dagster wants it; `by_range` if the sensor has a job that takes a range of partitions."""
+    tags = {COUNT_TAG: str(request.number)}
+    if request.assets and by_range:
+        return dg.RunRequest(request.run_key, job_name=range_job_name(item), tags={**tags, **request.range_tags})
+    config = any_run_config(item, request.partitions)
+    return dg.RunRequest(request.run_key, config, tags, any_job_name(item))
+
+
+def _schedule(seen: Watched, job: dg.JobDefinition) -> dg.ScheduleDefinition:
+    """Schedule that goes through all files of a product, and does what is not complete."""
+    return dg.ScheduleDefinition(
+        name=f"{seen.product.asset_name}_daily",
+        job=job,
+        cron_schedule=seen.daily,
+        default_status=dg.DefaultScheduleStatus.RUNNING if seen.running else dg.DefaultScheduleStatus.STOPPED,
+        description=f"Looks at every file of {seen.product.asset_name}, for what its sensor can miss: files that were "
+        "changed in place, folders whose times do not tell, runs that were lost.",
+    )

@@ -1,0 +1,151 @@
+"""The two jobs of a watched product: one over a range of partitions, one over any, or over all there is.
+
+The first runs assets, so that Dagster knows beforehand which partitions it means to do. The second is also what the
+daily schedule runs: it looks at every file, whatever the folders' times say.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+from pydantic import Field
+
+from astra_dagster import settings
+from astra_dagster.datamodel.discovery import FoundFile
+from astra_dagster.datamodel.products import Product
+from astra_dagster.datamodel.watching import RECENT
+from astra_dagster.errors import AstraError, InputMissingError
+from astra_dagster.orchestration import records, sources
+from astra_dagster.orchestration.discover import DiscoverConfig, search, take
+from astra_dagster.orchestration.jobs import jobs_of, run_jobs
+from astra_dagster.orchestration.materialise import Job
+from astra_dagster.orchestration.planning import FAILED_BEFORE, Planner, select_keys
+from astra_dagster.orchestration.requests import TO, named
+from astra_dagster.orchestration.resources import RESOURCES, ExecutorResource
+from astra_dagster.orchestration.watched import Watched, watched
+from astra_dagster.spectra.whole import is_cut_short
+from astra_dagster.tasks.store import OutputStore
+
+
+def range_job(seen: Watched) -> UnresolvedAssetJobDefinition:
+    """Job over the assets of a watched product: the files themselves, and the tasks to run on them."""
+    name = seen.product.asset_name
+    tasks = [task.name for task in seen.chain()]
+    return dg.define_asset_job(
+        range_job_name(seen.product),
+        selection=dg.AssetSelection.assets(name, *tasks),
+        description=f"Record files of {name} and run {', '.join(tasks) or 'no task'} on them: a range of partitions.",
+    )
+
+
+def range_job_name(item: Product) -> str:
+    """Name of the job of `range_job`."""
+    return f"analyse_{item.asset_name}"
+
+
+class AnyConfig(dg.Config):
+    """Which partitions to bring up to date."""
+
+    partitions: list[str] = Field(
+        default=[],
+        description=f"Keys, and ranges of them, FIRST{TO}LAST. If there are none, every file is looked for first, and "
+        "all that is not complete is done, but for what failed before on the same file.",
+    )
+
+
+def any_job(item: Product) -> dg.JobDefinition:
+    """Job over any partitions of a watched product; over everything if none is named."""
+
+    @dg.op(
+        name=f"update_{item.asset_name}_files",
+        description=f"Record files of {item.asset_name}, and run its tasks on every partition not complete.",
+    )
+    def update(context: dg.OpExecutionContext, config: AnyConfig, executor: ExecutorResource) -> None:
+        records.warn_if_slow(context)
+        seen, instance, root = watched(item), context.instance, settings.sas_base_dir()
+        try:
+            if config.partitions:
+                keys = named(instance, item, config.partitions)
+                data_ids = [item.parse_key(key) for key in keys]
+                sources.record(context, item, sources.examine(instance, item, data_ids, root))
+            else:
+                keys = _all(context, seen)
+            outputs = settings.check_outputs_dir()
+            stores = [OutputStore(outputs, task, task.values()) for task in seen.chosen()]
+            if not stores or not keys:
+                return
+            jobs = jobs_of(instance, stores, files=keys)
+            planner = None
+            if not config.partitions:
+                planner = Planner(instance, outputs, root)
+                jobs = _without_failed(context, planner, jobs)
+            run_jobs(context, jobs, executor, planner)
+        except AstraError as error:
+            raise dg.Failure(str(error), allow_retries=False) from None
+
+    @dg.job(
+        name=any_job_name(item),
+        description=f"Find files of {item.asset_name} and run its tasks on all that is not complete.",
+        resource_defs=RESOURCES,
+        executor_def=dg.in_process_executor,
+    )
+    def job() -> None:
+        update()
+
+    return job
+
+
+def any_job_name(item: Product) -> str:
+    """Name of the job of `any_job`."""
+    return f"update_{item.asset_name}"
+
+
+def any_run_config(item: Product, partitions: Sequence[str]) -> dict[str, object]:
+    """Run configuration of the job of `any_job`."""
+    return {"ops": {f"update_{item.asset_name}_files": {"config": {"partitions": list(partitions)}}}}
+
+
+def _all(context: dg.OpExecutionContext, seen: Watched) -> list[str]:
+    """Look for every file, register and record; returns the keys of all that are not just being written."""
+    unfinished: set[str] = set()
+    config = DiscoverConfig(products=[seen.product.name], releases=list(seen.releases))
+    for found in search(context.instance, config):
+        written = {f.data_id.key for f in found.to_record if f.file and _still_written(f.file, seen.settle)}
+        unfinished |= written
+        take(
+            context,
+            replace(
+                found,
+                inputs=tuple(item for item in found.inputs if item.data_id.key not in written),
+                new=tuple(key for key in found.new if key not in written),
+            ),
+        )
+    if unfinished:
+        context.log.info(f"{len(unfinished)} still being written, left for later")
+    keys = select_keys(context.instance, seen.product, seen.releases)
+    return [key for key in keys if key not in unfinished]
+
+
+def _still_written(file: FoundFile, settle: float) -> bool:
+    age = time.time() - file.mtime_ns / 1e9
+    try:
+        return age < settle or (age < RECENT and is_cut_short(file.path))
+    except InputMissingError:  # it went away just now
+        return True
+
+
+def _without_failed(context: dg.OpExecutionContext, planner: Planner, jobs: Sequence[Job]) -> list[Job]:
+    """Leave alone what failed before on the same file."""
+    left = []
+    for job in jobs:
+        plan = planner.plan(job.store, job.keys)
+        failed = {work.data_id.key for work, reason in plan.incomplete if reason.startswith(FAILED_BEFORE)}
+        failed |= {key for key, reason in plan.waiting if FAILED_BEFORE in reason}
+        if failed:
+            context.log.info(
+                f"{job.store.task.name}: {len(failed)} failed before on the same files, and are left alone"
+            )
+        left.append(replace(job, keys=[key for key in job.keys if key not in failed]) if failed else job)
+    return left

@@ -1,0 +1,252 @@
+"""Checks of the table of a task: over all its results at once.
+
+They read single columns of the Parquet file, never an output.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from astra_dagster.errors import OutputError
+from astra_dagster.spectra.batch import FloatArray
+from astra_dagster.tasks.checking import LISTED, Check, Finding, Verdict
+from astra_dagster.tasks.layout import SPECTRUM, part_names
+from astra_dagster.tasks.store import OutputStore
+from astra_dagster.tasks.task import Task
+
+if TYPE_CHECKING:  # slow to import, and only needed where something is checked
+    import pyarrow as pa
+
+JUMP = 3.0
+"""How many scatters of the spectra before it the median of a night may be away from theirs.
+
+Of 35 real visits single ones are that far from the median of all: one of S/N 3, where the others have 26 to 90, and in
+the number of good pixels those of one fibre. The medians of any five in the order of their nights are within 2.3 of the
+others."""
+
+NIGHTS, BEFORE = 30, 10
+"""How many of the last nights are looked at, and with how many nights before it each is compared."""
+
+ENOUGH, ENOUGH_BEFORE = 5, 20
+"""Spectra of a night, and of the nights before it, that it takes for a comparison."""
+
+FLOOR = 1e-3
+"""Least scatter that is believed, as a fraction of the median."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """The table of a task, as the checks get it.
+
+    Attributes
+    ----------
+    store
+        Of the task with the parameters of the table.
+    path
+        The Parquet file.
+    inputs
+        Gives the partition keys for which there is all that the task requires.
+    """
+
+    store: OutputStore
+    path: Path
+    inputs: Callable[[], Sequence[str]]
+
+    @cached_property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the parts of the key."""
+        return part_names(self.store.task.domain)
+
+    @cached_property
+    def numbers(self) -> tuple[str, ...]:
+        """Columns of results that are single numbers."""
+        from pyarrow.types import is_floating, is_integer
+
+        found = (field for field in _schema(self.path) if b"result" in (field.metadata or {}))
+        return tuple(field.name for field in found if is_integer(field.type) or is_floating(field.type))
+
+    def read(self, *columns: str) -> "pa.Table":
+        """Columns of the rows that stand for their file: one a partition.
+
+        Raises
+        ------
+        OutputError
+            If the table cannot be read.
+        """
+        import pyarrow.compute as pc
+        import pyarrow.parquet as pq
+
+        with _reading(self.path):
+            wanted = [*columns, SPECTRUM]
+            table = pq.read_table(self.path, columns=wanted, page_checksum_verification=True, partitioning=None)
+        return table.filter(pc.equal(table[SPECTRUM], 0))
+
+
+def digest_of(path: Path) -> str | None:
+    """Digest of the parameters of a table; None if it cannot be read."""
+    try:
+        return str((_schema(path).metadata or {})[b"digest"].decode())
+    except (OutputError, KeyError):
+        return None
+
+
+def _schema(path: Path) -> "pa.Schema":
+    import pyarrow.parquet as pq
+
+    with _reading(path):
+        return pq.read_schema(path)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
+    except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
+        raise OutputError(f"the table cannot be read: {error}", path=path, hint="materialise it again") from error
+
+
+def all_inputs_done(table: Table) -> Verdict:
+    """Every partition whose input is there has a row; what is missing is named with the reason."""
+    inputs = table.inputs()
+    there = set(_joined(table.read(*table.parts), table.parts).to_pylist())
+    missing = [key for key in inputs if key not in there]
+    reasons = [_why_missing(table.store, key) for key in missing[:LISTED]]
+    reasons += ["no result"] * (len(missing) - len(reasons))
+    nothing = not there
+    wrong = [Finding(key, why, "a result", nothing) for key, why in zip(missing, reasons, strict=True)]
+    return Verdict(len(inputs), "inputs", tuple(wrong), f"{len(there)} partitions have results")
+
+
+def no_duplicates(table: Table) -> Verdict:
+    """No object, and no spectrum, is there twice in a release.
+
+    An object is known by the part ``obj`` of the key; spectra are the same if all their results are, to the last digit.
+    """
+    import pyarrow.compute as pc
+
+    numbers = table.numbers if table.store.task.output == "json" else ()
+    data = table.read(*table.parts, "data_version", *numbers)
+    keys = _joined(data, table.parts)
+    results = pc.list_element(pc.split_pattern(data["data_version"], "."), 0)  # hash of spectra and results
+    results = pc.binary_join_element_wise(data["release"], results, "/")
+    telling = _telling(data, numbers) if table.store.task.output == "json" else np.ones(len(data), dtype=bool)
+    wrong = []
+    for first, *others in _repeated(results.filter(telling), keys.filter(telling)):
+        wrong.append(Finding(first, f"same results as {_listed(others)}", "one file a spectrum"))
+    if "obj" in table.parts:
+        names = [name for name in ("release", "telescope", "obj") if name in table.parts]
+        for first, *others in _repeated(_joined(data, names), keys):
+            wrong.append(Finding(first, f"the object is also {_listed(others)}", "one row an object"))
+    return Verdict(len(data), "partitions", tuple(wrong))
+
+
+def nights_alike(table: Table) -> Verdict:
+    """No result jumps from the nights before to one of the last nights."""
+    names = [name for name in ("release", "telescope", "run2d") if name in table.parts]
+    data = table.read(*names, "mjd", *table.numbers)
+    label = _joined(data, [*names, "mjd"]).combine_chunks().dictionary_encode()
+    codes, labels = label.indices.to_numpy(), label.dictionary.to_pylist()
+    order = np.argsort(codes, kind="stable")
+    starts = np.searchsorted(codes[order], np.arange(len(labels) + 1))
+    sequences: dict[str, list[tuple[str, int]]] = {}
+    for code, text in enumerate(labels):
+        group, _, night = text.rpartition("/")
+        sequences.setdefault(group, []).append((night, code))
+    compared: set[str] = set()
+    wrong = []
+    for name in table.numbers:
+        values = data[name].to_numpy().astype(float)[order]
+        for group, nights in sequences.items():
+            nights.sort()
+            each = [values[starts[code] : starts[code + 1]] for _, code in nights]
+            for i, jump in jumps(each):
+                compared.add(f"{group}/{nights[i][0]}")
+                if jump:
+                    fixed = dict(zip([*names, "mjd"], [*group.split("/"), nights[i][0]], strict=True))
+                    key = "/".join(fixed.get(part, "*") for part in table.parts)
+                    wrong.append(Finding(key, f"{name} {jump[0]}", jump[1]))
+    return Verdict(len(compared), "nights", tuple(wrong), _few(sequences, compared))
+
+
+def jumps(nights: Sequence[FloatArray]) -> Iterator[tuple[int, tuple[str, str] | None]]:
+    """Of the last nights those that can be compared, each with what was found and expected if it jumps.
+
+    Parameters
+    ----------
+    nights
+        Values of one column, night by night; NaN where there is none.
+    """
+    for i in range(max(1, len(nights) - NIGHTS), len(nights)):
+        now, before = nights[i], np.concatenate(nights[max(0, i - BEFORE) : i])
+        now, before = now[np.isfinite(now)], before[np.isfinite(before)]
+        if len(now) < ENOUGH or len(before) < ENOUGH_BEFORE:
+            continue
+        middle, here = float(np.median(before)), float(np.median(now))
+        scatter = max(1.4826 * float(np.median(np.abs(before - middle))), FLOOR * abs(middle))
+        jump = abs(here - middle) > JUMP * scatter
+        found = f"{here:.5g}, median of {len(now)}"
+        yield i, (found, f"{middle:.5g}, scatter {scatter:.3g}, in {len(before)} before") if jump else None
+
+
+def _few(sequences: dict[str, list[tuple[str, int]]], compared: set[str]) -> str:
+    every = sum(min(len(nights), NIGHTS) for nights in sequences.values())
+    return f"{every - len(compared)} left out: too few spectra in them or before them" if every > len(compared) else ""
+
+
+def _why_missing(store: OutputStore, key: str) -> str:
+    try:
+        note = json.loads(store.failure_path(store.task.domain.parse_key(key)).read_text(encoding="utf-8"))
+        return f"failed: {note['error']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "no result"
+
+
+def _joined(data: "pa.Table", names: Sequence[str]) -> Any:
+    import pyarrow.compute as pc
+
+    return pc.binary_join_element_wise(*(data[name] for name in names), "/")
+
+
+def _telling(data: "pa.Table", numbers: Sequence[str]) -> Any:
+    """Rows whose results cannot be the same by chance: with two numbers at least that are not whole."""
+    count = np.zeros(len(data), dtype=int)
+    for name in numbers:
+        values = data[name].to_numpy().astype(float)
+        count += np.isfinite(values) & (values != np.floor(values))
+    return count >= 2
+
+
+def _repeated(groups: Any, keys: Any) -> list[list[str]]:
+    """Keys of each group that has several."""
+    import pyarrow.compute as pc
+
+    counted = pc.value_counts(groups)
+    chosen = pc.is_in(groups, value_set=counted.field("values").filter(pc.greater(counted.field("counts"), 1)))
+    found: dict[str, list[str]] = {}
+    for group, key in zip(groups.filter(chosen).to_pylist(), keys.filter(chosen).to_pylist(), strict=True):
+        found.setdefault(group, []).append(key)
+    return list(found.values())
+
+
+def _listed(keys: Sequence[str]) -> str:
+    return ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+
+
+def _has_nights(task: Task) -> bool:
+    return "mjd" in part_names(task.domain)
+
+
+CHECKS: tuple[Check[Table], ...] = (
+    Check(all_inputs_done, "Every partition whose input is there has a result."),
+    Check(no_duplicates, "No object, and no spectrum, is there twice in a release."),
+    Check(nights_alike, "No result jumps from the nights before to one of the last nights.", _has_nights),
+)
+"""All of them."""

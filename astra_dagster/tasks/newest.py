@@ -1,0 +1,216 @@
+"""What the checks of a task's newest outputs look at: results, the headers of input files, spectra of a sample.
+
+Each is read once, when the first check asks for it. What is made of it is in `checking_outputs`.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from astra_dagster.analysis.regions import named_regions
+from astra_dagster.errors import AstraError, InputMissingError
+from astra_dagster.spectra.batch import SpectrumBatch
+from astra_dagster.spectra.fits import FitsFile
+from astra_dagster.spectra.output import read_output
+from astra_dagster.tasks.completeness import Record
+from astra_dagster.tasks.store import OutputStore
+
+NUMBERS = frozenset(["int", "float", "[int]", "[float]", "[]"])
+"""Kinds of values, as `kinds` names them, that are numbers or rows of numbers."""
+
+THREADS, TOGETHER = 8, 50
+"""Threads that read files, which mostly wait for the disk, and outputs that one takes at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """What the input file of a partition says.
+
+    Attributes
+    ----------
+    snr
+        Its SNR card, None if it has none.
+    pixels
+        Pixels of a spectrum.
+    problem
+        Why it cannot be read; empty if it can.
+    """
+
+    snr: float | None = None
+    pixels: int = 0
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """What a written spectrum says of its continuum.
+
+    Attributes
+    ----------
+    spectrum
+        Which of its file.
+    wrong
+        Fraction of pixels whose continuum is not positive and finite.
+    used
+        Number of pixels that are not marked bad though that is so, or though their flux is not finite.
+    pixels
+        Good continuum pixels.
+    median, error
+        Median normalised flux there, and its standard error.
+    problem
+        Why it cannot be read; empty if it can.
+    """
+
+    spectrum: int = 0
+    wrong: float = 0.0
+    used: int = 0
+    pixels: int = 0
+    median: float = math.nan
+    error: float = math.nan
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Newest:
+    """The newest outputs of a task, as the checks get them.
+
+    Attributes
+    ----------
+    store
+        Of the task with the parameters that the outputs were made with.
+    root
+        Top of the SAS mirror.
+    outputs
+        How many they are.
+    keys, spectra
+        Partition key of each spectrum, and which spectrum of its file it is.
+    columns
+        Results by name, a value a spectrum; None where it is missing.
+    numbers
+        Names of the columns that hold numbers, or nothing at all.
+    problems
+        Key of each output that could not be read, and why.
+    sample
+        Number of outputs whose spectra are read.
+    """
+
+    store: OutputStore
+    root: Path
+    outputs: int
+    keys: Sequence[str]
+    spectra: Sequence[int]
+    columns: Mapping[str, Sequence[Any]]
+    numbers: Sequence[str]
+    problems: Sequence[tuple[str, str]]
+    sample: int
+
+    @classmethod
+    def read(cls, store: OutputStore, records: Mapping[str, Record], root: Path, sample: int) -> Self:
+        """Read the outputs of these records, by partition key, which are all of this task and its parameters."""
+        import pyarrow as pa  # slow to import, and only needed where something is checked
+
+        from astra_dagster.tasks.rows import read_rows
+
+        wanted = pa.table({"key": list(records), "data_version": [str(record) for record in records.values()]})
+        pieces = [wanted.slice(start, TOGETHER) for start in range(0, len(wanted), TOGETHER)]
+        with ThreadPoolExecutor(THREADS, "astra-check") as threads:
+            read = list(threads.map(lambda piece: read_rows(store, piece), pieces))
+        columns: dict[str, list[Any]] = {name: [] for rows in read for name in rows.results}
+        for rows in read:
+            for name, values in columns.items():
+                values += rows.results[name].to_pylist() if name in rows.results else [None] * len(rows.keys)
+        return cls(
+            store,
+            root,
+            len(wanted),
+            [key for rows in read for key in rows.keys.to_pylist()],
+            [spectrum for rows in read for spectrum in rows.spectra.to_pylist()],
+            columns,
+            [name for name in columns if all(rows.found.get(name, NUMBERS) <= NUMBERS for rows in read)],
+            [problem for rows in read for problem in rows.problems],
+            sample,
+        )
+
+    @cached_property
+    def first(self) -> Sequence[int]:
+        """Rows that stand for their file."""
+        return [i for i, spectrum in enumerate(self.spectra) if spectrum == 0]
+
+    def column(self, name: str) -> Sequence[float | None]:
+        """A column of single numbers; None where there is none."""
+        values = self.columns.get(name) or [None] * len(self.keys)
+        return [value if isinstance(value, (int, float)) else None for value in values]
+
+    @cached_property
+    def files(self) -> Mapping[str, InputFile | None]:
+        """What the input files say, by partition key; None where the file is not on this disk."""
+        with ThreadPoolExecutor(THREADS, "astra-check") as threads:
+            keys = list(dict.fromkeys(self.keys))
+            return dict(zip(keys, threads.map(self._file, keys), strict=True))
+
+    def _file(self, key: str) -> InputFile | None:
+        product = self.store.task.requires[0]
+        try:
+            path = product.parse_key(key).existing_path(self.root)
+            if path is None:
+                return None
+            with FitsFile(path) as file:
+                hdu = file.hdu(1)
+                shape = hdu.shape or (0,)
+                across = math.prod(shape) if product.name == "apVisit" else shape[-1]
+                return InputFile(file.hdu(0).header.number("SNR"), shape[0] if hdu.kind == "table" else across)
+        except InputMissingError:
+            return None
+        except (AstraError, OSError) as error:
+            return InputFile(problem=error.message if isinstance(error, AstraError) else str(error))
+
+    @cached_property
+    def sampled(self) -> Sequence[str]:
+        """Partition keys of the outputs whose spectra are read, evenly spread over all of them."""
+        keys = list(dict.fromkeys(self.keys))
+        return keys[:: max(1, math.ceil(len(keys) / self.sample))] if self.sample else []
+
+    @cached_property
+    def levels(self) -> Sequence[tuple[str, Level]]:
+        """Continua of the sample, each with its partition key."""
+        return [(key, level) for key in self.sampled for level in self._levels(key)]
+
+    def _levels(self, key: str) -> Iterable[Level]:
+        try:
+            batch = read_output(self.store.path(self.store.task.domain.parse_key(key)))
+        except AstraError as error:
+            return [Level(problem=error.message)]
+        regions = getattr(self.store.parameters, "continuum_regions", ())
+        return levels(batch, named_regions(regions) if isinstance(regions, str) else regions)
+
+
+def levels(batch: SpectrumBatch, regions: Iterable[tuple[float, float]]) -> Iterator[Level]:
+    """What normalised spectra say of their continuum, those without any good pixel left out.
+
+    Parameters
+    ----------
+    regions
+        Start and end in Angstrom of what is continuum, both inclusive.
+    """
+    grid = np.atleast_2d(batch.wavelength)  # type: ignore[arg-type]  # a written spectrum has wavelengths
+    inside = np.zeros(grid.shape, dtype=bool)
+    for start, end in regions:
+        inside |= (grid >= start) & (grid <= end)
+    inside = np.broadcast_to(inside, batch.flux.shape)
+    for i in np.flatnonzero(~batch.bad.all(axis=1)):
+        good = ~batch.bad[i]
+        finite = np.isfinite(batch.flux[i])
+        continuum = np.ones_like(batch.flux[i]) if batch.continuum is None else batch.continuum[i]
+        wrong = ~(np.isfinite(continuum) & (continuum > 0))
+        flux = batch.flux[i][inside[i] & good & finite]
+        median = float(np.median(flux)) if len(flux) else math.nan
+        scatter = 1.4826 * float(np.median(np.abs(flux - median))) if len(flux) else math.nan
+        error = 1.2533 * scatter / math.sqrt(max(len(flux), 1))
+        used = int(((wrong | ~finite) & good).sum())
+        yield Level(int(i), float(wrong.mean()), used, len(flux), median, error)

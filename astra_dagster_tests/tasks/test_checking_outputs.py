@@ -1,0 +1,331 @@
+"""Checks of outputs pass on good files, real ones among them, and name the key of a bad one."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from astra_dagster import SpectrumBatch, ap_star, ap_visit, grouped, product, spectrum_task
+from astra_dagster.tasks import registry
+from astra_dagster.tasks.checking_outputs import (
+    BAD_PIXELS,
+    CHECKS,
+    LEVEL,
+    bad_pixels,
+    continuum_positive,
+    flux_near_one,
+    outputs_as_recorded,
+    results_finite,
+    snr_as_in_header,
+)
+from astra_dagster.tasks.continuum import ContinuumParameters, ap_star_continuum, ap_visit_continuum, spec_continuum
+from astra_dagster.tasks.newest import levels
+from astra_dagster.tasks.snr import SNRParameters, ap_star_snr, ap_visit_snr, spec_snr
+from astra_dagster.tasks.store import OutputStore
+from astra_dagster.tasks.task import Task
+from astra_dagster_tests.tasks.checked import OTHER, STAR, VISIT, named, newest, only, visit_path
+
+TASKS = (ap_visit_snr, ap_star_snr, spec_snr, ap_visit_continuum, ap_star_continuum, spec_continuum)
+GENERIC = ["outputs_as_recorded", "results_finite"]
+
+
+@spectrum_task(requires=ap_visit, version="1")
+def toy(spectra, parameters):
+    """A task that promises nothing."""
+    return {"level": spectra.flux.mean(axis=1), "name": ["a"]}
+
+
+@spectrum_task(requires=ap_visit, version="1", columns={"good_pixels": "Good pixels."})
+def toy_pixels(spectra, parameters):
+    """A task with a column that is known."""
+    return {"good_pixels": (~spectra.bad).sum(axis=1)}
+
+
+@spectrum_task(requires=ap_visit, parameters=SNRParameters, version="1")
+def holes(spectra, parameters):
+    """Nothing for one visit."""
+    level = np.where(np.array(spectra.meta["fibre"]) == 2, np.nan, 1.5)
+    ones = np.ones(len(spectra), dtype=int)
+    return {"level": level, "cells": np.stack([level, ones], axis=1), "count": 3 * ones, "good": ones > 0}
+
+
+def spoilt(name: str, spoil) -> Task:
+    """A continuum task that does something wrong to one visit: to rows of flux, continuum and what is bad."""
+
+    @spectrum_task(requires=ap_visit, parameters=ContinuumParameters, version="1", name=name)
+    def task(spectra, parameters) -> SpectrumBatch:
+        made = ap_visit_continuum.function(spectra, parameters)
+        arrays = {name: getattr(made, name).copy() for name in ("flux", "continuum", "bad")}
+        for i in np.flatnonzero(np.array(spectra.meta["fibre"]) == 2):
+            spoil(*(array[i] for array in arrays.values()))
+        return replace(made, **arrays)
+
+    return task
+
+
+def names_of(task: Task) -> list[str]:
+    return [check.name for check in CHECKS if check.applies(task)]
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_good_files_pass(task: Task, synthetic: Path, tmp_path: Path) -> None:
+    found = (
+        newest(task, synthetic, tmp_path, "DR17", "DR19")
+        if task.domain.name != "spec"
+        else newest(task, synthetic, tmp_path)
+    )
+    for check in CHECKS:
+        if check.applies(task):
+            verdict = check.look(found)
+            assert verdict.findings == (), check.name
+            assert verdict.looked_at >= len(set(found.keys)) > 2
+            assert verdict.note == ""
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_real_files_pass(task: Task, real: Path, tmp_path: Path, extra_release: str) -> None:
+    found = newest(task, real, tmp_path, *(["DR17"] if task.domain.name == "spec" else ["DR13", "DR17", extra_release]))
+    assert len(found.keys) >= (36 if task.domain.name == "apVisit" else 1)
+    for check in CHECKS:
+        if check.applies(task):
+            verdict = check.look(found)
+            assert verdict.findings == (), check.name
+            assert verdict.looked_at >= len(set(found.keys)), check.name
+
+
+def test_real_files_reach_what_the_limits_say(real: Path, tmp_path: Path, extra_release: str) -> None:
+    found = newest(ap_visit_snr, real, tmp_path, "DR13", "DR17", extra_release)
+    bad = [
+        1 - good / found.files[key].pixels for key, good in zip(found.keys, found.column("good_pixels"), strict=True)
+    ]
+    assert 0.006 < min(bad) < max(bad) < 0.017
+    found = newest(ap_visit_continuum, real, tmp_path, "DR13", "DR17", extra_release)
+    medians = sorted(level.median for _, level in found.levels)
+    assert 0.999 < medians[0] < medians[-2] < 1.016 < medians[-1] < 1.034 < 1 + LEVEL
+
+
+def test_which_checks_a_task_gets() -> None:
+    assert names_of(ap_visit_snr) == [*GENERIC, "snr_as_in_header", "bad_pixels"]
+    assert names_of(ap_star_snr) == names_of(ap_visit_snr)
+    assert names_of(spec_snr) == [*GENERIC, "bad_pixels"]
+    for task in (ap_visit_continuum, ap_star_continuum, spec_continuum.variant("five", order=5)):
+        assert names_of(task) == [*GENERIC, "bad_pixels", "continuum_positive", "flux_near_one"]
+    assert names_of(ap_visit_snr.variant("double", fudge_factor=2.0)) == names_of(ap_visit_snr)
+    assert names_of(toy) == GENERIC
+    assert names_of(toy_pixels) == [*GENERIC, "bad_pixels"]
+    of_many = spectrum_task(
+        requires=grouped(ap_visit_snr, by="plate"), version="1", columns={"good_pixels": ""}, name="of_many"
+    )
+    assert names_of(of_many(lambda visits, parameters: None)) == GENERIC
+    assert {product(name).name for name in BAD_PIXELS} == set(BAD_PIXELS)
+    assert all(GENERIC[0] in names_of(task) for task in registry.tasks().values())
+
+
+def test_an_output_that_is_not_what_was_recorded(synthetic: Path, tmp_path: Path) -> None:
+    lost, cut = VISIT, OTHER
+
+    def spoil(store: OutputStore) -> None:
+        store.path(ap_visit.parse_key(lost)).unlink()
+        path = store.path(ap_visit.parse_key(cut))
+        path.write_bytes(path.read_bytes()[:100])
+
+    for task in (ap_visit_snr, ap_visit_continuum):
+        verdict = outputs_as_recorded(newest(task, synthetic, tmp_path / task.name, spoil=spoil))
+        assert named(verdict) == [lost, cut]
+        assert all(finding.unusable for finding in verdict.findings)
+        assert "not there" in verdict.findings[0].value
+        assert verdict.looked_at == 12
+
+
+def test_numbers_that_are_missing(synthetic: Path, tmp_path: Path) -> None:
+    verdict = results_finite(newest(holes, synthetic, tmp_path))
+    assert (only(verdict).key, only(verdict).value) == (VISIT, "no level, cells")
+    assert verdict.looked_at == 12
+
+
+def test_a_column_without_any_number(synthetic: Path, tmp_path: Path) -> None:
+    @spectrum_task(requires=ap_visit, version="1")
+    def nothing(spectra, parameters):
+        return {"level": [np.nan], "name": ["a"]}
+
+    verdict = results_finite(newest(nothing, synthetic, tmp_path))
+    assert len(verdict.findings) == 12
+    assert {finding.value for finding in verdict.findings} == {"no level"}
+
+
+def test_of_a_star_the_first_spectrum_counts(synthetic: Path, tmp_path: Path) -> None:
+    @spectrum_task(requires=ap_star, version="1")
+    def star(spectra, parameters):
+        level = np.ones(len(spectra))
+        level[1:] = np.nan
+        return {"level": level if spectra.meta["object"][0] != "2M00012723+6258059" else level[::-1]}
+
+    assert named(results_finite(newest(star, synthetic, tmp_path))) == [STAR]
+
+
+@pytest.mark.parametrize("factor", [1.0, 2.0, -0.5])
+def test_a_header_that_says_another_ratio(factor: float, mirror: Path, tmp_path: Path) -> None:
+    path = visit_path(mirror)
+    right = float(fits.getval(path, "SNR"))
+    fits.setval(path, "SNR", value=1.002 * right)
+    visits = newest(ap_visit_snr, mirror, tmp_path, fudge_factor=factor)
+    verdict = snr_as_in_header(visits)
+    assert only(verdict).key == VISIT
+    assert only(verdict).value == f"snr_green {visits.column('snr_green')[visits.keys.index(VISIT)]:.6g}"
+    assert only(verdict).expected.startswith(f"SNR {factor * 1.002 * right:.6g} ")
+    assert not only(verdict).unusable
+    fits.setval(path, "SNR", value=1.0002 * right)
+    assert snr_as_in_header(newest(ap_visit_snr, mirror, tmp_path, fudge_factor=factor)).findings == ()
+
+
+def test_a_star_whose_header_says_another_ratio(mirror: Path, tmp_path: Path) -> None:
+    path = product("apStar").parse_key(STAR).path(mirror)
+    fits.setval(path, "SNR", value=float(fits.getval(path, "SNR")) + 1)
+    assert named(snr_as_in_header(newest(ap_star_snr, mirror, tmp_path))) == [STAR]
+
+
+def test_files_that_say_nothing(mirror: Path, tmp_path: Path) -> None:
+    found = newest(ap_visit_snr, mirror, tmp_path)
+    visit_path(mirror).unlink()
+    fits.delval(visit_path(mirror, OTHER), "SNR")
+    verdict = snr_as_in_header(found)
+    assert (verdict.findings, verdict.looked_at) == ((), 10)
+    assert verdict.note == "2 without file, SNR card or result left out"
+    verdict = bad_pixels(found)
+    assert (verdict.findings, verdict.looked_at) == ((), 11)
+    assert verdict.note == "1 without file or number of good pixels left out"
+
+
+def test_a_file_that_was_damaged_since(mirror: Path, tmp_path: Path) -> None:
+    found = newest(ap_visit_snr, mirror, tmp_path)
+    path = visit_path(mirror)
+    path.write_bytes(path.read_bytes()[:1000])
+    verdict = snr_as_in_header(found)
+    assert only(verdict).key == VISIT
+    assert "cannot be read" in only(verdict).value
+
+
+@pytest.mark.parametrize("task", [ap_visit_snr, ap_visit_continuum], ids=lambda task: task.name)
+def test_a_file_of_many_bad_pixels(task: Task, mirror: Path, tmp_path: Path) -> None:
+    path = visit_path(mirror)
+    with fits.open(path, mode="update") as hdus:
+        hdus[3].data[1, :1000] |= 1
+    verdict = bad_pixels(newest(task, mirror, tmp_path))
+    assert only(verdict).key == VISIT
+    fraction = float(only(verdict).value.removesuffix("% bad"))
+    assert 12 < fraction < 15
+    assert only(verdict).expected == "at most 10%"
+    assert not only(verdict).unusable
+
+
+def test_bad_pixels_of_a_star_name_the_spectrum(mirror: Path, tmp_path: Path) -> None:
+    path = product("apStar").parse_key(STAR).path(mirror)
+    with fits.open(path, mode="update") as hdus:
+        hdus[2].data[3] = 1e10
+        hdus[2].data[4, :4000] = 1e10
+    verdict = bad_pixels(newest(ap_star_snr, mirror, tmp_path))
+    # The fourth is wholly bad, as are rows that a file leaves empty; the fifth is not.
+    assert only(verdict).key == STAR
+    assert only(verdict).value.startswith("spectrum 4: ")
+
+
+def test_a_first_spectrum_without_a_good_pixel_is_unusable(mirror: Path, tmp_path: Path) -> None:
+    path = product("apStar").parse_key(STAR).path(mirror)
+    with fits.open(path, mode="update") as hdus:
+        hdus[2].data[0] = 1e10
+    verdict = bad_pixels(newest(ap_star_snr, mirror, tmp_path))
+    assert (only(verdict).value, only(verdict).unusable) == ("spectrum 0: 100.0% bad", True)
+
+
+def negative(flux, continuum, bad) -> None:
+    continuum[2000:2020] = -1
+    bad[2000:2020] = [True, False] * 10
+
+
+def negative_where_bad(flux, continuum, bad) -> None:
+    continuum[500:520] = 0
+    bad[500:520] = True
+
+
+def not_finite(flux, continuum, bad) -> None:
+    flux[np.flatnonzero(~bad)[:3]] = np.nan
+
+
+def brighter(flux, continuum, bad) -> None:
+    flux *= 1.1
+
+
+@pytest.mark.parametrize(
+    ("spoil", "unusable", "text"),
+    [
+        (negative, True, "not so in 0.2% of the pixels, 10 pixels are not marked bad"),
+        (negative_where_bad, False, "not so in 0.2% of the pixels, 0 pixels are not marked bad"),
+        (not_finite, True, "not so in 0.0% of the pixels, 3 pixels are not marked bad"),
+    ],
+)
+def test_a_continuum_that_is_not_positive(spoil, unusable: bool, text: str, synthetic: Path, tmp_path: Path) -> None:
+    task = spoilt(spoil.__name__, spoil)
+    verdict = continuum_positive(newest(task, synthetic, tmp_path))
+    assert (only(verdict).key, only(verdict).unusable) == (VISIT, unusable)
+    assert only(verdict).value.startswith(text)
+
+
+def test_a_level_that_is_not_one(synthetic: Path, tmp_path: Path) -> None:
+    task = spoilt("bright", brighter)
+    found = newest(task, synthetic, tmp_path)
+    verdict = flux_near_one(found)
+    assert only(verdict).key == VISIT
+    assert 1.08 < float(only(verdict).value.partition(",")[0]) < 1.13
+    assert continuum_positive(found).findings == ()
+    assert named(flux_near_one(newest(ap_visit_continuum, synthetic, tmp_path))) == []
+
+
+def test_noise_is_allowed_for() -> None:
+    rng = np.random.default_rng(1)
+    wavelength = np.linspace(15000, 17000, 400)
+    flux = np.stack([1 + scale * rng.standard_normal(400) for scale in (0.01, 2.0)]) + 0.06
+    batch = SpectrumBatch(flux=flux, ivar=np.ones_like(flux), wavelength=wavelength)
+    sharp, noisy = levels(batch, [(15000.0, 17000.0)])
+    assert abs(sharp.median - 1) > LEVEL + 3 * sharp.error
+    assert abs(noisy.median - 1) < LEVEL + 3 * noisy.error
+    assert noisy.error == pytest.approx(1.2533 * 2 / 20, rel=0.1)
+
+
+def test_too_few_continuum_pixels(synthetic: Path, tmp_path: Path) -> None:
+    found = newest(ap_visit_continuum, synthetic, tmp_path, continuum_regions=((15200.0, 15201.3), (16000.0, 16001.3)))
+    verdict = flux_near_one(found)
+    assert (verdict.looked_at, verdict.findings) == (0, ())
+    # One visit has half the pixels: nothing is fitted there, and all of it is bad.
+    assert verdict.note == "11 with fewer than 20 good continuum pixels left out"
+
+
+def test_spectra_are_read_of_a_sample(synthetic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = newest(ap_visit_continuum, synthetic, tmp_path, sample=5)
+    assert len(found.sampled) == 4
+    assert found.sampled == list(dict.fromkeys(found.keys))[::3]
+    for check in (continuum_positive, flux_near_one):
+        assert (check(found).looked_at, check(found).note) == (4, "the spectra of 4 of 12 outputs were read")
+    none = newest(ap_visit_continuum, synthetic, tmp_path, sample=0)
+    assert (continuum_positive(none).looked_at, none.levels) == (0, [])
+
+
+def test_nothing_at_all(synthetic: Path, tmp_path: Path) -> None:
+    store = OutputStore(tmp_path, ap_visit_continuum, ap_visit_continuum.values())
+    from astra_dagster.tasks.newest import Newest
+
+    nothing = Newest.read(store, {}, synthetic, 50)
+    for check in CHECKS:
+        if check.applies(ap_visit_continuum):
+            assert (check.look(nothing).looked_at, check.look(nothing).findings) == (0, ())
+
+
+def test_many_outputs_are_read_in_their_order(synthetic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("astra_dagster.tasks.newest.TOGETHER", 2)
+    found = newest(holes, synthetic, tmp_path, spoil=lambda store: store.path(ap_visit.parse_key(OTHER)).unlink())
+    assert found.keys == sorted(found.keys)
+    assert len(found.keys) == 11
+    assert found.column("level")[found.keys.index(VISIT)] is None
+    assert found.column("count") == [3] * 11
+    assert set(found.numbers) == {"level", "cells", "count"}
