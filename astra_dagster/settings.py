@@ -9,8 +9,16 @@
     ``sdsswork``, ...: that of a mirror.
 ``ASTRA_CONFIG``
     Configuration file (TOML); by default ``astra.toml`` in ``DAGSTER_HOME``, if it exists. It may hold
-    ``products = ["mwmStar"]``, products that get a source asset besides the seed products, and one table
-    ``[releases.NAME]`` for each release of one's own (see `astra_dagster.datamodel.releases`).
+
+    - ``products = ["mwmStar"]``: products that get a source asset besides the seed products;
+    - ``packages = ["my_tasks"]``: packages with tasks of one's own, and ``defs = "defs"``: a folder of declared ones;
+    - ``workers = "processes:4"``: who computes (see `astra_dagster.tasks.workers`);
+    - ``fetch = true``: files that are not on this disk are fetched;
+    - ``[releases.NAME]``: a release of one's own (see `astra_dagster.datamodel.releases`);
+    - ``[watch.PRODUCT]``: how a product is watched (see `astra_dagster.orchestration.watched`);
+    - ``[database]``: where tables go besides (see `astra_dagster.tasks.database`).
+``ASTRA_POSTGRES_URL``
+    Database of Dagster's records, where ``dagster.yaml`` says so.
 
 Nothing is created here, and nothing is read at import.
 """
