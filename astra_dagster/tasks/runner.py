@@ -7,8 +7,9 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import groupby, islice
+from itertools import accumulate, groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 CHUNK = 64
 """Files that are read and computed together, at most."""
+
+WRITERS = 16
+"""Outputs that are written at a time, in each process."""
 
 Inputs = tuple[Any, ...]
 Read = Callable[[Product, Path], Any]
@@ -216,15 +220,23 @@ def _compute(store: OutputStore, pairs: list[tuple[Work, Inputs]]) -> Iterator[t
             for pair in pairs:
                 yield from _compute(store, [pair])
         return
-    stop = 0
-    for (item, _), count in zip(pairs, counts, strict=True):
-        start, stop = stop, stop + count
+    ends = list(accumulate(counts))
+
+    def write(place: int) -> tuple[Work, Written | AstraError]:
+        item, start, stop = pairs[place][0], ends[place] - counts[place], ends[place]
         results = {name: values[start:stop] if store.several else values[start] for name, values in columns.items()}
-        part = None if spectra is None else spectra[start:stop]
         try:
-            yield item, store.write(item, results, part)
+            return item, store.write(item, results, None if spectra is None else spectra[start:stop])
         except AstraError as error:
-            yield item, _with_key(error, item)
+            return item, _with_key(error, item)
+
+    yield from _writers().map(write, range(len(pairs)))
+
+
+@functools.cache
+def _writers() -> ThreadPoolExecutor:
+    """Threads that wait for the disk, many files at a time: one after another that takes longer than all the rest."""
+    return ThreadPoolExecutor(WRITERS, thread_name_prefix="astra-write")
 
 
 def _with_key(error: AstraError, item: Work) -> AstraError:
