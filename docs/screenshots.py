@@ -6,12 +6,15 @@ alone.
 """
 
 import io
+import json
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from astropy.io import fits
 from PIL import Image
@@ -25,10 +28,7 @@ IMAGES = Path(__file__).parent / "images"
 FOLDER = Path("/tmp/astra-demo")  # noqa: S108
 VISITS = FOLDER / "sas/dr17/apogee/spectro/redux/dr17/visit/apo25m/120+12/5226/56000"
 KEY = "DR17/apo25m/120+12/5226/56000/001"
-WINDOW, ZOOM = (1280, 1100), 1.5
-COLOURS = 64
-EDGE = 12
-"""Pixels of the window that are shown around what is shown."""
+ZOOM, COLOURS = 1.5, 128
 
 
 def prepare(environment: dict[str, str]) -> None:
@@ -38,19 +38,26 @@ def prepare(environment: dict[str, str]) -> None:
     web_ui.astra_dagster(environment, "run", *tasks)
     for task in ("ap_visit_snr", *tasks):
         web_ui.astra_dagster(environment, "table", task)
-    dagster(environment, "asset", "materialize", "--select", "ap_visit_snr", "--partition", KEY)
+    one = ["--select", "ap_visit_snr", "--partition", KEY, "--config-json", overwriting("ap_visit_snr")]
+    dagster(environment, "asset", "materialize", *one)
     dagster(environment, "job", "execute", "-j", "check")
 
 
 def damage(environment: dict[str, str]) -> None:
-    """Break two files, remove one, let one lie about its S/N; and run again."""
+    """Break two files, remove one, let one lie about its S/N; and run everything again."""
     for fibre, size in ((3, 20_000), (6, 100_000)):
         path = VISITS / f"apVisit-dr17-5226-56000-{fibre:03}.fits"
         path.write_bytes(path.read_bytes()[:size])
     (VISITS / "apVisit-dr17-5226-56000-008.fits").unlink()
     fits.setval(VISITS / "apVisit-dr17-5226-56000-004.fits", "SNR", value=999.0)
-    dagster(environment, "job", "execute", "-j", "update_ap_visit_snr", succeeds=False)
+    again = ["-j", "update_ap_visit_snr", "--config-json", overwriting("update_ap_visit_snr_partitions")]
+    dagster(environment, "job", "execute", *again, succeeds=False)
     dagster(environment, "job", "execute", "-j", "check")
+
+
+def overwriting(op: str) -> str:
+    """Configuration of a run that computes everything again."""
+    return json.dumps({"ops": {op: {"config": {"overwrite": True}}}})
 
 
 def dagster(environment: dict[str, str], *arguments: str, succeeds: bool = True) -> None:
@@ -61,3 +68,155 @@ def dagster(environment: dict[str, str], *arguments: str, succeeds: bool = True)
     )
     if (done.returncode == 0) != succeeds:
         raise RuntimeError(done.stdout)
+
+
+def graph(page: "Page") -> Image.Image:
+    """All assets, with what they are and how far they are."""
+    visit(page, "/asset-groups", (1150, 1500))
+    press(page, "panel_show_right")
+    press(page, "config")
+    facets = page.get_by_role("dialog")
+    for name in ("Description", "Latest event", "Automation", "Sync status tags"):
+        facets.get_by_text(name, exact=True).first.click()
+    facets.get_by_role("button", name="Save").click()
+    page.keyboard.press("Alt+e")  # expands all groups
+    page.get_by_text("ap_visit_continuum_table").first.wait_for()
+    for _ in range(3):
+        press(page, "zoom_out")
+    page.wait_for_timeout(2000)  # it moves
+    return shot(page, *page.locator("foreignObject").all())
+
+
+def partition(page: "Page") -> Image.Image:
+    """The record of a partition, and below it the picture that it holds."""
+    visit(page, "/assets/ap_visit_snr?view=partitions&partition=" + quote(KEY, safe=""), (1460, 1100))
+    events = page.get_by_role("button", name="View all historical events")
+    rows = [cell(page, name).locator("..") for name in ("snr", "page")]
+    record = shot(page, page.get_by_text("Latest materialization"), page.get_by_text("Materialized", exact=True), events, *rows)
+    page.get_by_text("Show Markdown").click()
+    picture = page.get_by_role("dialog").get_by_role("img", name=KEY)
+    return below(record, shot(page, picture, edge=0))
+
+
+def launchpad(page: "Page") -> Image.Image:
+    """Parameters of a task with their defaults, and what they mean."""
+    visit(page, "/locations/astra_dagster.definitions/jobs/update_ap_visit_continuum/playground", (1180, 1040))
+    page.locator(".CodeMirror-line").filter(has_text="order:").click()
+    page.get_by_text("Number of sines and of cosines").first.wait_for()
+    page.wait_for_timeout(2000)  # the values are checked
+    return shot(page, page.get_by_text("New Run"), page.get_by_role("button", name="Launch Run"))
+
+
+def run(page: "Page") -> Image.Image:
+    """What a run of which some partitions failed says of itself, and histograms of its results."""
+    visit(page, "/runs", (1600, 1300))
+    page.get_by_text("Failed", exact=True).click()
+    page.get_by_text("Failure", exact=True).first.wait_for()
+    page.locator("a[href^='/runs/']").first.click()
+    more = page.get_by_role("button", name="View full message")
+    page.locator("div").filter(has=page.get_by_text("STEP_FAILURE")).filter(has=more).last.get_by_role("button").click()
+    told = page.get_by_role("dialog")
+    results = told.get_by_role("row").filter(has_text="Show Markdown").last
+    summary = shot(page, told.get_by_text("partitions failed").first, results, edge=0)
+    results.get_by_text("Show Markdown").click()
+    text = page.get_by_role("dialog").last.locator("code")
+    lines = text.inner_text().rstrip().split("\n")
+    first, second = [i for i, line in enumerate(lines) if not line][:2]
+    step = text.bounding_box()["height"] / len(lines) * ZOOM  # type: ignore[index]
+    seen = shot(page, text, edge=0)
+    histograms = [(0, first), (first + 1, second)]
+    return below(summary, beside(*(seen.crop((0, int(a * step), seen.width, int(b * step))) for a, b in histograms)))
+
+
+def checks(page: "Page") -> Image.Image:
+    """Results of the checks of a task, one of which found something."""
+    visit(page, "/assets/ap_visit_snr?view=checks&checkDetail=snr_as_in_header", (1400, 1000))
+    execute = page.get_by_role("button").filter(has_text=re.compile("^Execute$"))
+    return shot(page, page.get_by_text("Checks (").first, execute, cell(page, "looked_at"))
+
+
+def visit(page: "Page", path: str, size: tuple[int, int]) -> None:
+    """Open a page in a window of this size, without Dagster's own navigation."""
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    page.goto(path)
+    page.get_by_text("Hide navigation").click()
+
+
+def press(page: "Page", icon: str) -> None:
+    """Press a button that has nothing but an icon."""
+    page.get_by_role("button").filter(has=page.get_by_role("img", name=icon, exact=True)).last.click()
+
+
+def cell(page: "Page", name: str) -> "Locator":
+    """Cell of a table with the name of something."""
+    return page.get_by_role("cell", name=name, exact=True)
+
+
+def shot(page: "Page", *shown: "Locator", edge: int = 12) -> Image.Image:
+    """Picture of the part of the window that holds all of these."""
+    for one in shown:
+        one.wait_for()
+    boxes = [box for one in shown if (box := one.bounding_box())]
+    window = page.viewport_size or {}
+    clip = {}
+    for side, size in (("x", "width"), ("y", "height")):
+        clip[side] = max(0, min(box[side] for box in boxes) - edge)
+        clip[size] = min(window[size], max(box[side] + box[size] for box in boxes) + edge) - clip[side]
+    return Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")  # type: ignore[arg-type]
+
+
+def below(*pictures: Image.Image) -> Image.Image:
+    """Pictures below each other."""
+    whole = Image.new("RGB", (max(one.width for one in pictures), sum(one.height for one in pictures)), "white")
+    top = 0
+    for one in pictures:
+        whole.paste(one, (0, top))
+        top += one.height
+    return whole
+
+
+def beside(*pictures: Image.Image) -> Image.Image:
+    """Pictures beside each other."""
+    turned = below(*(one.transpose(Image.Transpose.TRANSPOSE) for one in pictures))
+    return turned.transpose(Image.Transpose.TRANSPOSE)
+
+
+def save(picture: Image.Image, name: str) -> None:
+    """Write a picture with few colours, which is all that the UI has."""
+    path = IMAGES / f"{name}.png"
+    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    print(f"{path}: {picture.width} x {picture.height}, {path.stat().st_size / 1000:.0f} kB")
+
+
+WHOLE = (graph, partition, launchpad)
+BROKEN = (run, checks)
+
+
+def main() -> None:
+    """Make the pictures."""
+    lacking = web_ui.missing()
+    if lacking:
+        raise SystemExit(lacking)
+    wanted = sys.argv[1:]
+    FOLDER.mkdir()
+    try:
+        environment = web_ui.places(FOLDER)
+        prepare(environment)
+        with web_ui.web_ui(FOLDER, environment) as address:
+            take(address, WHOLE, wanted)
+            damage(environment)
+            take(address, BROKEN, wanted)
+    finally:
+        shutil.rmtree(FOLDER)
+
+
+def take(address: str, pictures: Sequence[Callable[["Page"], Image.Image]], wanted: Sequence[str]) -> None:
+    """Take these pictures, if they are wanted; all are if none is named."""
+    for picture in pictures:
+        if not wanted or picture.__name__ in wanted:
+            with web_ui.browser(address, (1400, 1000), FOLDER.with_suffix(".png"), ZOOM) as page:
+                save(picture(page), picture.__name__)
+
+
+if __name__ == "__main__":
+    main()
