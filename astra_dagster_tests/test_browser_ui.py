@@ -25,8 +25,8 @@ def test_an_afternoon_in_the_web_ui(mirror: Path, tmp_path: Path) -> None:
         pytest.skip(lacking)
     environment = web_ui.places(tmp_path)
     Path(environment["DAGSTER_HOME"]).mkdir()
-    web_ui.astra_dagster(environment, "init")
-    web_ui.astra_dagster(environment, "discover")
+    web_ui.command(environment, "astra_dagster", "init")
+    web_ui.command(environment, "astra_dagster", "discover")
     with (
         web_ui.web_ui(tmp_path, environment) as address,
         web_ui.browser(address, (1400, 1000), tmp_path / "failed.png") as page,
@@ -133,7 +133,9 @@ def the_run_tells_what_it_did(page: "Page") -> None:
 
 
 def a_sensor_that_is_switched_on_finds_a_new_file(page: "Page", mirror: Path) -> None:
-    shutil.copy2(mirror / FOLDER / "apVisit-dr17-5226-56000-001.fits", mirror / FOLDER / "apVisit-dr17-5226-56000-101.fits")
+    shutil.copy2(
+        mirror / FOLDER / "apVisit-dr17-5226-56000-001.fits", mirror / FOLDER / "apVisit-dr17-5226-56000-101.fits"
+    )
     go_to(page, "Automation")
     page.get_by_role("link", name="ap_visit_arrivals").click()
     page.get_by_text("Sensor has never run").wait_for()

@@ -41,11 +41,11 @@ def places(folder: Path) -> dict[str, str]:
     return others | {name: str(folder / part) for name, part in here.items()}
 
 
-def astra_dagster(environment: Mapping[str, str], *arguments: str) -> None:
-    """Run a command of ours, which must succeed."""
-    command = [sys.executable, "-m", "astra_dagster", *arguments]
-    done = subprocess.run(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert done.returncode == 0, done.stdout
+def command(environment: Mapping[str, str], module: str, *arguments: str, code: int = 0) -> None:
+    """Run the command line of a package, which must end with this exit code."""
+    words = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(words, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert done.returncode == code, done.stdout
 
 
 @contextmanager

@@ -1,23 +1,21 @@
 """Pictures of the web UI for these pages: `python docs/screenshots.py`, a minute or two.
 
 Runs the demo in /tmp/astra-demo, so that no picture shows a path of the machine that it was made on; breaks some of its
-files; looks at it in the system's Chromium; and writes docs/images/NAME.png. Names of pictures as arguments make these
-alone.
+files; looks at it in the system's Chromium; and writes docs/images/NAME.png.
 """
 
 import io
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+import numpy as np
 from astropy.io import fits
-from PIL import Image
+from PIL import Image, ImageOps
 
 from astra_dagster_tests import web_ui
 
@@ -28,19 +26,28 @@ IMAGES = Path(__file__).parent / "images"
 FOLDER = Path("/tmp/astra-demo")  # noqa: S108
 VISITS = FOLDER / "sas/dr17/apogee/spectro/redux/dr17/visit/apo25m/120+12/5226/56000"
 KEY = "DR17/apo25m/120+12/5226/56000/001"
-ZOOM, COLOURS = 1.5, 128
+DEFINITIONS = ("-m", "astra_dagster.definitions")
+ZOOM = 1.5
+"""Pixels of a picture for one of the window."""
+
+EDGE = 12
+"""Pixels of the window that are shown around what is to be seen."""
+
+COLOURS, APART = 256, 8
+"""Colours of a picture, and by how much they differ at least."""
 
 
 def prepare(environment: dict[str, str]) -> None:
     """Run everything on the demo's files, and one small launch of partitions, as the web UI makes it."""
-    web_ui.astra_dagster(environment, "demo", str(FOLDER))
+    web_ui.command(environment, "astra_dagster", "demo", str(FOLDER))
     tasks = ["ap_visit_continuum", "ap_star_snr", "ap_star_continuum", "spec_snr", "spec_continuum"]
-    web_ui.astra_dagster(environment, "run", *tasks)
+    web_ui.command(environment, "astra_dagster", "run", *tasks)
     for task in ("ap_visit_snr", *tasks):
-        web_ui.astra_dagster(environment, "table", task)
-    one = ["--select", "ap_visit_snr", "--partition", KEY, "--config-json", overwriting("ap_visit_snr")]
-    dagster(environment, "asset", "materialize", *one)
-    dagster(environment, "job", "execute", "-j", "check")
+        web_ui.command(environment, "astra_dagster", "table", task)
+    config = json.dumps({"ops": {"ap_visit_snr": {"config": {"overwrite": True}}}})
+    one = ["--select", "ap_visit_snr", "--partition", KEY, "--config-json", config]
+    web_ui.command(environment, "dagster", "asset", "materialize", *DEFINITIONS, *one)
+    web_ui.command(environment, "dagster", "job", "execute", *DEFINITIONS, "-j", "check")
 
 
 def damage(environment: dict[str, str]) -> None:
@@ -50,24 +57,8 @@ def damage(environment: dict[str, str]) -> None:
         path.write_bytes(path.read_bytes()[:size])
     (VISITS / "apVisit-dr17-5226-56000-008.fits").unlink()
     fits.setval(VISITS / "apVisit-dr17-5226-56000-004.fits", "SNR", value=999.0)
-    again = ["-j", "update_ap_visit_snr", "--config-json", overwriting("update_ap_visit_snr_partitions")]
-    dagster(environment, "job", "execute", *again, succeeds=False)
-    dagster(environment, "job", "execute", "-j", "check")
-
-
-def overwriting(op: str) -> str:
-    """Configuration of a run that computes everything again."""
-    return json.dumps({"ops": {op: {"config": {"overwrite": True}}}})
-
-
-def dagster(environment: dict[str, str], *arguments: str, succeeds: bool = True) -> None:
-    """Run one of Dagster's own commands."""
-    command = [sys.executable, "-m", "dagster", *arguments, "-m", "astra_dagster.definitions"]
-    done = subprocess.run(  # noqa: S603
-        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    if (done.returncode == 0) != succeeds:
-        raise RuntimeError(done.stdout)
+    web_ui.command(environment, "astra_dagster", "run", "ap_visit_snr", "--overwrite", code=1)
+    web_ui.command(environment, "dagster", "job", "execute", *DEFINITIONS, "-j", "check")
 
 
 def graph(page: "Page") -> Image.Image:
@@ -83,7 +74,6 @@ def graph(page: "Page") -> Image.Image:
     page.get_by_text("ap_visit_continuum_table").first.wait_for()
     for _ in range(3):
         press(page, "zoom_out")
-    page.wait_for_timeout(2000)  # it moves
     return shot(page, *page.locator("foreignObject").all())
 
 
@@ -92,10 +82,12 @@ def partition(page: "Page") -> Image.Image:
     visit(page, "/assets/ap_visit_snr?view=partitions&partition=" + quote(KEY, safe=""), (1460, 1100))
     events = page.get_by_role("button", name="View all historical events")
     rows = [cell(page, name).locator("..") for name in ("snr", "page")]
-    record = shot(page, page.get_by_text("Latest materialization"), page.get_by_text("Materialized", exact=True), events, *rows)
+    record = shot(
+        page, page.get_by_text("Latest materialization"), page.get_by_text("Materialized", exact=True), events, *rows
+    )
     page.get_by_text("Show Markdown").click()
     picture = page.get_by_role("dialog").get_by_role("img", name=KEY)
-    return below(record, shot(page, picture, edge=0))
+    return below(record, framed(shot(page, picture, edge=0)))
 
 
 def launchpad(page: "Page") -> Image.Image:
@@ -103,7 +95,6 @@ def launchpad(page: "Page") -> Image.Image:
     visit(page, "/locations/astra_dagster.definitions/jobs/update_ap_visit_continuum/playground", (1180, 1040))
     page.locator(".CodeMirror-line").filter(has_text="order:").click()
     page.get_by_text("Number of sines and of cosines").first.wait_for()
-    page.wait_for_timeout(2000)  # the values are checked
     return shot(page, page.get_by_text("New Run"), page.get_by_role("button", name="Launch Run"))
 
 
@@ -117,7 +108,8 @@ def run(page: "Page") -> Image.Image:
     page.locator("div").filter(has=page.get_by_text("STEP_FAILURE")).filter(has=more).last.get_by_role("button").click()
     told = page.get_by_role("dialog")
     results = told.get_by_role("row").filter(has_text="Show Markdown").last
-    summary = shot(page, told.get_by_text("partitions failed").first, results, edge=0)
+    summary = shot(page, told.get_by_text("partitions failed").first, results)
+    summary = summary.crop((0, 0, summary.width, summary.height - int(EDGE * ZOOM)))
     results.get_by_text("Show Markdown").click()
     text = page.get_by_role("dialog").last.locator("code")
     lines = text.inner_text().rstrip().split("\n")
@@ -125,13 +117,14 @@ def run(page: "Page") -> Image.Image:
     step = text.bounding_box()["height"] / len(lines) * ZOOM  # type: ignore[index]
     seen = shot(page, text, edge=0)
     histograms = [(0, first), (first + 1, second)]
-    return below(summary, beside(*(seen.crop((0, int(a * step), seen.width, int(b * step))) for a, b in histograms)))
+    cut = [seen.crop((0, int(a * step), seen.width, int(b * step))) for a, b in histograms]
+    return framed(below(summary, framed(beside(*cut))))
 
 
 def checks(page: "Page") -> Image.Image:
     """Results of the checks of a task, one of which found something."""
     visit(page, "/assets/ap_visit_snr?view=checks&checkDetail=snr_as_in_header", (1400, 1000))
-    execute = page.get_by_role("button").filter(has_text=re.compile("^Execute$"))
+    execute = page.get_by_role("button").filter(has_text=re.compile("^Execute$")).locator("..")
     return shot(page, page.get_by_text("Checks (").first, execute, cell(page, "looked_at"))
 
 
@@ -152,17 +145,23 @@ def cell(page: "Page", name: str) -> "Locator":
     return page.get_by_role("cell", name=name, exact=True)
 
 
-def shot(page: "Page", *shown: "Locator", edge: int = 12) -> Image.Image:
+def shot(page: "Page", *shown: "Locator", edge: int = EDGE) -> Image.Image:
     """Picture of the part of the window that holds all of these."""
     for one in shown:
         one.wait_for()
+    page.wait_for_timeout(2000)  # graphs and dialogues move, and values are checked
     boxes = [box for one in shown if (box := one.bounding_box())]
     window = page.viewport_size or {}
     clip = {}
     for side, size in (("x", "width"), ("y", "height")):
         clip[side] = max(0, min(box[side] for box in boxes) - edge)
         clip[size] = min(window[size], max(box[side] + box[size] for box in boxes) + edge) - clip[side]
-    return Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")  # type: ignore[arg-type]
+    return Image.open(io.BytesIO(page.screenshot(clip=clip, animations="disabled"))).convert("RGB")  # type: ignore[arg-type]
+
+
+def framed(picture: Image.Image) -> Image.Image:
+    """A picture with some white around it."""
+    return ImageOps.expand(picture, 18, "white")
 
 
 def below(*pictures: Image.Image) -> Image.Image:
@@ -182,9 +181,19 @@ def beside(*pictures: Image.Image) -> Image.Image:
 
 
 def save(picture: Image.Image, name: str) -> None:
-    """Write a picture with few colours, which is all that the UI has."""
+    """Write a picture in its most frequent colours that differ: most others are edges of letters."""
+    pixels = np.asarray(picture, dtype=np.int32) @ [1 << 16, 1 << 8, 1]
+    found, which, counts = np.unique(pixels, return_inverse=True, return_counts=True)
+    colours = np.stack([found >> 16, found >> 8 & 255, found & 255], axis=1)
+    palette = colours[:0]
+    for colour in colours[np.argsort(-counts)]:
+        if len(palette) < COLOURS and (np.abs(palette - colour).max(axis=1, initial=0) >= APART).all():
+            palette = np.vstack([palette, colour])
+    nearest = np.abs(colours[:, None] - palette).sum(axis=2).argmin(axis=1)
+    small = Image.fromarray(nearest.astype(np.uint8)[which].reshape(pixels.shape), "P")
+    small.putpalette(palette.astype(np.uint8).tobytes())
     path = IMAGES / f"{name}.png"
-    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    small.save(path, optimize=True)
     print(f"{path}: {picture.width} x {picture.height}, {path.stat().st_size / 1000:.0f} kB")
 
 
@@ -197,25 +206,23 @@ def main() -> None:
     lacking = web_ui.missing()
     if lacking:
         raise SystemExit(lacking)
-    wanted = sys.argv[1:]
     FOLDER.mkdir()
     try:
         environment = web_ui.places(FOLDER)
         prepare(environment)
         with web_ui.web_ui(FOLDER, environment) as address:
-            take(address, WHOLE, wanted)
+            take(address, WHOLE)
             damage(environment)
-            take(address, BROKEN, wanted)
+            take(address, BROKEN)
     finally:
         shutil.rmtree(FOLDER)
 
 
-def take(address: str, pictures: Sequence[Callable[["Page"], Image.Image]], wanted: Sequence[str]) -> None:
-    """Take these pictures, if they are wanted; all are if none is named."""
+def take(address: str, pictures: Sequence[Callable[["Page"], Image.Image]]) -> None:
+    """Take these pictures, each in a browser of its own."""
     for picture in pictures:
-        if not wanted or picture.__name__ in wanted:
-            with web_ui.browser(address, (1400, 1000), FOLDER.with_suffix(".png"), ZOOM) as page:
-                save(picture(page), picture.__name__)
+        with web_ui.browser(address, (1400, 1000), FOLDER.with_suffix(".png"), ZOOM) as page:
+            save(picture(page), picture.__name__)
 
 
 if __name__ == "__main__":
