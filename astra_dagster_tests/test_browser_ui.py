@@ -45,7 +45,7 @@ def test_an_afternoon_in_the_web_ui(mirror: Path, tmp_path: Path) -> None:
 def find_an_asset(page: "Page") -> None:
     page.goto("/")
     page.get_by_text("Search", exact=True).click()
-    page.keyboard.type("ap_visit_snr")
+    page.get_by_placeholder("Search assets").fill("ap_visit_snr")
     page.get_by_role("link").filter(has_text=re.compile("^ap_visit_snrAsset in")).click()
     page.wait_for_url("**/assets/ap_visit_snr")
     page.get_by_text("Signal-to-noise ratio of each visit spectrum").first.wait_for()
@@ -140,8 +140,8 @@ def a_sensor_that_is_switched_on_finds_a_new_file(page: "Page", mirror: Path) ->
     page.get_by_role("link", name="ap_visit_arrivals").click()
     page.get_by_text("Sensor has never run").wait_for()
     page.get_by_role("row").filter(has_text="Running").locator("label").click()
-    tick = page.get_by_role("row").filter(has=page.get_by_role("button", name="View logs"))
-    tick.get_by_text("1 run requested").first.wait_for()
+    ticks = page.get_by_role("row").filter(has=page.get_by_role("button", name="View logs"))
+    tick = ticks.filter(has_text="1 run requested").first
     tick.get_by_role("button", name="View logs").click()
     message = re.compile("1 new, 0 changed, 0 gone, .* not complete; 1 run requested; .* folders")
     page.get_by_role("dialog").get_by_text(message).first.wait_for()

@@ -95,8 +95,8 @@ def where_of(texts: Sequence[str]) -> dict[str, list[str]]:
 def failures_of(result: Any) -> list[dict[str, str]]:
     """Partitions that failed in a run, with the reason."""
     failed = [event.step_failure_data.user_failure_data for event in result.all_events if event.is_step_failure]
-    tables = [data.metadata["failures"] for data in failed if data is not None and "failures" in data.metadata]
-    return [dict(record.data) for table in tables for record in table.records]
+    entries = [entry for data in failed if data is not None for entry in data.metadata.items()]
+    return [dict(record.data) for name, table in entries if name.endswith("failures") for record in table.records]
 
 
 def raise_failures(result: Any) -> None:

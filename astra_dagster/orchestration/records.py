@@ -147,11 +147,11 @@ def task_materialisation(
         partition=work.data_id.key,
         metadata={
             **results,
+            **more,
             "output": dg.MetadataValue.path(str(written.path)),
             **_input_of(work),
             **({} if written.seconds is None else {"seconds": round(written.seconds, 6)}),
             "parameters": dg.MetadataValue.json(store.parameters.as_dict(all=True)),
-            **more,
         },
         tags=tags,
     )

@@ -64,7 +64,7 @@ def picture(shown: Sequence[Shown], row: int = 0) -> "Figure":
     place = 0
     for item, one in zip(shown, curves, strict=True):
         above = below = figure.add_subplot(grid[place])
-        _panel(above, one, one.flux, f"flux{item.unit}")
+        _panel(above, one, one.flux, f"flux{item.unit}".replace(" [", "\n["))
         if one.continuum is not None and one.normalised is not None:
             shape = np.where(one.gaps, np.nan, one.continuum)
             above.plot(one.wavelength, shape, color="C1", linewidth=1.2, label="continuum")

@@ -284,7 +284,7 @@ def test_files_that_come_while_the_daemon_runs_are_analysed_once(
         wait_for(lambda: sum(partitions(now)) == 21 and all(run.is_finished for run in now.get_runs()))
         time.sleep(8)
         assert sum(partitions(now)) == 18 + 2 + 1
-        texts = [made.cursor or "" for made in ticks(now)]
+        texts = [made.cursor for made in ticks(now) if made.cursor]  # one may be under way
         storage, key = now.event_log_storage, dg.AssetKey("ap_visit_snr")
         records = storage.get_event_records(dg.EventRecordsFilter(dg.DagsterEventType.ASSET_MATERIALIZATION, key))
         made = Counter(record.partition_key for record in records)
