@@ -66,7 +66,9 @@ def test_registered_files_that_are_not_here(server: Server, tmp_path: Path) -> N
 
 
 def test_where_a_file_is(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert astra("path", "--product", "apVisit", KEYS[0]).output == f"{tmp_path}/sas/{IDS[0].relative_path}\n"
+    for options in ([], ["--product", "apVisit"]):
+        assert astra("path", *options, KEYS[0]).output == f"{tmp_path}/sas/{IDS[0].relative_path}\n"
+        assert astra("url", *options, KEYS[0]).output == f"{server.url}/{IDS[0].relative_path}\n"
     assert astra("url", "--product", "apVisit", KEYS[0]).output == f"{server.url}/{IDS[0].relative_path}\n"
     monkeypatch.delenv("ASTRA_SAS_URL")
     monkeypatch.delenv("SAS_BASE_DIR")
@@ -76,7 +78,8 @@ def test_where_a_file_is(server: Server, tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["fetch", KEYS[0]], 2, "Missing option '--product'"),
+        (["fetch", "--release", "DR17"], 2, "give --product too"),
+        (["path", "DR17/x"], 1, "is no key of a source asset"),
         (["fetch", "--product", "apVisit"], 2, "give keys, or select registered ones"),
         (["fetch", "--product", "apVisit", "--release", "DR17", KEYS[0]], 2, "not both"),
         (["fetch", "--product", "apVisit", "--release", "DR17"], 1, "no ap_visit partition is registered"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from astra_dagster.errors import AstraError
+from astra_dagster.errors import AstraError, InvalidKeyError
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -68,6 +68,38 @@ def open_instance() -> Iterator[Any]:
         raise AstraError(f"DAGSTER_HOME cannot be made: {error.strerror}", path=home) from error
     with dg.DagsterInstance.get() as instance:
         yield instance
+
+
+def data_id_of(key: str, name: str | None) -> Any:
+    """Data ID of a key: of the product that is named, else of the only source asset that has such a key or file."""
+    from astra_dagster import settings
+    from astra_dagster.datamodel import products
+    from astra_dagster.orchestration.sources import source_products
+
+    if name:
+        return products.product(name).parse_key(key)
+    known, fitting, errors = source_products(), [], []
+    for item in known:
+        try:
+            fitting.append(item.parse_key(key))
+        except AstraError as error:
+            if len(item.parts) == key.count("/"):
+                errors.append(error)
+    there = fitting
+    if len(fitting) > 1:
+        root = settings.sas_base_dir()
+        there = [data_id for data_id in fitting if data_id.existing_path(root)] or fitting
+    if len(there) == 1:
+        return there[0]
+    if there:
+        names = " or ".join(f"--product {data_id.product.name}" for data_id in there)
+        raise InvalidKeyError("this is the key of files of several products", key=key, hint=f"add {names}")
+    if len({str(error) for error in errors}) == 1:  # an unknown release, say
+        raise errors[0]
+    grammar = ", ".join(f"{item.name} {item.key_order}" for item in known)
+    raise InvalidKeyError(
+        f"{key[:100]!r} is no key of a source asset", hint=f"keys read: {grammar}; else add --product"
+    )
 
 
 def pair(text: str, option: str) -> tuple[str, Any]:

@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from astra_dagster import settings
-from astra_dagster.cli.common import json_option, open_instance, put_json, selection, where_of
+from astra_dagster.cli.common import data_id_of, json_option, open_instance, put_json, selection, where_of
 from astra_dagster.errors import AstraError
 
-product = click.option("--product", "name", required=True, metavar="NAME", help="What the files are: apVisit.")
+product = click.option("--product", "name", metavar="NAME", help="What the files are, if KEY does not tell: apVisit.")
 
 
 @click.command(short_help="Fetch files from the Science Archive Server.")
@@ -23,7 +23,7 @@ product = click.option("--product", "name", required=True, metavar="NAME", help=
 @json_option
 def fetch(
     keys: Sequence[str],
-    name: str,
+    name: str | None,
     releases: Sequence[str],
     where: Sequence[str],
     workers: int,
@@ -35,7 +35,7 @@ def fetch(
     Files that are here stay as they are; what has come when it breaks off is kept for the next time. Proprietary
     releases need a login in ~/.netrc. ASTRA_SAS_URL names a mirror to fetch from.
 
-    Example: astra-dagster fetch --product apVisit DR17/apo25m/120+12/5226/56000/001
+    Example: astra-dagster fetch DR17/apo25m/120+12/5226/56000/001
     """
     from tqdm import tqdm
 
@@ -75,10 +75,10 @@ def fetch(
 @click.command(short_help="Print where the file of KEY is, or would be.")
 @click.argument("key")
 @product
-def path(key: str, name: str) -> None:
+def path(key: str, name: str | None) -> None:
     """Print where the file of KEY is on this disk, or would be.
 
-    Example: astra-dagster path --product apVisit DR17/apo25m/120+12/5226/56000/001
+    Example: astra-dagster path DR17/apo25m/120+12/5226/56000/001
     """
     from astra_dagster.datamodel.archive import Archive
 
@@ -89,10 +89,10 @@ def path(key: str, name: str) -> None:
 @click.command()
 @click.argument("key")
 @product
-def url(key: str, name: str) -> None:
+def url(key: str, name: str | None) -> None:
     """Print where the file of KEY is fetched from.
 
-    Example: astra-dagster url --product apVisit DR17/apo25m/120+12/5226/56000/001
+    Example: astra-dagster url DR17/apo25m/120+12/5226/56000/001
     """
     from astra_dagster.datamodel.archive import Archive
 
@@ -104,18 +104,22 @@ def _place(archive: Any, data_id: Any) -> dict[str, str]:
     return {"partition": data_id.key, "path": str(archive.path(data_id)), "url": archive.url(data_id)}
 
 
-def _data_ids(keys: Sequence[str], name: str, releases: Sequence[str] = (), where: Sequence[str] = ()) -> list[Any]:
+def _data_ids(
+    keys: Sequence[str], name: str | None, releases: Sequence[str] = (), where: Sequence[str] = ()
+) -> list[Any]:
     """Data IDs of the keys given, or else of the registered ones that are selected."""
     from astra_dagster.datamodel.products import product as find_product
 
-    found = find_product(name)
     if keys and (releases or where):
         raise click.UsageError("give keys, or --release and --where, not both")
     if not keys:
         if not releases and not where:
             raise click.UsageError("give keys, or select registered ones by --release or --where")
+        if not name:
+            raise click.UsageError("registered files are those of a product: give --product too")
         from astra_dagster.orchestration.planning import select_keys
 
+        found = find_product(name)
         with open_instance() as instance:
             keys = select_keys(instance, found, releases, where_of(where))
         if not keys:
@@ -123,4 +127,4 @@ def _data_ids(keys: Sequence[str], name: str, releases: Sequence[str] = (), wher
                 f"no {found.asset_name} partition is registered for this selection",
                 hint="astra-dagster register takes them from a table",
             )
-    return [found.parse_key(key) for key in dict.fromkeys(keys)]
+    return [data_id_of(key, name) for key in dict.fromkeys(keys)]

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from astra_dagster.cli.common import pair, setting
-from astra_dagster.errors import AstraError, InvalidKeyError, OutputError
+from astra_dagster import settings
+from astra_dagster.cli.common import data_id_of, pair, setting
+from astra_dagster.errors import OutputError
 
 PICTURES = (".png", ".pdf", ".svg")
 
@@ -80,7 +81,6 @@ def _keys_and_task(what: Sequence[str]) -> tuple[list[str], str | None]:
 
 
 def _outputs(keys: Sequence[str], name: str, values: Sequence[str]) -> list[Any]:
-    from astra_dagster import settings
     from astra_dagster.tasks import registry
     from astra_dagster.tasks.pictures import shown_output
     from astra_dagster.tasks.store import OutputStore
@@ -91,34 +91,9 @@ def _outputs(keys: Sequence[str], name: str, values: Sequence[str]) -> list[Any]
 
 
 def _input(key: str, name: str | None, instrument: str | None) -> Any:
-    """File of a key: of the product that is named, else of the only source asset that has such a key or file."""
-    from astra_dagster import settings
-    from astra_dagster.datamodel import products
-    from astra_dagster.orchestration.sources import source_products
     from astra_dagster.tasks.pictures import shown_input
 
-    root = settings.sas_base_dir()
-    if name:
-        return shown_input(products.product(name).parse_key(key), root, instrument)
-    known, fitting, errors = source_products(), [], []
-    for item in known:
-        try:
-            fitting.append(item.parse_key(key))
-        except AstraError as error:
-            if len(item.parts) == key.count("/"):
-                errors.append(error)
-    there = [data_id for data_id in fitting if data_id.existing_path(root)] or fitting
-    if len(there) == 1:
-        return shown_input(there[0], root, instrument)
-    if there:
-        names = " or ".join(f"--product {data_id.product.name}" for data_id in there)
-        raise InvalidKeyError("this is the key of files of several products", key=key, hint=f"add {names}")
-    if len({str(error) for error in errors}) == 1:  # an unknown release, say
-        raise errors[0]
-    grammar = ", ".join(f"{item.name} {item.key_order}" for item in known)
-    raise InvalidKeyError(
-        f"{key[:100]!r} is no key of a source asset", hint=f"keys read: {grammar}; else add --product"
-    )
+    return shown_input(data_id_of(key, name), settings.sas_base_dir(), instrument)
 
 
 def _file_name(what: str, keys: Sequence[str], suffix: str) -> str:
