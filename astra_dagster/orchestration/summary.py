@@ -91,10 +91,9 @@ def failure(failures: Sequence[tuple[str, str]], total: int, metadata: Mapping[s
     """Of a run in which these partitions failed."""
     listed = [f"{key}: {reason}" for key, reason in failures]
     more = f"\nand {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
-    told = any(name.endswith("failures") for name in metadata)
     return dg.Failure(
         f"{len(failures)} of {total} partitions failed\n" + "\n".join(listed[:SHOWN]) + more,
-        metadata=dict(metadata) if told else {**metadata, "failures": failure_table(failures)},
+        metadata={**metadata, "failures": failure_table(failures)},
         allow_retries=False,
     )
 
