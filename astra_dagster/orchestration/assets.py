@@ -79,9 +79,18 @@ def task_asset(task: Task) -> dg.AssetsDefinition:
 
 def _column_schema(task: Task) -> dict[str, dg.TableSchema]:
     """Columns that a task promises, for the web UI."""
-    described = [(name, column, f" [{column.unit}]" if column.unit else "") for name, column in task.columns.items()]
-    columns = [dg.TableColumn(name, "any", column.description + unit) for name, column, unit in described]
+    columns = promised_columns(task)
     return {"dagster/column_schema": dg.TableSchema(columns)} if columns else {}
+
+
+def promised_columns(task: Task) -> list[dg.TableColumn]:
+    """The columns themselves: the types of results are not known before there are some."""
+    return [dg.TableColumn(name, "any", described(c.description, c.unit)) for name, c in task.columns.items()]
+
+
+def described(description: str, unit: str) -> str | None:
+    """Description of a column with its unit."""
+    return f"{description} [{unit}]".strip() if unit else description or None
 
 
 def owner_of(task: Task) -> str:
@@ -110,11 +119,12 @@ def _companions(context: dg.AssetExecutionContext, job: Job) -> list[Job]:
     if not one_by_one or task.upstream or job.overwrite:
         return []
     found = []
+    tasks = registry.tasks()
+    ops: Any = dict(context.run.run_config).get("ops") or {}
     for key in sorted(context.job_def.asset_layer.executable_asset_keys):
-        other = registry.tasks().get(key.to_user_string())
+        other = tasks.get(key.to_user_string())
         if other is None or other is task or other.upstream or other.domain != task.domain:
             continue
-        ops: Any = dict(context.run.run_config).get("ops") or {}
         given = dict((ops.get(other.name) or {}).get("config") or {})
         if not given.pop("overwrite", False):
             given.pop("fetch", None)

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from astra_dagster import settings
 from astra_dagster.errors import AstraError
 from astra_dagster.orchestration import records
-from astra_dagster.orchestration.assets import owner_of
+from astra_dagster.orchestration.assets import described, owner_of, promised_columns
 from astra_dagster.orchestration.launchpad import Launchpad
 from astra_dagster.orchestration.partitions import chunks, registered
 from astra_dagster.orchestration.summary import SHOWN
@@ -113,8 +113,7 @@ def _promised(task: Task) -> dg.TableSchema:
     """Columns as far as they are known before there is a table: the types of results are not."""
     columns = [dg.TableColumn(name, "text", PART) for name in part_names(task.domain)]
     columns.append(dg.TableColumn(SPECTRUM, "int", WHICH))
-    for name, column in task.columns.items():
-        columns.append(dg.TableColumn(name, "any", _described(column.description, column.unit)))
+    columns += promised_columns(task)
     columns += [dg.TableColumn(name, "text", description) for name, description in PROVENANCE.items()]
     return dg.TableSchema(columns)
 
@@ -125,13 +124,9 @@ def _schema(schema: Any) -> dg.TableSchema:
     columns = []
     for field in schema:
         about = {name.decode(): text.decode() for name, text in (field.metadata or {}).items()}
-        description = _described(about.get("description", ""), about.get("unit", ""))
+        description = described(about.get("description", ""), about.get("unit", ""))
         columns.append(dg.TableColumn(field.name, kind_name(field.type), description))
     return dg.TableSchema(columns)
-
-
-def _described(description: str, unit: str) -> str | None:
-    return f"{description} [{unit}]".strip() if unit else description or None
 
 
 def _metadata(store: OutputStore, made: "Collection", database: str | None) -> Mapping[str, Any]:
