@@ -227,8 +227,11 @@ def test_a_daemon_that_is_killed_loses_no_run_and_makes_none_twice(
         for number, step in enumerate(("RUN_IDS_RESERVED", "RUN_CREATED", "RUN_LAUNCHED"), start=50):
             put(mirror / FOLDER / NAME.format(number), whole)
             dying = subprocess.Popen([sys.executable, "-c", DYING, step], stderr=subprocess.DEVNULL, process_group=0)
-            assert dying.wait() == -signal.SIGKILL
-            os.killpg(dying.pid, signal.SIGKILL)  # its code server
+            try:
+                assert dying.wait(120) == -signal.SIGKILL
+            finally:
+                os.killpg(dying.pid, signal.SIGKILL)  # its code server, and it where it lives on
+                dying.wait()
             for _ in range(3):
                 time.sleep(1.1)
                 iterate()
@@ -254,9 +257,10 @@ def running_daemon() -> Iterator[None]:
             yield
         finally:
             process.terminate()
-            process.wait(60)
+            with suppress(subprocess.TimeoutExpired):  # what a daemon needs for its end is not tried here
+                process.wait(60)
             with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # its code server, which takes its time
+                os.killpg(process.pid, signal.SIGKILL)  # with its code server, which takes its time
 
 
 def wait_for(what: Callable[[], bool], seconds: float = 240.0) -> None:
