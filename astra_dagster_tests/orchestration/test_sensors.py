@@ -9,7 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
@@ -27,6 +27,7 @@ from astra_dagster.orchestration.arrivals import tick
 from astra_dagster.orchestration.partitions import registered
 from astra_dagster.orchestration.sensors import run_request
 from astra_dagster.orchestration.watched import watched
+from astra_dagster_tests.documented import end
 from astra_dagster_tests.orchestration.test_arrivals import FOLDER, KEY, NAME, outputs, put, recorded
 
 VISITS = product("apVisit")
@@ -230,8 +231,7 @@ def test_a_daemon_that_is_killed_loses_no_run_and_makes_none_twice(
             try:
                 assert dying.wait(120) == -signal.SIGKILL
             finally:
-                os.killpg(dying.pid, signal.SIGKILL)  # its code server, and it where it lives on
-                dying.wait()
+                end(dying)  # its code server, and it where it lives on
             for _ in range(3):
                 time.sleep(1.1)
                 iterate()
@@ -256,17 +256,13 @@ def running_daemon() -> Iterator[None]:
         try:
             yield
         finally:
-            process.terminate()
-            with suppress(subprocess.TimeoutExpired):  # what a daemon needs for its end is not tried here
-                process.wait(60)
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # with its code server, which takes its time
+            end(process)  # with its code server, which takes its time
 
 
 def wait_for(what: Callable[[], bool], seconds: float = 240.0) -> None:
-    end = time.monotonic() + seconds
+    until = time.monotonic() + seconds
     while not what():
-        assert time.monotonic() < end, Path(os.environ["DAGSTER_HOME"], "daemon.log").read_text()[-5000:]
+        assert time.monotonic() < until, Path(os.environ["DAGSTER_HOME"], "daemon.log").read_text()[-5000:]
         time.sleep(1)
 
 
