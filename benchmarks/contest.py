@@ -31,6 +31,7 @@ def contest(mirrors: Nights, chosen: Sequence[Contender], files: int, repeat: in
                 with mirrors.place(count) as place:
                     taken = one.run(place)
                     made = place.digests()
+                print(f"{one.name}, {count} files: {taken['run'].seconds:.1f} s", flush=True)
                 for step in ("discover", "run"):
                     if step in taken:
                         name = one.name if step == "run" else f"{one.name}: discover"

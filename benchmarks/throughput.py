@@ -63,13 +63,13 @@ def contenders(arguments: argparse.Namespace, stack: ExitStack) -> list[Contende
         print(f"ours, PostgreSQL: not measured: {postgres}")
     else:
         found.insert(3, Contender("ours, PostgreSQL", ours(init=postgres)))
-    for workers in (1, 2):
-        name, option = f"{workers} worker{'s' if workers > 1 else ''}", f"--workers={workers}"
+    both = [(f"Luigi, {name}", f"--workers={name[0]}") for name in ("1 worker", "2 workers")]
+    for name, option in both:
         found += [
-            Contender(f"Luigi, {name}", luigi(option, "--flushed"), files=fewer),
-            Contender(f"Luigi, {name}, batch", luigi(option, "--flushed", "--batch")),
-            Contender(f"Luigi, {name}, batch, not flushed", luigi(option, "--batch")),
+            Contender(f"{name}, batch", luigi(option, "--flushed", "--batch")),
+            Contender(f"{name}, batch, not flushed", luigi(option, "--batch")),
         ]
+    found += [Contender(name, luigi(option, "--flushed"), files=fewer) for name, option in both]
     if not installed("luigi"):
         print("Luigi: not measured: it is not installed")
         found = [one for one in found if not one.name.startswith("Luigi")]
