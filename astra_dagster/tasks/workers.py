@@ -279,8 +279,13 @@ def _dask(workers: Workers) -> Iterator[Executor]:
         raise ConfigurationError(
             f"workers are {workers}, and Dask is not installed", hint="pip install 'astra-dagster[dask]'"
         ) from error
-    # Which item takes its worker down is found out here: the scheduler need not try it elsewhere.
-    settings = {"distributed.scheduler.allowed-failures": 0, "distributed.worker.multiprocessing-method": "forkserver"}
+    settings = {
+        # Which item takes its worker down is found out here: the scheduler need not try it elsewhere.
+        "distributed.scheduler.allowed-failures": 0,
+        "distributed.worker.multiprocessing-method": "forkserver",
+        # Memory that each chunk needs again is not given back after each: that costs a fifth of the time.
+        "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
+    }
     with contextlib.ExitStack() as stack:
         stack.enter_context(dask.config.set(settings))
         address = workers.address or stack.enter_context(
