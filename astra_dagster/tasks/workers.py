@@ -4,6 +4,7 @@ Nothing here knows what the work is. What a chunk makes is handed on as it comes
 process down is done again by itself, and then in halves, until the one item is found that does it.
 """
 
+import asyncio
 import concurrent.futures
 import contextlib
 import os
@@ -109,6 +110,28 @@ class InProcess(Executor):
         except Exception as error:
             future.set_exception(error)
         return future
+
+
+class OnDask(Executor):
+    """An executor on a Dask cluster, which tells of everything that becomes of a chunk.
+
+    With Dask's own the future of a chunk never ends whose result is lost with its worker before it is fetched, and that
+    fails when it is done again.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    @property
+    def workers(self) -> int:
+        """Workers that the cluster has now."""
+        return len(self._client.scheduler_info(n_workers=-1)["workers"])
+
+    def submit(self, function: Callable[..., R], /, *arguments: Any, **named: Any) -> "Future[R]":
+        """Have it done, and fetch what came of it."""
+        made = self._client.submit(function, *arguments, pure=False, **named)
+        fetched = self._client.gather(made, asynchronous=True)
+        return asyncio.run_coroutine_threadsafe(fetched, self._client.loop.asyncio_loop)
 
 
 def spread(
@@ -218,9 +241,8 @@ class _Crew:
     @property
     def ahead(self) -> int:
         """Chunks that may be under way."""
-        client = getattr(self._executor, "_client", None)  # Dask's: the workers that it has now
-        if client is not None:
-            return AHEAD * max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+        if isinstance(self._executor, OnDask):
+            return AHEAD * max(1, self._executor.workers)
         return 1 if self.workers.kind == "in-process" else AHEAD * self.workers.count
 
     @property
@@ -301,7 +323,7 @@ def _dask(workers: Workers) -> Iterator[Executor]:
             raise ConfigurationError(
                 f"no Dask scheduler answers at {address}: {error}", hint="start one, or set other workers"
             ) from error
-        yield client.get_executor(pure=False)
+        yield OnDask(client)
 
 
 class _Process(ForkServerProcess):

@@ -1,5 +1,6 @@
 """Who does the work: the same bytes from all, what a lost worker costs, stopping, and what is under way at a time."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from astra_dagster.tasks.snr import ap_visit_snr
 from astra_dagster.tasks.store import OutputStore, Work
 from astra_dagster.tasks.task import Task
 from astra_dagster.tasks.workers import AHEAD, InProcess, Lost, Workers, spread
-from astra_dagster_tests.tasks.deadly import deadly
+from astra_dagster_tests.tasks.deadly import Times, deadly, lost_when_done
 from astra_dagster_tests.tasks.test_runner import work_of
 
 FILES = 40
@@ -145,6 +146,15 @@ def test_files_that_kill_their_workers_are_found_and_the_rest_is_done(
     assert {fibre_of(outcome.work) for outcome in done if outcome.written} == set(range(1, FILES + 1)) - {7, 33}
     assert all(path.name.endswith((".json", ".failed")) for path in tmp_path.rglob("*") if path.is_file())
     assert "died" in str(store.failure(plate[6]))
+
+
+def test_what_was_done_and_is_lost_with_its_worker_is_done_again(tmp_path: Path) -> None:
+    pytest.importorskip("distributed", reason="Dask is not installed: pip install 'astra-dagster[dask]'")
+    end = time.monotonic() + 60
+    function = functools.partial(lost_when_done, Times(tmp_path))
+    done = list(spread(Workers("dask", 1), function, iter([[1, 2]]), lambda: time.monotonic() > end))
+    assert done == [([1, 2], [1, 2])]
+    assert len(list(tmp_path.iterdir())) == 5  # made, died of being fetched, died of being made, made, fetched
 
 
 @pytest.mark.parametrize("who", KINDS)
