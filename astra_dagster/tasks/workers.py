@@ -172,9 +172,8 @@ def spread(
                 return
             lost: list[list[T]] = []
             yield from _done(running, POLL, lost)
-            if lost and crew.broken:  # and with it everything that is under way
-                yield from _done(running, GRACE, lost, concurrent.futures.ALL_COMPLETED)
-                crew.reopen()
+            while lost and running and not stopped():  # one of them may be what took the worker down
+                yield from _done(running, POLL, lost)
             for chunk in lost:
                 yield from _alone(crew, function, chunk, stopped)
         if workers.kind == "processes":  # of Dask's it is not known which are begun
@@ -186,14 +185,9 @@ def spread(
         crew.close()
 
 
-def _done(
-    running: "dict[Future[R], list[T]]",
-    seconds: float,
-    lost: list[list[T]],
-    until: str = concurrent.futures.FIRST_COMPLETED,
-) -> Iterator[tuple[list[T], R]]:
+def _done(running: "dict[Future[R], list[T]]", seconds: float, lost: list[list[T]]) -> Iterator[tuple[list[T], R]]:
     """What is done within so many seconds; chunks whose worker is gone are added to `lost`."""
-    for future in concurrent.futures.wait(running, seconds, until).done:
+    for future in concurrent.futures.wait(running, seconds, concurrent.futures.FIRST_COMPLETED).done:
         chunk = running.pop(future)
         try:
             made = future.result()
@@ -245,26 +239,17 @@ class _Crew:
             return AHEAD * max(1, self._executor.workers)
         return 1 if self.workers.kind == "in-process" else AHEAD * self.workers.count
 
-    @property
-    def broken(self) -> bool:
-        """Whether nothing can be submitted any more."""
-        return bool(getattr(self._executor, "_broken", False))
-
     def submit(self, function: Callable[[list[T]], R], chunk: list[T]) -> "Future[R]":
         """Have a chunk done."""
-        if self.broken:
-            self.reopen()
+        if getattr(self._executor, "_broken", False):  # a pool, of which a process is gone, and with it all others
+            self._stack.close()
+            self._executor = self._stack.enter_context(_opened(self.workers))
         try:
             return self._executor.submit(function, chunk)
         except BrokenProcessPool as error:
             future: Future[R] = Future()
             future.set_exception(error)
             return future
-
-    def reopen(self) -> None:
-        """Open another in its place."""
-        self._stack.close()
-        self._executor = self._stack.enter_context(_opened(self.workers))
 
     def close(self) -> None:
         """End it, with all that it still does."""

@@ -64,6 +64,16 @@ def lost_when_done(times: Times, chunk: list[int]) -> Fetched:
     return Fetched(times, chunk)
 
 
+def first_or_last(times: Times, chunk: list[int]) -> list[int]:
+    """Item 1 takes down its process the first time, item 3 each time, after a while."""
+    if 1 in chunk and times.once_more() == 1:
+        _die()
+    if 3 in chunk:
+        time.sleep(1)
+        _die()
+    return chunk
+
+
 @spectrum_task(requires=product("apVisit"), version="1", parameters=DeadlyParameters)
 def deadly(spectra, parameters):  # type: ignore[no-untyped-def]
     """Mean flux, if it survives."""

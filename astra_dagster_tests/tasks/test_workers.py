@@ -27,7 +27,7 @@ from astra_dagster.tasks.snr import ap_visit_snr
 from astra_dagster.tasks.store import OutputStore, Work
 from astra_dagster.tasks.task import Task
 from astra_dagster.tasks.workers import AHEAD, InProcess, Lost, Workers, spread
-from astra_dagster_tests.tasks.deadly import Times, deadly, lost_when_done
+from astra_dagster_tests.tasks.deadly import Times, deadly, first_or_last, lost_when_done
 from astra_dagster_tests.tasks.test_runner import work_of
 
 FILES = 40
@@ -146,6 +146,16 @@ def test_files_that_kill_their_workers_are_found_and_the_rest_is_done(
     assert {fibre_of(outcome.work) for outcome in done if outcome.written} == set(range(1, FILES + 1)) - {7, 33}
     assert all(path.name.endswith((".json", ".failed")) for path in tmp_path.rglob("*") if path.is_file())
     assert "died" in str(store.failure(plate[6]))
+
+
+@pytest.mark.parametrize("who", ["processes:1", "dask:1"])
+def test_no_chunk_is_blamed_for_another(who: str, tmp_path: Path) -> None:
+    if who.startswith("dask"):
+        pytest.importorskip("distributed", reason="Dask is not installed: pip install 'astra-dagster[dask]'")
+    function = functools.partial(first_or_last, Times(tmp_path))
+    done = list(spread(Workers.parse(who), function, iter([[1], [2], [3]])))
+    assert sorted(chunk for chunk, _ in done) == [[1], [2], [3]]
+    assert [chunk for chunk, made in done if isinstance(made, Lost)] == [[3]]
 
 
 def test_what_was_done_and_is_lost_with_its_worker_is_done_again(tmp_path: Path) -> None:
