@@ -127,14 +127,16 @@ def _run_plans(
         recorder.add(plan.store, plan.found)
     jobs = [(plan.store, [work for work, _ in plan.incomplete]) for plan in plans if plan.incomplete]
     with capture_interrupts(), _Progress(context, sum(len(work) for _, work in jobs)) as progress:
-        for outcomes in runner.run(jobs, workers, check_captured_interrupt) if jobs else ():
-            for outcome in outcomes:
-                done[outcome.store.task.name].add(outcome)
-                if outcome.written is not None:
-                    recorder.add(outcome.store, [(outcome.work, outcome.written)])
-            recorder.flush_if_due()
-            progress.update(len(outcomes))
-        recorder.flush()
+        try:
+            for outcomes in runner.run(jobs, workers, check_captured_interrupt) if jobs else ():
+                for outcome in outcomes:
+                    done[outcome.store.task.name].add(outcome)
+                    if outcome.written is not None:
+                        recorder.add(outcome.store, [(outcome.work, outcome.written)])
+                recorder.flush_if_due()
+                progress.update(len(outcomes))
+        finally:  # also where the workers went away
+            recorder.flush()
         interrupted = check_captured_interrupt()
     for name, of_task in done.items():
         context.log.info(f"{name}: " + (", ".join(f"{n} {what}" for what, n in of_task.counts.items()) or "nothing"))

@@ -1,4 +1,4 @@
-"""A run that is stopped: at once, with everything that is finished recorded, and the rest done by the next."""
+"""A run that is stopped, or whose cluster goes away: what is finished is recorded, and the rest done by the next."""
 
 import os
 import signal
@@ -12,6 +12,16 @@ import pytest
 from click.testing import CliRunner
 
 from astra_dagster.cli import main
+
+CLUSTER = """
+import signal
+import distributed
+
+if __name__ == "__main__":
+    cluster = distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0")
+    print(cluster.scheduler_address, flush=True)
+    signal.pause()
+"""
 
 RUN = [sys.executable, "-m", "astra_dagster", "run", "deadly", "--set", "seconds=0.3"]
 
@@ -51,3 +61,35 @@ def test_a_run_stops_within_seconds_and_records_what_is_done(
     again = CliRunner().invoke(main, ["run", "deadly", "--set", "seconds=0.3"])
     assert again.exit_code == 0, again.output
     assert f"{18 - done} computed" in again.output
+
+
+def test_a_run_whose_cluster_goes_away_records_what_is_done(
+    instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("distributed", reason="Dask is not installed: pip install 'astra-dagster[dask]'")
+    config = tmp_path / "astra.toml"
+    config.write_text('packages = ["astra_dagster_tests.tasks.deadly"]\n')
+    monkeypatch.setenv("ASTRA_CONFIG", str(config))
+    assert CliRunner().invoke(main, ["discover"]).exit_code == 0
+    script = tmp_path / "cluster.py"
+    script.write_text(CLUSTER)
+    with subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as cluster:
+        try:
+            assert cluster.stdout is not None
+            workers = ["--workers", f"dask:{cluster.stdout.readline().strip()}"]
+            running = subprocess.Popen([*RUN, *workers], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            outputs = tmp_path / "outputs" / "deadly"
+            while len(list(outputs.rglob("deadly-*.json"))) < 6:
+                assert running.poll() is None, running.communicate()
+                time.sleep(0.05)
+        finally:
+            os.killpg(cluster.pid, signal.SIGKILL)
+    out, err = running.communicate(timeout=60)
+    assert running.returncode == 1, out + err
+    assert "the Dask cluster is gone" in err
+    recorded = len(instance.fetch_materializations(dg.AssetKey("deadly"), limit=100).records)
+    assert 0 < recorded < 18
+    assert f"{recorded} complete, {18 - recorded} to do" in CliRunner().invoke(main, ["plan", *RUN[4:]]).output
+    assert CliRunner().invoke(main, RUN[3:]).exit_code == 0
