@@ -125,7 +125,7 @@ class OnDask(Executor):
     @property
     def workers(self) -> int:
         """Workers that the cluster has now."""
-        return len(self._client.scheduler_info(n_workers=-1)["workers"])
+        return len(self._client.scheduler_info(n_workers=-1).get("workers", ()))
 
     def submit(self, function: Callable[..., R], /, *arguments: Any, **named: Any) -> "Future[R]":
         """Have it done, and fetch what came of it."""

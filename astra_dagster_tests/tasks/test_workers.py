@@ -167,6 +167,22 @@ def test_what_was_done_and_is_lost_with_its_worker_is_done_again(tmp_path: Path)
     assert len(list(tmp_path.iterdir())) == 5  # made, died of being fetched, died of being made, made, fetched
 
 
+def test_a_cluster_that_is_gone_when_it_is_given_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    distributed = pytest.importorskip("distributed", reason="Dask is not installed: pip install 'astra-dagster[dask]'")
+
+    def chunks() -> Iterator[list[int]]:
+        yield [1]
+        cluster.close()
+        time.sleep(1)
+        yield [2]
+
+    monkeypatch.setattr(workers, "PATIENCE", 2.0)
+    with distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as cluster:
+        there = Workers("dask", None, cluster.scheduler_address)
+        with pytest.raises(ConfigurationError, match="the Dask cluster is gone; start it again"):
+            list(spread(there, len, chunks()))
+
+
 @pytest.mark.parametrize("who", KINDS)
 def test_told_to_stop_it_ends_what_is_under_way(
     who: str, plate: list[Work], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
