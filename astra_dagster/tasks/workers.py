@@ -1,7 +1,8 @@
 """Where chunks of work are done: in this process, on a pool of processes, or on a Dask cluster.
 
-Nothing here knows what the work is. What a chunk makes is handed on as it comes; a chunk that takes its worker's
-process down is done again by itself, and then in halves, until the one item is found that does it.
+Nothing here knows what the work is. What a chunk makes is handed on as it comes. A chunk that is lost with its worker's
+process is done again; one that is lost twice is done by itself at the end, and then in halves, until the one item is
+found that takes the process down.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import os
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -164,18 +166,22 @@ def spread(
     """
     crew = _Crew(workers)
     running: dict[Future[R], list[T]] = {}
+    once: dict[int, list[T]] = {}
+    again: deque[list[T]] = deque()
+    twice: list[list[T]] = []
     try:
         while not stopped():
-            while len(running) < crew.ahead and (chunk := next(chunks, None)) is not None:
+            while len(running) < crew.ahead and (chunk := again.popleft() if again else next(chunks, None)) is not None:
                 running[crew.submit(function, chunk)] = chunk
             if not running:
-                return
+                break
             lost: list[list[T]] = []
             yield from _done(running, POLL, lost)
-            while lost and running and not stopped():  # one of them may be what took the worker down
-                yield from _done(running, POLL, lost)
             for chunk in lost:
-                yield from _alone(crew, function, chunk, stopped)
+                (twice if id(chunk) in once else again).append(chunk)
+                once[id(chunk)] = chunk
+        for chunk in twice:  # last, for then nothing else is under way that may be to blame
+            yield from _alone(crew, function, chunk, stopped)
         if workers.kind == "processes":  # of Dask's it is not known which are begun
             running = {future: chunk for future, chunk in running.items() if not future.cancel()}
         end = time.monotonic() + GRACE
@@ -202,7 +208,7 @@ def _done(running: "dict[Future[R], list[T]]", seconds: float, lost: list[list[T
 def _alone(
     crew: "_Crew", function: Callable[[list[T]], R], chunk: list[T], stopped: Callable[[], bool]
 ) -> Iterator[tuple[list[T], R | Lost[T]]]:
-    """Do a chunk that was lost with its worker again, with nothing else under way; if it is lost again, in halves."""
+    """Do a chunk again that was lost with its worker, with nothing else under way; if it is lost again, in halves."""
     parts = [chunk]
     while parts and not stopped():
         part = parts.pop()
