@@ -193,7 +193,8 @@ def spread(
 
 def _done(running: "dict[Future[R], list[T]]", seconds: float, lost: list[list[T]]) -> Iterator[tuple[list[T], R]]:
     """What is done within so many seconds; chunks whose worker is gone are added to `lost`."""
-    for future in concurrent.futures.wait(running, seconds, concurrent.futures.FIRST_COMPLETED).done:
+    done = concurrent.futures.wait(running, seconds, concurrent.futures.FIRST_COMPLETED).done
+    for future in [future for future in running if future in done]:
         chunk = running.pop(future)
         try:
             made = future.result()
