@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from astra_dagster.spectra.fits import BLOCK, CARD, Array, Scalar
+from astra_dagster.spectra.fits import BLOCK, Array
+from astra_dagster.spectra.header import CARD, Scalar
 
 Cards = Iterable[tuple[str, Scalar, str]]
 

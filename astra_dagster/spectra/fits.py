@@ -1,8 +1,8 @@
-"""The structure of FITS files: where the HDUs lie, what their headers say, and single arrays out of them.
+"""The structure of FITS files: where the HDUs lie, and single arrays out of them.
 
-Reading decodes only what is asked for, writing gives the same bytes for the same content. Which HDU holds what in
-which product is the business of the readers. astropy does the same and far more, at ten times the cost a file; every
-test of this module compares with it.
+Reading decodes only what is asked for, writing gives the same bytes for the same content. What a header says is read by
+`header`, and which HDU holds what in which product is the business of the readers. astropy does the same and far more,
+at ten times the cost a file; every test of this module compares with it.
 
 Standard: https://fits.gsfc.nasa.gov/fits_standard.html (version 4.0).
 """
@@ -24,11 +24,11 @@ import numpy as np
 import numpy.typing as npt
 
 from astra_dagster.errors import AstraError, CutShortError, InputMissingError, SpectrumFileError
+from astra_dagster.spectra.header import CARD, Header
 
 Array = npt.NDArray[Any]
-Scalar = bool | int | float | str | None
 
-BLOCK, CARD = 2880, 80
+BLOCK = 2880
 _MAX_HEADER = 2000 * BLOCK
 _MAX_WIDTH = 2**31 - 1  # of a row, as NumPy can describe it
 _IMAGE_TYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
@@ -39,82 +39,11 @@ _COLUMN_TYPES = {
 }
 _END = b"END" + b" " * (CARD - 3)
 _TFORM = re.compile(r"([0-9]{0,7})([LXBIJKAEDCMPQ])")
-_STRING = re.compile(rb"'((?:[^']|'')*)'")
-_INTEGER = re.compile(rb"[+-]?[0-9]{1,40}")
-_FLOAT = re.compile(rb"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([EeDd][+-]?[0-9]{1,4})?")
-_DIGITS = re.compile(r" *[0-9]{1,18}")
-
-
-class Header:
-    """Cards of a header, decoded when asked for. A card without value, or not legal FITS, has the value None."""
-
-    def __init__(self, raw: bytes) -> None:
-        self.raw = raw
-        self._places: dict[bytes, int] = {}
-        self._values: dict[str, Scalar] = {}
-        for place in range(0, len(raw), CARD):
-            self._places.setdefault(raw[place : place + 8], place)
-
-    def __contains__(self, keyword: str) -> bool:
-        return keyword.encode().ljust(8) in self._places
-
-    def get(self, keyword: str) -> Scalar:
-        """Value of the first card of that keyword; None where there is none, or none that can be read."""
-        if keyword not in self._values:
-            self._values[keyword] = self._decode(keyword)
-        return self._values[keyword]
-
-    def _decode(self, keyword: str) -> Scalar:
-        place = self._places.get(keyword.encode().ljust(8))
-        if place is None or self.raw[place + 8 : place + 10] != b"= ":
-            return None
-        value = _value(self.raw[place + 10 : place + CARD])
-        while isinstance(value, str) and value.endswith("&"):
-            place += CARD
-            more = _value(self.raw[place + 10 : place + CARD])
-            if self.raw[place : place + 8] != b"CONTINUE" or not isinstance(more, str):
-                break
-            value = value[:-1] + more
-        return value
-
-    def number(self, keyword: str) -> float | None:
-        """Value as a finite number, None if it is not one."""
-        value = self.get(keyword)
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-            return float(value)
-        return None
-
-    def integer(self, keyword: str) -> int | None:
-        """Value as a whole number, None if it is not one."""
-        value = self.get(keyword)
-        if type(value) is int:
-            return value
-        if isinstance(value, str):
-            value = int(value) if _DIGITS.fullmatch(value) else None
-        return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-    def text(self, keyword: str) -> str | None:
-        """Value as text without blanks around it, None if there is none."""
-        value = self.get(keyword)
-        return None if value is None or isinstance(value, bool) else str(value).strip()
 
 
 @functools.lru_cache(maxsize=256)
 def _known_header(raw: bytes) -> Header:
     return Header(raw)
-
-
-def _value(text: bytes) -> Scalar:
-    word = text.strip()
-    if word.startswith(b"'"):
-        match = _STRING.match(word)
-        return match[1].decode("ascii", "replace").replace("''", "'").rstrip() if match else None
-    word = word.partition(b"/")[0].strip()
-    if _INTEGER.fullmatch(word):
-        return int(word)
-    if _FLOAT.fullmatch(word):
-        return float(word.upper().replace(b"D", b"E"))
-    return {b"T": True, b"F": False}.get(word)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from astra_dagster.datamodel.keys import ABSENT
-from astra_dagster.spectra.fits import BLOCK, Header
+from astra_dagster.spectra.fits import BLOCK
+from astra_dagster.spectra.header import Header
 from astra_dagster.spectra.output import ORIGIN
 from astra_dagster.tasks.parameters import digest as digest_of
 

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from astra_dagster.spectra import encode
-from astra_dagster.spectra.fits import BLOCK, Array, Scalar
+from astra_dagster.spectra.fits import BLOCK, Array
+from astra_dagster.spectra.header import Scalar
 from astra_dagster.spectra.output import Card
 from astra_dagster.tasks import kinds
 from astra_dagster.tasks.table import unique

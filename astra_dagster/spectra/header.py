@@ -1,0 +1,82 @@
+"""Headers of FITS files: cards, and the values in them, decoded when asked for.
+
+Standard: https://fits.gsfc.nasa.gov/fits_standard.html (version 4.0), section 4.
+"""
+
+import math
+import re
+
+Scalar = bool | int | float | str | None
+
+CARD = 80
+_STRING = re.compile(rb"'((?:[^']|'')*)'")
+_INTEGER = re.compile(rb"[+-]?[0-9]{1,40}")
+_FLOAT = re.compile(rb"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([EeDd][+-]?[0-9]{1,4})?")
+_DIGITS = re.compile(r" *[0-9]{1,18}")
+
+
+class Header:
+    """Cards of a header, decoded when asked for. A card without value, or not legal FITS, has the value None."""
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        self._places: dict[bytes, int] = {}
+        self._values: dict[str, Scalar] = {}
+        for place in range(0, len(raw), CARD):
+            self._places.setdefault(raw[place : place + 8], place)
+
+    def __contains__(self, keyword: str) -> bool:
+        return keyword.encode().ljust(8) in self._places
+
+    def get(self, keyword: str) -> Scalar:
+        """Value of the first card of that keyword; None where there is none, or none that can be read."""
+        if keyword not in self._values:
+            self._values[keyword] = self._decode(keyword)
+        return self._values[keyword]
+
+    def _decode(self, keyword: str) -> Scalar:
+        place = self._places.get(keyword.encode().ljust(8))
+        if place is None or self.raw[place + 8 : place + 10] != b"= ":
+            return None
+        value = _value(self.raw[place + 10 : place + CARD])
+        while isinstance(value, str) and value.endswith("&"):
+            place += CARD
+            more = _value(self.raw[place + 10 : place + CARD])
+            if self.raw[place : place + 8] != b"CONTINUE" or not isinstance(more, str):
+                break
+            value = value[:-1] + more
+        return value
+
+    def number(self, keyword: str) -> float | None:
+        """Value as a finite number, None if it is not one."""
+        value = self.get(keyword)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+            return float(value)
+        return None
+
+    def integer(self, keyword: str) -> int | None:
+        """Value as a whole number, None if it is not one."""
+        value = self.get(keyword)
+        if type(value) is int:
+            return value
+        if isinstance(value, str):
+            value = int(value) if _DIGITS.fullmatch(value) else None
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+    def text(self, keyword: str) -> str | None:
+        """Value as text without blanks around it, None if there is none."""
+        value = self.get(keyword)
+        return None if value is None or isinstance(value, bool) else str(value).strip()
+
+
+def _value(text: bytes) -> Scalar:
+    word = text.strip()
+    if word.startswith(b"'"):
+        match = _STRING.match(word)
+        return match[1].decode("ascii", "replace").replace("''", "'").rstrip() if match else None
+    word = word.partition(b"/")[0].strip()
+    if _INTEGER.fullmatch(word):
+        return int(word)
+    if _FLOAT.fullmatch(word):
+        return float(word.upper().replace(b"D", b"E"))
+    return {b"T": True, b"F": False}.get(word)
