@@ -223,7 +223,8 @@ class FitsFile:
     ) -> SpectrumFileError:
         """Error that names HDU, problem and what was expected."""
         what = f" ({expected})" if expected else ""
-        return kind(f"HDU {index}{what} {problem}", path=self.path)
+        hint = "fetch it again" if kind is CutShortError else None
+        return kind(f"HDU {index}{what} {problem}", path=self.path, hint=hint)
 
     def _next(self) -> HDU | None:
         """Read the header after the last known HDU; None at the end of the file."""
