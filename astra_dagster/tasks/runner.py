@@ -87,7 +87,7 @@ def run(
     function = functools.partial(_pickled_chunk, cloudpickle.dumps(stores))
     if workers.kind == "in-process":
         function = functools.partial(_run_chunk, stores)
-    for chunk, made in spread(workers, function, _chunks(list(by_file.values()), workers), stopped):
+    for chunk, made in spread(workers, function, _chunks(list(by_file.values())), stopped):
         if isinstance(made, Lost):
             i, item = made.item
             error = WorkerLostError(
@@ -108,12 +108,15 @@ def run(
             ]
 
 
-def _chunks(files: list[list[Item]], workers: Workers) -> Iterator[list[Item]]:
+def _chunks(files: list[list[Item]]) -> Callable[[int], list[Item]]:
     """Split work, file by file, so that each worker has some of it, and that it is soon told how far it is."""
-    size = min(CHUNK, max(1, -(-len(files) // (8 * workers.count))))
     rest = iter(files)
-    while batch := list(islice(rest, size)):
-        yield [item for items in batch for item in items]
+
+    def take(workers: int) -> list[Item]:
+        size = min(CHUNK, max(1, -(-len(files) // (8 * workers))))
+        return [item for items in islice(rest, size) for item in items]
+
+    return take
 
 
 @functools.lru_cache(maxsize=4)

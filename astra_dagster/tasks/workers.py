@@ -139,7 +139,7 @@ class OnDask(Executor):
 def spread(
     workers: Workers,
     function: Callable[[list[T]], R],
-    chunks: Iterator[list[T]],
+    take: Callable[[int], list[T]],
     stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[list[T], R | Lost[T]]]:
     """Apply a function to chunks of items, wherever the workers are, and hand on what it makes as it comes.
@@ -150,6 +150,8 @@ def spread(
     ----------
     function
         Takes a chunk; it, the chunks and what it makes are pickled.
+    take
+        Takes the number of workers that there are now, and returns the next chunk; an empty one when nothing is left.
     stopped
         Asked again and again: once it says so no other chunk is begun, and those under way are waited for for some
         seconds.
@@ -171,7 +173,8 @@ def spread(
     twice: list[list[T]] = []
     try:
         while not stopped():
-            while len(running) < crew.ahead and (chunk := again.popleft() if again else next(chunks, None)) is not None:
+            number = crew.number
+            while len(running) < crew.ahead(number) and (chunk := again.popleft() if again else take(number)):
                 running[crew.submit(function, chunk)] = chunk
             if not running:
                 break
@@ -240,11 +243,13 @@ class _Crew:
         self._executor = self._stack.enter_context(_opened(workers))
 
     @property
-    def ahead(self) -> int:
-        """Chunks that may be under way."""
-        if isinstance(self._executor, OnDask):
-            return AHEAD * max(1, self._executor.workers)
-        return 1 if self.workers.kind == "in-process" else AHEAD * self.workers.count
+    def number(self) -> int:
+        """Workers that there are now, or one where a cluster is still waiting for its first."""
+        return max(1, self._executor.workers) if isinstance(self._executor, OnDask) else self.workers.count
+
+    def ahead(self, number: int) -> int:
+        """Chunks that may be under way with so many workers."""
+        return 1 if self.workers.kind == "in-process" else AHEAD * number
 
     def submit(self, function: Callable[[list[T]], R], chunk: list[T]) -> "Future[R]":
         """Have a chunk done."""

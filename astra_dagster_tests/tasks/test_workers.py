@@ -7,7 +7,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,11 @@ def outcomes_of(jobs: list[tuple[OutputStore, list[Work]]], who: str) -> list[Ou
     return [outcome for some in runner.run(jobs, Workers.parse(who)) for outcome in some]
 
 
+def taking(chunks: Iterable[list[int]]) -> Callable[[int], list[int]]:
+    rest = iter(chunks)
+    return lambda _: next(rest, [])
+
+
 def contents(root: Path) -> dict[str, bytes]:
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
@@ -93,7 +98,7 @@ def test_no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "PATIENCE", 0.5)
     nowhere = Workers("dask", None, "tcp://127.0.0.1:1")
     with pytest.raises(ConfigurationError, match=r"no Dask scheduler answers at tcp://127.0.0.1:1"):
-        list(spread(nowhere, len, iter([[1]])))
+        list(spread(nowhere, len, taking([[1]])))
 
 
 @pytest.fixture(scope="module")
@@ -153,14 +158,14 @@ def test_no_chunk_is_blamed_for_another(who: str, tmp_path: Path) -> None:
     if who.startswith("dask"):
         pytest.importorskip("distributed", reason="Dask is not installed: pip install 'astra-dagster[dask]'")
     function = functools.partial(first_or_last, Times(tmp_path))
-    done = list(spread(Workers.parse(who), function, iter([[1], [2], [3]])))
+    done = list(spread(Workers.parse(who), function, taking([[1], [2], [3]])))
     assert sorted(chunk for chunk, _ in done) == [[1], [2], [3]]
     assert [chunk for chunk, made in done if isinstance(made, Lost)] == [[3]]
 
 
 def test_nothing_waits_for_a_chunk_that_is_lost_twice(tmp_path: Path) -> None:
     function = functools.partial(first_or_last, Times(tmp_path))
-    done = list(spread(Workers("processes", 1), function, iter([[1], [3], *([i] for i in range(4, 24))])))
+    done = list(spread(Workers("processes", 1), function, taking([[1], [3], *([i] for i in range(4, 24))])))
     assert len(done) == 22
     assert done.index(([3], Lost(3))) > done.index(([23], [23]))
 
@@ -169,7 +174,7 @@ def test_what_was_done_and_is_lost_with_its_worker_is_done_again(tmp_path: Path)
     pytest.importorskip("distributed", reason="Dask is not installed: pip install 'astra-dagster[dask]'")
     end = time.monotonic() + 60
     function = functools.partial(lost_when_done, Times(tmp_path))
-    done = list(spread(Workers("dask", 1), function, iter([[1, 2]]), lambda: time.monotonic() > end))
+    done = list(spread(Workers("dask", 1), function, taking([[1, 2]]), lambda: time.monotonic() > end))
     assert done == [([1, 2], [1, 2])]
     assert len(list(tmp_path.iterdir())) == 5  # made, died of being fetched, died of being made, made, fetched
 
@@ -187,7 +192,7 @@ def test_a_cluster_that_is_gone_when_it_is_given_more(monkeypatch: pytest.Monkey
     with distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as cluster:
         there = Workers("dask", None, cluster.scheduler_address)
         with pytest.raises(ConfigurationError, match="the Dask cluster is gone; start it again"):
-            list(spread(there, len, chunks()))
+            list(spread(there, len, taking(chunks())))
 
 
 @pytest.mark.parametrize("who", KINDS)
@@ -226,11 +231,24 @@ def test_few_chunks_are_under_way() -> None:
             yield [i]
 
     done = 0
-    for _, total in spread(Workers("processes", 2), sum, chunks()):
+    for _, total in spread(Workers("processes", 2), sum, taking(chunks())):
         done += 1
         assert not isinstance(total, Lost)
         assert begun - done < AHEAD * 2 + 1
     assert done == 200
+
+
+def test_a_cluster_that_grows_gets_smaller_chunks(plate: list[Work], tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed", reason="Dask is not installed: pip install 'astra-dagster[dask]'")
+    with distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as cluster:
+        there = Workers("dask", None, cluster.scheduler_address)
+        made = runner.run([(store_of(tmp_path, deadly), plate)], there)
+        assert len(next(made)) == FILES // 8
+        cluster.scale(FILES)
+        cluster.wait_for_workers(FILES)
+        rest = [len(outcomes) for outcomes in made]
+    assert sum(rest) == FILES - FILES // 8
+    assert rest[-1] == 1
 
 
 def test_each_file_is_read_once_for_all_tasks(
@@ -258,7 +276,7 @@ def test_an_exception_of_the_framework_itself_is_not_hidden() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        list(spread(Workers("in-process", 1), broken, iter([[1]])))
+        list(spread(Workers("in-process", 1), broken, taking([[1]])))
     assert isinstance(InProcess().submit(broken, [1]).exception(), ZeroDivisionError)
 
 
