@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from astra_dagster.spectra.batch import FLUX_UNIT, FloatArray, Scalar, SpectrumBatch
+from astra_dagster.spectra.batch import FLUX_UNIT, FloatArray, SpectrumBatch
 from astra_dagster.spectra.fits import Array, FitsFile
-from astra_dagster.spectra.header import Header
+from astra_dagster.spectra.header import Header, Scalar
 from astra_dagster.spectra.masks import flagged, from_errors, native, single
 
 PIXELS = 8575

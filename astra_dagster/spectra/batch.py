@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
-Scalar = bool | int | float | str | None
 
 FLUX_UNIT = "1e-17 erg / (Angstrom s cm2)"
 """Unit of the flux in apVisit, apStar, spec and mwm files."""

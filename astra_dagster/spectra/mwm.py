@@ -12,8 +12,9 @@ import numpy as np
 
 from astra_dagster.errors import SpectrumFileError
 from astra_dagster.spectra import ap_star
-from astra_dagster.spectra.batch import FLUX_UNIT, FloatArray, Scalar, SpectrumBatch, stack
+from astra_dagster.spectra.batch import FLUX_UNIT, FloatArray, SpectrumBatch, stack
 from astra_dagster.spectra.fits import HDU, FitsFile
+from astra_dagster.spectra.header import Scalar
 from astra_dagster.spectra.masks import check_good, ivar_batch, native
 from astra_dagster.spectra.spec import plain
 

@@ -17,9 +17,9 @@ import numpy as np
 
 from astra_dagster.errors import AstraError, SpectrumFileError
 from astra_dagster.spectra import encode
-from astra_dagster.spectra.batch import Scalar, SpectrumBatch
+from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.fits import Array, FitsFile
-from astra_dagster.spectra.header import Header
+from astra_dagster.spectra.header import Header, Scalar
 from astra_dagster.spectra.masks import check_increasing
 
 ORIGIN = "astra_dagster"

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from astra_dagster.errors import SpectrumFileError
-from astra_dagster.spectra.batch import FLUX_UNIT, Scalar, SpectrumBatch
+from astra_dagster.spectra.batch import FLUX_UNIT, SpectrumBatch
 from astra_dagster.spectra.fits import Array, FitsFile
+from astra_dagster.spectra.header import Scalar
 from astra_dagster.spectra.masks import check_increasing, from_ivar, native, single
 
 _DETAILS = ("run2d", "plug_ra", "plug_dec", "class", "subclass", "z", "sn_median_all", "sdss_id", "catalogid")
