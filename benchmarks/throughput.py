@@ -63,13 +63,13 @@ def contenders(arguments: argparse.Namespace, stack: ExitStack) -> list[Contende
         print(f"ours, PostgreSQL: not measured: {postgres}")
     else:
         found.insert(3, Contender("ours, PostgreSQL", ours(init=postgres)))
-    both = [(f"Luigi, {name}", f"--workers={name[0]}") for name in ("1 worker", "2 workers")]
-    for name, option in both:
+    both = {"Luigi, 1 worker": "--workers=1", "Luigi, 2 workers": "--workers=2"}
+    for name, option in both.items():
         found += [
             Contender(f"{name}, batch", luigi(option, "--flushed", "--batch")),
             Contender(f"{name}, batch, not flushed", luigi(option, "--batch")),
         ]
-    found += [Contender(name, luigi(option, "--flushed"), files=fewer) for name, option in both]
+    found += [Contender(name, luigi(option, "--flushed"), files=fewer) for name, option in both.items()]
     if not installed("luigi"):
         print("Luigi: not measured: it is not installed")
         found = [one for one in found if not one.name.startswith("Luigi")]

@@ -168,7 +168,7 @@ def spread(
     """
     crew = _Crew(workers)
     running: dict[Future[R], list[T]] = {}
-    once: dict[int, list[T]] = {}
+    once: dict[int, list[T]] = {}  # by identity, which is theirs as long as they are kept
     again: deque[list[T]] = deque()
     twice: list[list[T]] = []
     try:

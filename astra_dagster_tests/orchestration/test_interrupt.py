@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from astra_dagster.cli import main
+from astra_dagster_tests.tasks.test_workers import DASK
 
 CLUSTER = """
 import signal
@@ -26,15 +27,18 @@ if __name__ == "__main__":
 RUN = [sys.executable, "-m", "astra_dagster", "run", "deadly", "--set", "seconds=0.3"]
 
 
+def discover(config: Path, workers: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config.write_text(f'packages = ["astra_dagster_tests.tasks.deadly"]\nworkers = "{workers}"\n')
+    monkeypatch.setenv("ASTRA_CONFIG", str(config))
+    assert CliRunner().invoke(main, ["discover"]).exit_code == 0
+
+
 @pytest.mark.parametrize("workers", ["processes:2", "in-process"])
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_stops_within_seconds_and_records_what_is_done(
     instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: str, signal_number: int
 ) -> None:
-    config = tmp_path / "astra.toml"
-    config.write_text(f'packages = ["astra_dagster_tests.tasks.deadly"]\nworkers = "{workers}"\n')
-    monkeypatch.setenv("ASTRA_CONFIG", str(config))
-    assert CliRunner().invoke(main, ["discover"]).exit_code == 0
+    discover(tmp_path / "astra.toml", workers, monkeypatch)
     # In a process group of its own, as a terminal has it: Ctrl-C reaches the workers too.
     running = subprocess.Popen(RUN, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     outputs = tmp_path / "outputs" / "deadly"
@@ -57,20 +61,16 @@ def test_a_run_stops_within_seconds_and_records_what_is_done(
     assert f"{done} complete, {18 - done} to do" in plan
     (run,) = [run for run in instance.get_runs() if run.job_name == "update_deadly"]
     assert run.status in (dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.FAILURE)
-    monkeypatch.setenv("ASTRA_CONFIG", str(config))
     again = CliRunner().invoke(main, ["run", "deadly", "--set", "seconds=0.3"])
     assert again.exit_code == 0, again.output
     assert f"{18 - done} computed" in again.output
 
 
+@DASK
 def test_a_run_whose_cluster_goes_away_records_what_is_done(
     instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("distributed", reason="Dask is not installed: pip install 'astra-dagster[dask]'")
-    config = tmp_path / "astra.toml"
-    config.write_text('packages = ["astra_dagster_tests.tasks.deadly"]\n')
-    monkeypatch.setenv("ASTRA_CONFIG", str(config))
-    assert CliRunner().invoke(main, ["discover"]).exit_code == 0
+    discover(tmp_path / "astra.toml", "processes", monkeypatch)
     script = tmp_path / "cluster.py"
     script.write_text(CLUSTER)
     with subprocess.Popen(

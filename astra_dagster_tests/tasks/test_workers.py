@@ -1,6 +1,7 @@
 """Who does the work: the same bytes from all, what a lost worker costs, stopping, and what is under way at a time."""
 
 import functools
+import importlib.util
 import os
 import subprocess
 import sys
@@ -31,7 +32,10 @@ from astra_dagster_tests.tasks.deadly import Times, deadly, first_or_last, lost_
 from astra_dagster_tests.tasks.test_runner import work_of
 
 FILES = 40
-KINDS = ["in-process", "processes:2", "dask:2"]
+DASK = pytest.mark.skipif(
+    importlib.util.find_spec("distributed") is None, reason="Dask is not installed: pip install 'astra-dagster[dask]'"
+)
+KINDS = ["in-process", "processes:2", pytest.param("dask:2", marks=DASK)]
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +54,6 @@ def store_of(root: Path, task: Task, **values: Any) -> OutputStore:
 
 
 def outcomes_of(jobs: list[tuple[OutputStore, list[Work]]], who: str) -> list[Outcome]:
-    if who.startswith("dask"):
-        pytest.importorskip("distributed", reason="Dask is not installed: pip install 'astra-dagster[dask]'")
     return [outcome for some in runner.run(jobs, Workers.parse(who)) for outcome in some]
 
 
@@ -93,8 +95,8 @@ def test_what_is_no_form(text: str) -> None:
         Workers.parse(text)
 
 
+@DASK
 def test_no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("distributed", reason="Dask is not installed: pip install 'astra-dagster[dask]'")
     monkeypatch.setattr(workers, "PATIENCE", 0.5)
     nowhere = Workers("dask", None, "tcp://127.0.0.1:1")
     with pytest.raises(ConfigurationError, match=r"no Dask scheduler answers at tcp://127.0.0.1:1"):
@@ -153,10 +155,8 @@ def test_files_that_kill_their_workers_are_found_and_the_rest_is_done(
     assert "died" in str(store.failure(plate[6]))
 
 
-@pytest.mark.parametrize("who", ["processes:1", "dask:1"])
+@pytest.mark.parametrize("who", ["processes:1", pytest.param("dask:1", marks=DASK)])
 def test_no_chunk_is_blamed_for_another(who: str, tmp_path: Path) -> None:
-    if who.startswith("dask"):
-        pytest.importorskip("distributed", reason="Dask is not installed: pip install 'astra-dagster[dask]'")
     function = functools.partial(first_or_last, Times(tmp_path))
     done = list(spread(Workers.parse(who), function, taking([[1], [2], [3]])))
     assert sorted(chunk for chunk, _ in done) == [[1], [2], [3]]
@@ -170,8 +170,8 @@ def test_nothing_waits_for_a_chunk_that_is_lost_twice(tmp_path: Path) -> None:
     assert done.index(([3], Lost(3))) > done.index(([23], [23]))
 
 
+@DASK
 def test_what_was_done_and_is_lost_with_its_worker_is_done_again(tmp_path: Path) -> None:
-    pytest.importorskip("distributed", reason="Dask is not installed: pip install 'astra-dagster[dask]'")
     end = time.monotonic() + 60
     function = functools.partial(lost_when_done, Times(tmp_path))
     done = list(spread(Workers("dask", 1), function, taking([[1, 2]]), lambda: time.monotonic() > end))
@@ -179,8 +179,17 @@ def test_what_was_done_and_is_lost_with_its_worker_is_done_again(tmp_path: Path)
     assert len(list(tmp_path.iterdir())) == 5  # made, died of being fetched, died of being made, made, fetched
 
 
-def test_a_cluster_that_is_gone_when_it_is_given_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    distributed = pytest.importorskip("distributed", reason="Dask is not installed: pip install 'astra-dagster[dask]'")
+@pytest.fixture
+def cluster() -> Iterator[Any]:
+    """A Dask cluster of one worker in this process."""
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as started:  # type: ignore[no-untyped-call]
+        yield started
+
+
+@DASK
+def test_a_cluster_that_is_gone_when_it_is_given_more(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def chunks() -> Iterator[list[int]]:
         yield [1]
@@ -189,10 +198,9 @@ def test_a_cluster_that_is_gone_when_it_is_given_more(monkeypatch: pytest.Monkey
         yield [2]
 
     monkeypatch.setattr(workers, "PATIENCE", 2.0)
-    with distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as cluster:
-        there = Workers("dask", None, cluster.scheduler_address)
-        with pytest.raises(ConfigurationError, match="the Dask cluster is gone; start it again"):
-            list(spread(there, len, taking(chunks())))
+    there = Workers("dask", None, cluster.scheduler_address)
+    with pytest.raises(ConfigurationError, match="the Dask cluster is gone; start it again"):
+        list(spread(there, len, taking(chunks())))
 
 
 @pytest.mark.parametrize("who", KINDS)
@@ -200,8 +208,6 @@ def test_told_to_stop_it_ends_what_is_under_way(
     who: str, plate: list[Work], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers, "GRACE", 1.5)
-    if who.startswith("dask"):
-        pytest.importorskip("distributed", reason="Dask is not installed: pip install 'astra-dagster[dask]'")
     store = store_of(tmp_path, deadly, seconds=0.2)
     stop = threading.Event()
     done = []
@@ -238,15 +244,14 @@ def test_few_chunks_are_under_way() -> None:
     assert done == 200
 
 
-def test_a_cluster_that_grows_gets_smaller_chunks(plate: list[Work], tmp_path: Path) -> None:
-    distributed = pytest.importorskip("distributed", reason="Dask is not installed: pip install 'astra-dagster[dask]'")
-    with distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as cluster:
-        there = Workers("dask", None, cluster.scheduler_address)
-        made = runner.run([(store_of(tmp_path, deadly), plate)], there)
-        assert len(next(made)) == FILES // 8
-        cluster.scale(FILES)
-        cluster.wait_for_workers(FILES)
-        rest = [len(outcomes) for outcomes in made]
+@DASK
+def test_a_cluster_that_grows_gets_smaller_chunks(cluster: Any, plate: list[Work], tmp_path: Path) -> None:
+    there = Workers("dask", None, cluster.scheduler_address)
+    made = runner.run([(store_of(tmp_path, deadly), plate)], there)
+    assert len(next(made)) == FILES // 8
+    cluster.scale(FILES)
+    cluster.wait_for_workers(FILES)
+    rest = [len(outcomes) for outcomes in made]
     assert sum(rest) == FILES - FILES // 8
     assert min(rest) == 1
 
