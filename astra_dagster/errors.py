@@ -6,7 +6,20 @@ do not get modules of their own: callers catch them by these names.
 
 import difflib
 from collections.abc import Iterable
+from enum import StrEnum
 from os import PathLike
+from typing import ClassVar
+
+
+class Fault(StrEnum):
+    """Whose fault a failure is, which decides when the same is tried again by itself."""
+
+    FILE = "file"
+    """The file is broken: it is tried again when it changes."""
+    TASK = "task"
+    """The task's code failed on the file: it is tried again when the code version or the file changes."""
+    MACHINE = "machine"
+    """A disk is full, a mirror is away, a process was lost: it is tried again by itself, after a while."""
 
 
 class AstraError(Exception):
@@ -22,7 +35,14 @@ class AstraError(Exception):
         The file concerned, if there is one.
     hint
         What to do next.
+
+    Attributes
+    ----------
+    fault
+        Whose fault it is that a partition failed with this error.
     """
+
+    fault: ClassVar[Fault] = Fault.FILE
 
     def __init__(
         self,
@@ -62,6 +82,8 @@ def _rebuild(kind: type[AstraError], message: str, key: str | None, path: str | 
 
 class ConfigurationError(AstraError):
     """A setting is missing or makes no sense."""
+
+    fault = Fault.MACHINE
 
 
 class UnknownReleaseError(AstraError, KeyError):
@@ -106,12 +128,22 @@ class CutShortError(SpectrumFileError):
     """A file that ends before what its own headers announce."""
 
 
+class UnreachableError(SpectrumFileError):
+    """A file or folder of which nobody can tell what it holds: permission denied, a disk that fails, a mirror away."""
+
+    fault = Fault.MACHINE
+
+
 class InputMissingError(AstraError):
     """The file that a partition stands for is not on this disk."""
+
+    fault = Fault.MACHINE
 
 
 class DownloadError(AstraError):
     """A file that the Science Archive Server did not deliver."""
+
+    fault = Fault.MACHINE
 
 
 class NotOnSASError(DownloadError):
@@ -129,6 +161,8 @@ class ChecksumError(DownloadError):
 class OutputError(AstraError):
     """An output that cannot be written or is not what its record says."""
 
+    fault = Fault.MACHINE
+
 
 class ParameterError(AstraError, ValueError):
     """A task parameter of an unknown name, wrong type or impossible value."""
@@ -141,9 +175,13 @@ class AnalysisError(AstraError, ValueError):
 class TaskError(AstraError):
     """A task's function failed, or returned something that cannot be stored."""
 
+    fault = Fault.TASK
+
 
 class WorkerLostError(AstraError):
     """A file that takes down every process that works on it."""
+
+    fault = Fault.MACHINE
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

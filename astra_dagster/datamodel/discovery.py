@@ -16,7 +16,7 @@ from pathlib import Path
 from astra_dagster.datamodel.keys import our_name
 from astra_dagster.datamodel.products import DataID, Product, Where
 from astra_dagster.datamodel.templates import AGAIN, COMPRESSIONS, Template
-from astra_dagster.errors import AstraError, InvalidKeyError, SpectrumFileError
+from astra_dagster.errors import AstraError, InvalidKeyError, UnreachableError
 
 Place = tuple[str, int]
 """A folder that a template leads to, and how many segments of the template lead there."""
@@ -58,14 +58,14 @@ def content_version(path: Path) -> str:
 
     Raises
     ------
-    SpectrumFileError
+    UnreachableError
         If the file cannot be read.
     """
     try:
         with path.open("rb") as stream:
             return HASHED + hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise SpectrumFileError(f"cannot be read: {error.strerror}", path=path) from error
+        raise UnreachableError(f"cannot be read: {error.strerror}", path=path) from error
 
 
 def find_files(

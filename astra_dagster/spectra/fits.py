@@ -23,7 +23,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from astra_dagster.errors import AstraError, CutShortError, InputMissingError, SpectrumFileError
+from astra_dagster.errors import AstraError, CutShortError, InputMissingError, SpectrumFileError, UnreachableError
 from astra_dagster.spectra.header import CARD, Header
 
 Array = npt.NDArray[Any]
@@ -127,7 +127,7 @@ class FitsFile:
             self.close()
             raise SpectrumFileError("a folder, not a file", path=path) from error
         except PermissionError as error:
-            raise SpectrumFileError("permission denied", path=path, hint="ask its owner") from error
+            raise UnreachableError("permission denied", path=path, hint="ask its owner") from error
         except AstraError:
             raise
         except Exception as error:  # damaged compressed files raise errors of several unrelated types
@@ -291,7 +291,7 @@ class FitsFile:
         try:
             return os.pread(self._descriptor, size, offset)
         except OSError as error:
-            raise SpectrumFileError(f"cannot be read: {error.strerror}", path=self.path) from error
+            raise UnreachableError(f"cannot be read: {error.strerror}", path=self.path) from error
 
 
 def _kind(header: Header) -> str:
