@@ -48,10 +48,15 @@ concurrency:
     granularity: run
     default_limit: 1
 
-# A run that does not start, or does not end when it is told to, does not hold up others for ever.
+# Dagster's own launcher of runs, which also tells when the process of a run is gone. With the run monitoring below, a
+# run that was killed, went down with its machine, does not start, or does not end when it is told to holds up no other.
+run_launcher:
+  module: astra_dagster.orchestration.launcher
+  class: AstraRunLauncher
 run_monitoring:
   enabled: true
-  start_timeout_seconds: 600
+  poll_interval_seconds: 15
+  start_timeout_seconds: 300
   cancel_timeout_seconds: 180
 
 telemetry:

@@ -47,9 +47,11 @@ def run(
     Example: astra-dagster run ap_visit_snr ap_visit_continuum --release DR13 --where mjd=56439
     """
     from astra_dagster.orchestration.jobs import update_job, update_run_config
+    from astra_dagster.orchestration.signs_of_life import declare_dead
 
     wanted = where_of(where)
     with open_instance() as instance:
+        declare_dead(instance)
         planner, plans = plans_of(instance, tasks, values, releases, wanted, overwrite)
         for plan in plans if not as_json else ():
             click.echo(_told(plan))

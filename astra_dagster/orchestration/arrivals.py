@@ -34,6 +34,7 @@ from astra_dagster.orchestration import records, sources
 from astra_dagster.orchestration.partitions import chunks, register
 from astra_dagster.orchestration.planning import FAILED_BEFORE, Planner
 from astra_dagster.orchestration.requests import Request, requests_for
+from astra_dagster.orchestration.signs_of_life import declare_dead
 from astra_dagster.orchestration.watched import Watched
 from astra_dagster.spectra.whole import is_cut_short
 from astra_dagster.tasks import registry
@@ -124,6 +125,7 @@ def tick(instance: dg.DagsterInstance, watched: Watched, clock: Clock = time.tim
     """
     start = time.monotonic()
     made = Tick()
+    declare_dead(instance)
     path = state_path(watched)
     try:
         with Watch(path, settings.sas_base_dir(), clock) as watch:

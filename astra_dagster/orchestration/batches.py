@@ -20,6 +20,8 @@ from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from sqlalchemy.engine import Connection
 
+from astra_dagster.orchestration.signs_of_life import show_life
+
 BATCH = 1000
 """Events that Dagster gathers before it has them written, unless DAGSTER_EVENT_BATCH_SIZE says otherwise."""
 
@@ -43,6 +45,12 @@ class BatchedEventLogStorage(SqlEventLogStorage):
     @abstractmethod
     def insert_in_index(self, index: Connection, rows: Sequence[Mapping[str, Any]]) -> Sequence[int]:
         """Insert rows of events, and return their ids in the order of the rows."""
+
+    def store_event(self, event: EventLogEntry) -> None:
+        """Write one event; the process that says of a run that it has started is the one that the run is in."""
+        if event.dagster_event_type == DagsterEventType.RUN_START and self.has_instance:
+            show_life(self._instance, event.run_id)
+        super().store_event(event)
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Write events, all of them or none, in the order given."""

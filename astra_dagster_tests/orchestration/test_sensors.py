@@ -248,13 +248,13 @@ def partitions(instance: dg.DagsterInstance) -> list[int]:
 
 
 @contextmanager
-def running_daemon() -> Iterator[None]:
-    """`dagster-daemon run`, as `dagster dev` starts it."""
+def running_daemon() -> Iterator[subprocess.Popen[bytes]]:
+    """`dagster-daemon run`, as `dagster dev` starts it: its process, which leads a group."""
     command = [str(Path(sys.executable).with_name("dagster-daemon")), "run", "-m", "astra_dagster.definitions"]
     log = Path(os.environ["DAGSTER_HOME"], "daemon.log")
     with log.open("w") as stream, subprocess.Popen(command, stdout=stream, stderr=stream, process_group=0) as process:
         try:
-            yield
+            yield process
         finally:
             end(process)  # with its code server, which takes its time
 
