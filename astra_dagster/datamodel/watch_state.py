@@ -16,8 +16,11 @@ from typing import Self
 
 from astra_dagster.errors import OutputError
 
-FORMAT = 1
+FORMAT = 2
 """Version of the tables; a file of another one is thrown away."""
+
+FIRST_WAIT, LONGEST_WAIT = 60.0, 21_600.0
+"""Seconds after which a file whose run came to nothing is looked at again: twice as long each time, and at most so."""
 
 _TABLES = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -41,10 +44,14 @@ CREATE TABLE files (
     since REAL NOT NULL,        -- since when it has been so
     until REAL,                 -- until when it is looked at whatever its folder says
     state INTEGER,              -- NULL if nothing is to be done about it
+    offer INTEGER,              -- the run that was requested for it
+    tries INTEGER NOT NULL DEFAULT 0,  -- runs for it that came to nothing
+    due REAL,                   -- before when nothing is to be done about it
     PRIMARY KEY (folder, name)
 ) WITHOUT ROWID;
 CREATE INDEX files_by_state ON files (state) WHERE state IS NOT NULL;
 CREATE INDEX files_by_until ON files (until) WHERE until IS NOT NULL;
+CREATE INDEX files_by_offer ON files (offer) WHERE offer IS NOT NULL;
 CREATE TABLE gone (release TEXT NOT NULL, path TEXT NOT NULL, PRIMARY KEY (release, path)) WITHOUT ROWID;
 CREATE TABLE offers (id INTEGER PRIMARY KEY, run_key TEXT NOT NULL UNIQUE, run TEXT NOT NULL);
 """
@@ -65,11 +72,13 @@ class State(IntEnum):
     """It is shorter than it says itself."""
     IGNORED = 4
     """Its name is no file's of the product."""
+    REQUESTED = 5
+    """A run is requested for it, which has not ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A file as it was last seen; `since` is the time since when it has been so."""
+    """A file as it was last seen, since when it has been so, and how many runs for it came to nothing."""
 
     folder: int
     release: str
@@ -77,6 +86,7 @@ class Sighting:
     size: int
     mtime_ns: int
     since: float
+    tries: int = 0
 
 
 class Watch:
@@ -159,11 +169,6 @@ class Watch:
             raise
         self.database.execute("COMMIT")
 
-    @property
-    def fresh(self) -> bool:
-        """Whether it has not gone through everything yet that was there when it was made."""
-        return self.fact("caught up") is None
-
     def fact(self, name: str) -> str | None:
         """Something that is remembered under a name."""
         return _fact(self.database, name)
@@ -172,29 +177,50 @@ class Watch:
         """Remember something under a name; within a transaction."""
         self.database.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", [name, value])
 
-    def caught_up(self) -> None:
-        """Note that it has gone through everything that was there when it was made; within a transaction."""
-        self.note("caught up", "yes")
-
     def sightings(self, state: State, limit: int = -1) -> list[Sighting]:
-        """Files in a state, at most `limit` of them if that is given."""
+        """Files in a state about which something may be done now, at most `limit` of them if that is given."""
+        return self._sightings("state = ? AND ifnull(due, 0) <= ?", [state, self.clock()], limit)
+
+    def requested(self, offer: int) -> list[Sighting]:
+        """Files that a run was requested for, and that have not changed since."""
+        return self._sightings("offer = ?", [offer])
+
+    def _sightings(self, where: str, values: list[float], limit: int = -1) -> list[Sighting]:
         rows = self.database.execute(
-            "SELECT folder, release, path || '/' || name, size, files.mtime, since FROM files "
-            "JOIN folders ON folders.id = folder WHERE state = ? ORDER BY folder, name LIMIT ?",
-            [state, limit],
+            "SELECT folder, release, path || '/' || name, size, files.mtime, since, tries FROM files "  # noqa: S608
+            f"JOIN folders ON folders.id = folder WHERE {where} ORDER BY folder, name LIMIT ?",
+            [*values, limit],
         )
         return [Sighting(*row) for row in rows]
 
-    def count(self, state: State) -> int:
-        """Number of files in a state."""
-        (count,) = self.database.execute("SELECT count(*) FROM files WHERE state = ?", [state]).fetchone()
+    def count(self, state: State, *, due: bool = True) -> int:
+        """Number of files in a state about which something may be done now; or only later, if not `due`."""
+        sign = "<=" if due else ">"
+        query = f"SELECT count(*) FROM files WHERE state = ? AND ifnull(due, 0) {sign} ?"  # noqa: S608
+        (count,) = self.database.execute(query, [state, self.clock()]).fetchone()
         return int(count)
 
-    def mark(self, sightings: Iterable[Sighting], state: State | None) -> None:
-        """Set what is to be done about files; within a transaction. Those that have changed since are left alone."""
+    def mark(self, sightings: Iterable[Sighting], state: State | None, offer: int | None = None) -> None:
+        """Set what is to be done about files; within a transaction. Those that have changed since are left alone.
+
+        Nothing to be done (None) is the end of all tries; `offer` is the run that is requested for them.
+        """
         self.database.executemany(
-            "UPDATE files SET state = ? WHERE folder = ? AND name = ? AND size = ? AND mtime = ?",
-            [(state, s.folder, s.path.rpartition("/")[2], s.size, s.mtime_ns) for s in sightings],
+            "UPDATE files SET state = ?, offer = ?, due = NULL, tries = CASE WHEN ? THEN 0 ELSE tries END "
+            "WHERE folder = ? AND name = ? AND size = ? AND mtime = ?",
+            [(state, offer, state is None, *_place(sighting)) for sighting in sightings],
+        )
+
+    def try_again(self, sightings: Iterable[Sighting]) -> None:
+        """Have it decided again what becomes of files, after a while that doubles each time; within a transaction."""
+        now = self.clock()
+        self.database.executemany(
+            "UPDATE files SET state = ?, offer = NULL, due = ?, tries = tries + 1 "
+            "WHERE folder = ? AND name = ? AND size = ? AND mtime = ?",
+            [
+                (State.READY, now + min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(sighting.tries, 20)), *_place(sighting))
+                for sighting in sightings
+            ],
         )
 
     def gone(self, limit: int = -1) -> list[tuple[str, str]]:
@@ -212,21 +238,27 @@ class Watch:
         """Forget files that are gone; within a transaction."""
         self.database.executemany("DELETE FROM gone WHERE release = ? AND path = ?", gone)
 
-    def offer(self, run_key: str, run: str) -> None:
-        """Remember a run that is to be requested until it is known that it was; within a transaction."""
+    def offer(self, run_key: str, run: str) -> int:
+        """Remember a run that is to be requested, until it has ended; within a transaction. Returns its number."""
         self.database.execute("INSERT OR IGNORE INTO offers (run_key, run) VALUES (?, ?)", [run_key, run])
+        (number,) = self.database.execute("SELECT id FROM offers WHERE run_key = ?", [run_key]).fetchone()
+        return int(number)
 
-    def offers(self) -> list[tuple[str, str]]:
-        """Key and description of the runs that are to be requested, in their order."""
-        return self.database.execute("SELECT run_key, run FROM offers ORDER BY id").fetchall()
+    def offers(self) -> list[tuple[int, str, str]]:
+        """Number, key and description of the runs that are requested and have not ended, in their order."""
+        return self.database.execute("SELECT id, run_key, run FROM offers ORDER BY id").fetchall()
 
-    def accepted(self, run_keys: Iterable[str]) -> None:
-        """Forget runs to be requested, for they were; within a transaction."""
-        self.database.executemany("DELETE FROM offers WHERE run_key = ?", [(key,) for key in run_keys])
+    def ended(self, offer: int) -> None:
+        """Forget a run that was requested; within a transaction."""
+        self.database.execute("DELETE FROM offers WHERE id = ?", [offer])
 
 
 class _Useless(Exception):
     """The file is of another format, of another mirror, or damaged."""
+
+
+def _place(sighting: Sighting) -> tuple[int, str, int, int]:
+    return sighting.folder, sighting.path.rpartition("/")[2], sighting.size, sighting.mtime_ns
 
 
 def _fact(database: sqlite3.Connection, name: str) -> str | None:

@@ -149,7 +149,10 @@ def _seen(folder: int, name: str, status: os.stat_result, now: float, settle: fl
 
 
 def _keep(watch: Watch, rows: Sequence[Row]) -> None:
-    watch.database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+    watch.database.executemany(
+        "INSERT OR REPLACE INTO files (folder, name, size, mtime, since, until, state) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        rows,
+    )
 
 
 @dataclass

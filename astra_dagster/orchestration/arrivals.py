@@ -7,10 +7,14 @@ lost and nothing is requested twice, wherever a tick is killed:
 - Registering keys again changes nothing.
 - The runs to be requested are remembered in the same transaction that takes their files from the list. They are
   requested at every tick until Dagster has a run of their run key, and Dagster makes no second run of a key.
-- A run key is a hash of what is asked for: keys, versions of the files, and the records that they are to replace.
+- A run key is a hash of what is asked for: keys, versions of the files, the records that they are to replace, and how
+  many runs for the same came to nothing.
+- When a run has ended it is looked at what became of its files. What a run that failed, or was killed, left undone is
+  requested again after a minute, then after two, and so on, at most six hours.
 
-A run that fails is not requested again. What failed in it is noted beside the outputs, and the plan knows that it
-failed before: it is requested again when the file changes.
+What failed by the file's own fault, or by that of the task's code, is noted beside the outputs, and the plan knows that
+it failed before: it is requested again when the file or the code changes. A run that somebody has canceled is left to
+the daily schedule.
 """
 
 import sqlite3
@@ -24,7 +28,7 @@ from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.storage.tags import RUN_KEY_TAG, SENSOR_NAME_TAG
 
 from astra_dagster import settings
-from astra_dagster.datamodel.discovery import top_folder
+from astra_dagster.datamodel.discovery import file_version, top_folder
 from astra_dagster.datamodel.products import DataID
 from astra_dagster.datamodel.releases import releases
 from astra_dagster.datamodel.watch_state import BusyError, Sighting, State, Watch, discard, is_damage
@@ -32,7 +36,7 @@ from astra_dagster.datamodel.watching import Look, is_recent, look_at
 from astra_dagster.errors import AstraError, InputMissingError, OutputError
 from astra_dagster.orchestration import records, sources
 from astra_dagster.orchestration.partitions import chunks, register
-from astra_dagster.orchestration.planning import FAILED_BEFORE, Planner
+from astra_dagster.orchestration.planning import Planner
 from astra_dagster.orchestration.requests import Request, requests_for
 from astra_dagster.orchestration.signs_of_life import declare_dead
 from astra_dagster.orchestration.watched import Watched
@@ -76,6 +80,7 @@ class Tick:
     again: int = 0
     gone: int = 0
     writing: int = 0
+    later: int = 0
     waits: int = 0
     requests: list[Request] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -96,6 +101,8 @@ class Tick:
         ]
         if self.writing:
             parts.append(f"{self.writing:,} still being written")
+        if self.later:
+            parts.append(f"{self.later:,} to be tried again later")
         if self.look.unreachable:
             parts.append(f"{len(self.look.unreachable):,} folders cannot be examined")
         if self.waits:
@@ -159,7 +166,7 @@ class _Ticking:
         """All of them, in order."""
         self.item = self.watched.product
         self.root = settings.sas_base_dir()
-        self._confirm()
+        under_way = self._follow()
         made, watched = self.made, self.watched
         made.look = look_at(
             self.watch,
@@ -176,28 +183,53 @@ class _Ticking:
         if not made.waits:
             ready = self.watch.sightings(State.READY, MOST)
             self._offer(self._decide(sorted(ready, key=lambda sighting: sighting.path)))
-        made.requests = [Request.parse(run) for _, run in self.watch.offers()]
+        made.requests = [Request.parse(run) for offer, _, run in self.watch.offers() if offer not in under_way]
         unfinished = self.watch.sightings(State.UNFINISHED)
         made.notes += [f"shorter than its own headers say: {sighting.path}" for sighting in unfinished]
         made.writing = len(unfinished) + self.watch.count(State.WAITING)
+        made.later = self.watch.count(State.READY, due=False)
         made.more = not made.waits and (not made.look.complete or self.watch.count(State.READY) > 0)
 
-    def _confirm(self) -> None:
-        """Forget the requests of which there are runs."""
-        there = [key for key, _ in self.watch.offers() if self._runs({RUN_KEY_TAG: key})]
-        if there:
-            with self.watch.transaction():
-                self.watch.accepted(there)
+    def _follow(self) -> set[int]:
+        """See what became of the runs that were requested; returns the numbers of those that are under way."""
+        under_way = set()
+        for offer, run_key, _ in self.watch.offers():
+            statuses = {run.status for run in self._runs({RUN_KEY_TAG: run_key})}
+            if statuses & {*NOT_FINISHED_STATUSES}:
+                under_way.add(offer)
+            elif statuses:
+                requested = self.watch.requested(offer)
+                undone: set[Sighting] = set()
+                if dg.DagsterRunStatus.SUCCESS in statuses:
+                    undone = self._not_recorded(requested)
+                elif dg.DagsterRunStatus.FAILURE in statuses:
+                    undone = set(requested)
+                with self.watch.transaction():
+                    self.watch.try_again(undone)
+                    self.watch.mark([sighting for sighting in requested if sighting not in undone], None)
+                    self.watch.ended(offer)
+        return under_way
 
-    def _runs(self, tags: dict[str, str], statuses: Sequence[dg.DagsterRunStatus] = ()) -> list[str]:
+    def _not_recorded(self, requested: Sequence[Sighting]) -> set[Sighting]:
+        """Files that a run did not find: then it had nothing to do for them, and did not fail."""
+        data_ids = {sighting: self._data_id(sighting.release, sighting.path) for sighting in requested}
+        known = records.source_records(self.instance, self.item, [one.key for one in data_ids.values() if one])
+        undone = set()
+        for sighting, data_id in data_ids.items():
+            record = known.get(data_id.key) if data_id else None
+            if record is None or record.file != file_version(sighting.size, sighting.mtime_ns):
+                undone.add(sighting)
+        return undone
+
+    def _runs(self, tags: dict[str, str], statuses: Sequence[dg.DagsterRunStatus] = ()) -> Sequence[dg.DagsterRun]:
         mine = {SENSOR_NAME_TAG: sensor_name(self.watched), **tags}
-        found = self.instance.get_runs(dg.RunsFilter(tags=mine, statuses=statuses or None))
-        return [run.run_id for run in found]
+        return self.instance.get_runs(dg.RunsFilter(tags=mine, statuses=statuses or None))
 
     def _under_way(self) -> int:
         """Number of runs to wait for: while they are under way, what they do looks as if nobody did it."""
         before = self.watch.fact(UNDER_WAY)
-        unfinished = self._runs({}, NOT_FINISHED_STATUSES) if before is None or before else []
+        runs = self._runs({}, NOT_FINISHED_STATUSES) if before is None or before else []
+        unfinished = [run.run_id for run in runs]
         waits = unfinished if before is None else sorted({*unfinished} & {*before.split()})
         if before is None or " ".join(waits) != before:
             with self.watch.transaction():
@@ -247,39 +279,49 @@ class _Ticking:
                     todo[data_id][0].append(sighting)
                 else:
                     seen.setdefault(data_id, []).append(sighting)
-            asked = self._asked(seen)
+            asked, away = self._asked(seen)
             for data_id, sightings in seen.items():
-                if data_id not in asked:
-                    marks[None] += sightings
-                else:
+                if data_id in asked:
                     todo[data_id] = (sightings, asked[data_id])
+                elif data_id not in away:
+                    marks[None] += sightings
             with self.watch.transaction():
                 for state, sightings in marks.items():
                     self.watch.mark(sightings, state)
+                self.watch.try_again(sighting for data_id in away for sighting in seen[data_id])
         return todo
 
-    def _asked(self, seen: dict[DataID, list[Sighting]]) -> dict[DataID, str]:
-        """Which of these files are not complete, with the version that is to be, and the record that it replaces."""
+    def _asked(self, seen: dict[DataID, list[Sighting]]) -> tuple[dict[DataID, str], set[DataID]]:
+        """Which of these files are not complete, with what makes a request for them another one than those before.
+
+        That is the version that is to be, the record that it replaces, and how often it was tried. Besides, those that
+        cannot be seen now though the look has seen them and has not found that they are gone: a disk may be away.
+        """
         known = records.source_records(self.instance, self.item, [data_id.key for data_id in seen])
         pointers = records.event_pointers(self.instance, records.asset_key(self.item), list(known))
+        inputs = {found.data_id.key: found for found in sources.examine(self.instance, self.item, [*seen], self.root)}
+        away = {data_id for data_id in seen if inputs[data_id.key].file is None}
+        recorded = [data_id for data_id in seen if data_id.key in known and data_id not in away]
+        incomplete = self._incomplete(recorded, inputs)
         asked = {}
         for data_id, sightings in seen.items():
+            found = inputs[data_id.key]
+            if data_id in away:
+                continue
             if data_id.key not in known:
                 asked[data_id] = f"{sightings[0].size}-{sightings[0].mtime_ns}"
-        self.made.new += len(asked)
-        recorded = [data_id for data_id in seen if data_id.key in known]
-        inputs = {found.data_id.key: found for found in sources.examine(self.instance, self.item, recorded, self.root)}
-        incomplete = self._incomplete(recorded, inputs)
-        for data_id in recorded:
-            found = inputs[data_id.key]
-            if found.file is not None and (found.version != found.before or data_id.key in incomplete):
+                self.made.new += 1
+            elif found.version != found.before or data_id.key in incomplete:
                 asked[data_id] = f"{found.version} for {pointers.get(data_id.key)}"
                 self.made.changed += found.version != found.before
                 self.made.again += found.version == found.before
-        return asked
+            tries = max(sighting.tries for sighting in sightings)
+            if tries and data_id in asked:
+                asked[data_id] += f", try {tries + 1}"
+        return asked, away
 
     def _incomplete(self, data_ids: Sequence[DataID], inputs: dict[str, sources.Input]) -> set[str]:
-        """Keys for which a task is to be run, and has not failed before on the same file."""
+        """Keys for which a task is to be run, and has not failed before by the fault of the file or of its code."""
         outputs = settings.outputs_dir()
         planner = Planner(self.instance, outputs, self.root)
         planner.inputs[self.item] = inputs
@@ -291,7 +333,7 @@ class _Ticking:
             keys = [one.key for one in data_ids if not task.releases or one.release in task.releases]
             plan = planner.plan(OutputStore(outputs, task, task.values()), keys)
             incomplete.update(work.data_id.key for work, _ in plan.found)
-            incomplete.update(work.data_id.key for work, why in plan.incomplete if not why.startswith(FAILED_BEFORE))
+            incomplete.update(work.data_id.key for work, _ in plan.incomplete if work.data_id.key not in plan.given_up)
         return incomplete
 
     def _offer(self, todo: dict[DataID, tuple[list[Sighting], str]]) -> None:
@@ -302,10 +344,11 @@ class _Ticking:
         register(self.instance, self.item, list(asked), registry.groups())
         most, assets = self.watched.partitions, self.watched.by_range
         made = requests_for(self.instance, self.item, asked, most, assets=assets)
+        sightings = {data_id.key: seen for data_id, (seen, _) in todo.items()}
         with self.watch.transaction():
-            self.watch.mark([sighting for sightings, _ in todo.values() for sighting in sightings], None)
-            for request in made:
-                self.watch.offer(request.run_key, str(request))
+            for request, keys in made:
+                offer = self.watch.offer(request.run_key, str(request))
+                self.watch.mark([one for key in keys for one in sightings[key]], State.REQUESTED, offer)
 
 
 def _is_unfinished(path: Path) -> bool:

@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import dagster as dg
 
 from astra_dagster.datamodel.products import DataID, Product, Where
-from astra_dagster.errors import AstraError, InvalidKeyError
+from astra_dagster.errors import AstraError, Fault, InvalidKeyError
 from astra_dagster.orchestration import records, sources
 from astra_dagster.orchestration.partitions import registered
 from astra_dagster.orchestration.sources import Input
@@ -21,12 +22,25 @@ from astra_dagster.tasks.partitions import Group, GroupID, Many, PartIndex
 from astra_dagster.tasks.store import Given, OutputStore, Work, Written
 from astra_dagster.tasks.task import Task
 
-NO_INPUT = "no input yet"
-
 FAILED_BEFORE = "failed before: "
 """Beginning of the reason of what failed when the same was tried last."""
 
-State = Given | str
+
+class Reason(str):
+    """Why something is not complete; `fault` is whose fault it was, of what failed when it was tried last."""
+
+    fault: Fault | None
+
+    def __new__(cls, text: str, fault: Fault | None = None) -> Self:
+        """A reason in these words."""
+        made = super().__new__(cls, text)
+        made.fault = fault
+        return made
+
+
+NO_INPUT = Reason("no input yet")
+
+State = Given | Reason
 """What a requirement gives to a partition, or why it gives nothing: `NO_INPUT`, or what must be done first."""
 
 
@@ -58,8 +72,8 @@ class Plan:
     store: OutputStore
     complete: tuple[Work, ...]
     found: tuple[tuple[Work, Written], ...]
-    incomplete: tuple[tuple[Work, str], ...]
-    waiting: tuple[tuple[str, str], ...]
+    incomplete: tuple[tuple[Work, Reason], ...]
+    waiting: tuple[tuple[str, Reason], ...]
     no_input: tuple[str, ...]
     invalid: tuple[tuple[str, AstraError], ...]
     inputs: Mapping[Product, Mapping[str, Input]]
@@ -70,6 +84,15 @@ class Plan:
         """Number of partitions."""
         kinds = (self.complete, self.found, self.incomplete, self.waiting, self.no_input, self.invalid)
         return sum(map(len, kinds))
+
+    @property
+    def given_up(self) -> frozenset[str]:
+        """Keys of what failed before by the fault of the file or of the task's code, or waits for what did.
+
+        Nothing tries that again by itself before the file or the code changes.
+        """
+        reasons = [*((work.data_id.key, reason) for work, reason in self.incomplete), *self.waiting]
+        return frozenset(key for key, reason in reasons if reason.fault in (Fault.FILE, Fault.TASK))
 
     @property
     def reasons(self) -> Counter[str]:
@@ -266,7 +289,7 @@ class Planner:
             given = [state[key] for state in states]
             missing = [state for state in given if not isinstance(state, Given)]
             if missing:
-                first = next((str(state) for state in missing if state != NO_INPUT), NO_INPUT)
+                first = next((state for state in missing if state != NO_INPUT), NO_INPUT)
                 if NO_INPUT in missing:
                     no_input.append(key)
                 else:
@@ -282,7 +305,8 @@ class Planner:
                 there.append((work, written))
             else:
                 failure = store.failure(work)
-                incomplete.append((work, f"{FAILED_BEFORE}{failure}" if failure else reason))
+                failed = failure and Reason(f"{FAILED_BEFORE}{failure.error}", failure.fault)
+                incomplete.append((work, failed or Reason(reason)))
         return Plan(
             store,
             tuple(complete),
@@ -325,10 +349,12 @@ class Planner:
         for work in plan.complete:
             key = work.data_id.key
             states[key] = Given(name, key, str(plan.records[key]), (store.path(work.data_id),))
-        states.update((work.data_id.key, f"{task.name} is to be recorded again") for work, _ in plan.found)
-        states.update((work.data_id.key, f"{task.name} first: {reason}") for work, reason in plan.incomplete)
+        states.update((work.data_id.key, Reason(f"{task.name} is to be recorded again")) for work, _ in plan.found)
+        states.update(
+            (work.data_id.key, Reason(f"{task.name} first: {reason}", reason.fault)) for work, reason in plan.incomplete
+        )
         states.update(plan.waiting)
-        states.update((key, f"{task.name}: {error}") for key, error in plan.invalid)
+        states.update((key, Reason(f"{task.name}: {error}", error.fault)) for key, error in plan.invalid)
         return states
 
     def _many(self, requirement: Many, data_ids: Sequence[DataID | GroupID]) -> dict[str, State]:
@@ -339,7 +365,7 @@ class Planner:
             try:
                 belonging[one.key] = _members_of(requirement, one, index, self.root)
             except AstraError as error:
-                states[one.key] = str(error)
+                states[one.key] = Reason(str(error), error.fault)
         wanted: list[DataID] = []
         for key in dict.fromkeys(key for keys in belonging.values() for key in keys):
             try:
@@ -351,7 +377,7 @@ class Planner:
             found = [(key, given[key]) for key in keys if given.get(key, NO_INPUT) != NO_INPUT]
             lacking = next(((key, state) for key, state in found if not isinstance(state, Given)), None)
             if lacking is not None:
-                states[name] = f"{lacking[0]}: {lacking[1]}"
+                states[name] = Reason(f"{lacking[0]}: {lacking[1]}", lacking[1].fault)
             elif not found:
                 states[name] = NO_INPUT
             else:

@@ -65,8 +65,8 @@ class Request:
 
 def requests_for(
     instance: dg.DagsterInstance, item: Product, asked: Mapping[str, str], most: int, *, assets: bool
-) -> list[Request]:
-    """As few runs as take these partitions.
+) -> list[tuple[Request, list[str]]]:
+    """As few runs as take these partitions, each with the keys that it takes.
 
     Parameters
     ----------
@@ -90,11 +90,13 @@ def requests_for(
     return requests
 
 
-def _request(item: Product, pieces: Sequence[Sequence[str]], asked: Mapping[str, str], *, assets: bool) -> Request:
+def _request(
+    item: Product, pieces: Sequence[Sequence[str]], asked: Mapping[str, str], *, assets: bool
+) -> tuple[Request, list[str]]:
     keys = [key for piece in pieces for key in piece]
     said = hashlib.sha256(repr([item.name, assets, *((key, asked[key]) for key in keys)]).encode()).hexdigest()
     spelled = (piece[0] if len(piece) == 1 else f"{piece[0]}{TO}{piece[-1]}" for piece in pieces)
-    return Request(f"{item.asset_name}-{said[:24]}", tuple(spelled), len(keys), assets)
+    return Request(f"{item.asset_name}-{said[:24]}", tuple(spelled), len(keys), assets), keys
 
 
 def stretches(instance: dg.DagsterInstance, item: Product, keys: Mapping[str, object]) -> list[list[str]]:

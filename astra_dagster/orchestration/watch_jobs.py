@@ -21,7 +21,7 @@ from astra_dagster.orchestration import records, sources
 from astra_dagster.orchestration.discover import DiscoverConfig, search, take
 from astra_dagster.orchestration.jobs import jobs_of, run_jobs
 from astra_dagster.orchestration.materialise import Job
-from astra_dagster.orchestration.planning import FAILED_BEFORE, Planner, select_keys
+from astra_dagster.orchestration.planning import Planner, select_keys
 from astra_dagster.orchestration.requests import TO, named
 from astra_dagster.orchestration.resources import RESOURCES, ExecutorResource
 from astra_dagster.orchestration.watched import Watched, watched
@@ -137,12 +137,10 @@ def _still_written(file: FoundFile, settle: float) -> bool:
 
 
 def _without_failed(context: dg.OpExecutionContext, planner: Planner, jobs: Sequence[Job]) -> list[Job]:
-    """Leave alone what failed before on the same file."""
+    """Leave alone what failed before by the fault of the file or of the task's code."""
     left = []
     for job in jobs:
-        plan = planner.plan(job.store, job.keys)
-        failed = {work.data_id.key for work, reason in plan.incomplete if reason.startswith(FAILED_BEFORE)}
-        failed |= {key for key, reason in plan.waiting if FAILED_BEFORE in reason}
+        failed = planner.plan(job.store, job.keys).given_up
         if failed:
             context.log.info(
                 f"{job.store.task.name}: {len(failed)} failed before on the same files, and are left alone"

@@ -19,7 +19,7 @@ import numpy as np
 
 from astra_dagster.datamodel.keys import ABSENT
 from astra_dagster.datamodel.products import DataID
-from astra_dagster.errors import AstraError, InputMissingError, OutputError
+from astra_dagster.errors import AstraError, Fault, InputMissingError, OutputError
 from astra_dagster.spectra import encode, output
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.fits import FitsFile
@@ -96,6 +96,14 @@ class Written:
     version: str
     results: Mapping[str, Any]
     seconds: float | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What went wrong when some inputs were last tried, and whose fault it was."""
+
+    error: str
+    fault: Fault
 
 
 @dataclass(frozen=True)
@@ -238,7 +246,12 @@ class OutputStore:
 
     def note_failure(self, work: Work, error: AstraError) -> None:
         """Leave a note that a partition failed, for later plans; what cannot be noted is not."""
-        note = {"key": work.data_id.key, "error": error.without_key(), "tried": self._attempt(work)}
+        note = {
+            "key": work.data_id.key,
+            "error": error.without_key(),
+            "fault": error.fault,
+            "tried": self._attempt(work),
+        }
         with contextlib.suppress(OutputError):
             _write_atomically(self.failure_path(work.data_id), _encoded(note))
 
@@ -247,11 +260,13 @@ class OutputStore:
         with contextlib.suppress(OSError):
             self.failure_path(data_id).unlink()
 
-    def failure(self, work: Work) -> str | None:
+    def failure(self, work: Work) -> Failure | None:
         """What went wrong when these inputs were last tried with this code; None if nothing did."""
         try:
             note = json.loads(self.failure_path(work.data_id).read_text(encoding="utf-8"))
-            return str(note["error"]) if note["tried"] == self._attempt(work) else None
+            if note["tried"] != self._attempt(work):
+                return None
+            return Failure(str(note["error"]), Fault(note.get("fault", Fault.FILE)))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

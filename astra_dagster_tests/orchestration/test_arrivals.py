@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 
 from astra_dagster import product
 from astra_dagster.datamodel.discovery import find_files
-from astra_dagster.datamodel.watch_state import Watch
+from astra_dagster.datamodel.watch_state import LONGEST_WAIT, Watch
 from astra_dagster.datamodel.watching import COARSE, RECENT
 from astra_dagster.definitions import defs
 from astra_dagster.errors import ConfigurationError, OutputError
@@ -453,7 +454,7 @@ STEPS = {
     "one of two requests remembered": ("Watch.offer", 2, "before"),
     "requests remembered, not told": ("Watch.offers", 2, "before"),
     "told, not heard": ("Watch.offers", 3, "before"),
-    "requests confirmed": ("Watch.accepted", 1, "before"),
+    "requests confirmed": ("Watch.ended", 1, "before"),
 }
 
 KILLED = """
@@ -520,7 +521,22 @@ class Killed(BaseException):
 
 
 ASPCAP = product("aspcapStar")  # no task runs on it
-WORDS = ("put", "put", "put", "rewrite", "halve", "remove", "tick", "tick", "killed", "unheard", "work", "wait")
+WORDS = (
+    "put",
+    "put",
+    "put",
+    "rewrite",
+    "halve",
+    "remove",
+    "tick",
+    "tick",
+    "killed",
+    "unheard",
+    "work",
+    "work",
+    "dies",
+    "wait",
+)
 EVENTS = st.lists(st.tuples(st.sampled_from(WORDS), st.integers(0, 4)), min_size=4, max_size=30)
 PLACES = ("look_at", "_data_id", "register", "requests_for", "offers")
 
@@ -534,6 +550,8 @@ def tiny(size: int) -> bytes:
 @given(events=EVENTS)
 @example(events=[("put", 1), ("unheard", 0)])
 @example(events=[("put", 1), ("tick", 0), ("put", 2), ("tick", 0)])
+@example(events=[("put", 1), ("tick", 0), ("dies", 0), ("tick", 0), ("wait", 0), ("tick", 0), ("dies", 0)])
+@example(events=[("put", 1), ("tick", 0), ("remove", 1), ("work", 0), ("put", 1), ("tick", 0)])
 @example(events=[("put", 1), ("tick", 0), ("work", 0), ("rewrite", 1)])
 @example(
     events=[("put", 1), ("tick", 0), ("work", 0), ("wait", 0), ("tick", 0), ("halve", 1), ("tick", 0), ("work", 0)]
@@ -556,9 +574,9 @@ def test_whatever_happens_each_version_is_requested_once_and_all_is_recorded(
         os.utime(path, ns=(date, date))
 
     def one_tick(place: str | None = None, heard: bool = True) -> Tick | None:
-        def asking(*args: object, **named: object) -> list[Request]:
+        def asking(*args: object, **named: object) -> list[tuple[Request, list[str]]]:
             made = requests_for(*args, **named)  # type: ignore[arg-type]
-            for request in made:
+            for request, _ in made:
                 asked_for[request.run_key] = dict(args[2])  # type: ignore[call-overload]
             return made
 
@@ -587,8 +605,20 @@ def test_whatever_happens_each_version_is_requested_once_and_all_is_recorded(
                 waiting.append(request)
         return made
 
+    def end(request: Request, status: dg.DagsterRunStatus) -> None:
+        tags = {RUN_KEY_TAG: request.run_key, SENSOR_NAME_TAG: sensor_name(seen)}
+        (run,) = instance.get_runs(dg.RunsFilter(tags=tags))
+        instance.delete_run(run.run_id)
+        instance.add_run(run.with_status(status))
+
+    def die() -> None:
+        for request in waiting:
+            end(request, dg.DagsterRunStatus.FAILURE)
+        waiting.clear()
+
     def work() -> None:
         for request in waiting:
+            end(request, dg.DagsterRunStatus.SUCCESS)
             data_ids = [ASPCAP.parse_key(key) for key in named(instance, ASPCAP, request.partitions)]
             for found in sources.examine(instance, ASPCAP, data_ids, root):
                 if found.file is not None and found.version is not None and not found.recorded:
@@ -619,13 +649,15 @@ def test_whatever_happens_each_version_is_requested_once_and_all_is_recorded(
                 ahead += 2 * SEEN.settle
             elif event == "work":
                 work()
+            elif event == "dies":
+                die()
             elif event in ("tick", "unheard", "killed"):
                 ahead += COARSE
                 one_tick(PLACES[number] if event == "killed" else None, heard=event != "unheard")
         last = None
-        for _ in range(4):
+        for more in (LONGEST_WAIT, 0, LONGEST_WAIT, 0):
             work()
-            ahead += SEEN.settle + COARSE
+            ahead += SEEN.settle + COARSE + more
             last = one_tick()
         files, _ = find_files(ASPCAP, "DR17", root)
         whole = {file.data_id.key: file.version for file in files if not is_cut_short(file.path)}
@@ -635,5 +667,5 @@ def test_whatever_happens_each_version_is_requested_once_and_all_is_recorded(
         assert last.writing == len(files) - len(whole)
         assert {key: record.version for key, record in known.items()} == whole
         assert set(registered(instance, ASPCAP)) >= set(whole)
-    every = [(key, said.partition(" for ")[0]) for asked in accepted.values() for key, said in asked.items()]
+    every = [(key, re.sub(" for [^,]*", "", said)) for asked in accepted.values() for key, said in asked.items()]
     assert len(every) == len(set(every)), "requested twice"
