@@ -299,25 +299,29 @@ class _Ticking:
         """
         known = records.source_records(self.instance, self.item, [data_id.key for data_id in seen])
         pointers = records.event_pointers(self.instance, records.asset_key(self.item), list(known))
-        inputs = {found.data_id.key: found for found in sources.examine(self.instance, self.item, [*seen], self.root)}
-        away = {data_id for data_id in seen if inputs[data_id.key].file is None}
-        recorded = [data_id for data_id in seen if data_id.key in known and data_id not in away]
+        tries = {data_id: max(sighting.tries for sighting in sightings) for data_id, sightings in seen.items()}
+        # What is seen for the first time was there just now.
+        looked_at = [data_id for data_id in seen if data_id.key in known or tries[data_id]]
+        inputs = {found.data_id.key: found for found in sources.examine(self.instance, self.item, looked_at, self.root)}
+        away = {data_id for data_id in looked_at if inputs[data_id.key].file is None}
+        recorded = [data_id for data_id in looked_at if data_id.key in known and data_id not in away]
         incomplete = self._incomplete(recorded, inputs)
         asked = {}
         for data_id, sightings in seen.items():
-            found = inputs[data_id.key]
             if data_id in away:
                 continue
             if data_id.key not in known:
                 asked[data_id] = f"{sightings[0].size}-{sightings[0].mtime_ns}"
                 self.made.new += 1
-            elif found.version != found.before or data_id.key in incomplete:
+            else:
+                found = inputs[data_id.key]
+                if found.version == found.before and data_id.key not in incomplete:
+                    continue
                 asked[data_id] = f"{found.version} for {pointers.get(data_id.key)}"
                 self.made.changed += found.version != found.before
                 self.made.again += found.version == found.before
-            tries = max(sighting.tries for sighting in sightings)
-            if tries and data_id in asked:
-                asked[data_id] += f", try {tries + 1}"
+            if tries[data_id]:
+                asked[data_id] += f", try {tries[data_id] + 1}"
         return asked, away
 
     def _incomplete(self, data_ids: Sequence[DataID], inputs: dict[str, sources.Input]) -> set[str]:
