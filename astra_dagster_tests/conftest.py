@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from astra_dagster.demo import write_mirror
+from astra_dagster.tasks import importing
 from astra_dagster_tests.postgresql import server
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -37,7 +38,8 @@ REAL_FILES = Path(os.environ.get("ASTRA_TEST_SAS", Path(__file__).parents[2] / "
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No setting of the machine reaches a test."""
+    """No setting of the machine, and none of another test, reaches a test."""
+    monkeypatch.setattr(importing.finder, "folders", ())
     for name in VARIABLES:
         monkeypatch.setenv(name, "")  # so that what a test leaves behind is undone as well
         monkeypatch.delenv(name)

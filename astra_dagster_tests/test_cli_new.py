@@ -34,7 +34,6 @@ def test_the_template_is_a_package_whose_task_is_registered(here: Path, monkeypa
     assert "PACKAGE" not in "".join((here / path).read_text() for path in written)
 
     monkeypatch.setenv("ASTRA_CONFIG", str(here / "first_tasks" / "astra.toml"))
-    monkeypatch.setattr(sys, "path", list(sys.path))
     task = registry.tasks()["my_visit_snr"]
     assert task.description == "Mean signal-to-noise ratio of an apVisit spectrum."
     assert task.values().as_dict() == {"fudge_factor": 1.0}
@@ -150,7 +149,6 @@ def test_a_package_without_tasks_says_what_is_missing(here: Path, monkeypatch: p
     assert run("empty_tasks").exit_code == 0
     (here / "empty_tasks" / "empty_tasks" / "snr.py").write_text("")
     monkeypatch.setenv("ASTRA_CONFIG", str(here / "empty_tasks" / "astra.toml"))
-    monkeypatch.setattr(sys, "path", list(sys.path))
     with pytest.raises(ConfigurationError, match="make one with @spectrum_task"):
         registry.tasks()
 

@@ -1,16 +1,18 @@
 """Dagster's web UI on a folder of its own, and a browser to look at it with: for tests, and for pictures of the UI."""
 
 import http.client
+import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from astra_dagster_tests.documented import end
 
@@ -49,8 +51,16 @@ def command(environment: Mapping[str, str], module: str, *arguments: str, code: 
 
 
 @contextmanager
-def web_ui(folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
-    """Run `dagster dev`: web server, daemon and code server; gives the address, and ends all of it afterwards."""
+def web_ui(folder: Path, environment: Mapping[str, str], cwd: Path | None = None) -> Iterator[str]:
+    """Run `dagster dev`: web server, daemon and code server; gives the address, and ends all of it afterwards.
+
+    Parameters
+    ----------
+    folder
+        For the log.
+    cwd
+        Working directory, if it is another.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -58,7 +68,13 @@ def web_ui(folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
     command = [sys.executable, "-m", "dagster", "dev", "-m", "astra_dagster.definitions", "-p", str(port)]
     with log.open("w") as written:
         running = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=written, stderr=written, text=True, start_new_session=True
+            command,
+            cwd=cwd or folder,
+            env=environment,
+            stdout=written,
+            stderr=written,
+            text=True,
+            start_new_session=True,
         )
     try:
         _await(port, running)
@@ -68,6 +84,16 @@ def web_ui(folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
         raise
     finally:
         end(running)
+
+
+def graphql(address: str, query: str, variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Ask the web server what its pages ask it."""
+    document = json.dumps({"query": query, "variables": dict(variables or {})}).encode()
+    request = urllib.request.Request(f"{address}/graphql", document, {"Content-Type": "application/json"})  # noqa: S310
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310
+        told = json.load(answer)
+    assert "errors" not in told, told
+    return dict(told["data"])
 
 
 def _await(port: int, running: subprocess.Popen[str]) -> None:

@@ -2,7 +2,6 @@
 
 import importlib
 import pkgutil
-import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from types import ModuleType
 from astra_dagster import settings
 from astra_dagster.datamodel.products import products
 from astra_dagster.errors import ConfigurationError, UnknownTaskError, nearest
+from astra_dagster.tasks import importing
 from astra_dagster.tasks.declared import TYPE, Declared, read_declared
 from astra_dagster.tasks.partitions import Group
 from astra_dagster.tasks.task import Task, all_tasks
@@ -82,8 +82,8 @@ def _assets(names: Iterable[str]) -> set[str]:
 
 def _look_beside_the_configuration() -> None:
     path = settings.config_path()
-    if path is not None and str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))
+    if path is not None:
+        importing.look_in([path.parent])
 
 
 def _coded() -> dict[str, Task]:
@@ -98,6 +98,7 @@ def _coded() -> dict[str, Task]:
         if not own:
             raise ConfigurationError(f"package {name} has no task", hint="make one with @spectrum_task")
         found += own
+    importing.look_beside(named)
     try:
         known = all_tasks(found)
     except ValueError as error:

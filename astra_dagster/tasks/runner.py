@@ -5,6 +5,7 @@ Tasks that read the same files are run together, and each file is read once.
 
 import functools
 import logging
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,9 +19,10 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from astra_dagster.datamodel.products import Product
-from astra_dagster.errors import AstraError, TaskError, WorkerLostError
+from astra_dagster.errors import AstraError, ConfigurationError, TaskError, WorkerLostError
 from astra_dagster.spectra.batch import SpectrumBatch, stack
 from astra_dagster.spectra.readers import reader
+from astra_dagster.tasks import importing
 from astra_dagster.tasks.partitions import Many
 from astra_dagster.tasks.results import Results, called, size_of
 from astra_dagster.tasks.store import Given, OutputStore, Work, Written, read_task_output
@@ -84,7 +86,8 @@ def run(
     for i, (_, work) in enumerate(jobs):
         for item in work:
             by_file.setdefault((item.path, item.data_id.key), []).append((i, item))
-    function = functools.partial(_pickled_chunk, cloudpickle.dumps(stores))
+    importing.look_beside(task.module for store in stores for task in store.task.chain)
+    function = functools.partial(_pickled_chunk, importing.finder.folders, cloudpickle.dumps(stores))
     if workers.kind == "in-process":
         function = functools.partial(_run_chunk, stores)
     for chunk, made in spread(workers, function, _chunks(list(by_file.values())), stopped):
@@ -119,13 +122,28 @@ def _chunks(files: list[list[Item]]) -> Callable[[int], list[Item]]:
     return take
 
 
+def _pickled_chunk(folders: Sequence[str], stores: bytes, chunk: Sequence[Item]) -> list[Written | AstraError]:
+    try:
+        return _run_chunk(_unpickled(tuple(folders), stores), chunk)
+    except SystemExit:  # the worker is told to end
+        _writers().shutdown(cancel_futures=True)
+        raise
+
+
 @functools.lru_cache(maxsize=4)
-def _unpickled(stores: bytes) -> list[OutputStore]:
-    return list(cloudpickle.loads(stores))
-
-
-def _pickled_chunk(stores: bytes, chunk: Sequence[Item]) -> list[Written | AstraError]:
-    return _run_chunk(_unpickled(stores), chunk)
+def _unpickled(folders: tuple[str, ...], stores: bytes) -> list[OutputStore]:
+    """In a worker: tasks and where their outputs go. Their modules are looked for where the run has found them, too."""
+    importing.look_in(folders)
+    try:
+        return list(cloudpickle.loads(stores))
+    except AstraError:
+        raise
+    except Exception as error:  # a user's module may raise anything
+        raise ConfigurationError(
+            f"a worker on {socket.gethostname()} cannot import the tasks: {type(error).__name__}: {error}",
+            hint="every worker needs the packages of the run, installed, or where the run has them: "
+            + (", ".join(folders) or "nowhere else"),
+        ) from error
 
 
 def _run_chunk(stores: Sequence[OutputStore], chunk: Sequence[Item]) -> list[Written | AstraError]:

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from astra_dagster.datamodel.products import Product
+from astra_dagster.errors import ConfigurationError
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.tasks.parameters import NoParameters, Parameters, descriptions, digest
 from astra_dagster.tasks.partitions import Group, Many
@@ -171,8 +172,10 @@ class Task:
         """For other processes: by its name where a module has it, so that they import that module; else by value."""
         for name, value in vars(sys.modules.get(self.module, self)).items() if self.module != "__main__" else ():
             for i, item in enumerate(value.chain if isinstance(value, Task) else ()):
-                if item.function is self.function and item.requires is self.requires:
-                    return _imported, (self.module, name, i, self.name, dict(self.defaults), self.releases)
+                same = item.function is self.function and item.requires is self.requires
+                if same and item.version == self.version:
+                    place = (self.module, name, i, self.version)
+                    return _imported, (place, self.name, dict(self.defaults), self.releases)
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return _made, (values,)
 
@@ -278,10 +281,15 @@ def spectrum_task(
     return decorate
 
 
-def _imported(
-    module: str, attribute: str, place: int, name: str, defaults: dict[str, Any], releases: tuple[str, ...]
-) -> Task:
-    found: Task = getattr(importlib.import_module(module), attribute).chain[place]
+def _imported(place: tuple[str, str, int, str], name: str, defaults: dict[str, Any], releases: tuple[str, ...]) -> Task:
+    module, attribute, number, version = place
+    found: Task = getattr(importlib.import_module(module), attribute).chain[number]
+    if found.version != version:
+        raise ConfigurationError(
+            f"a worker has {name} at code version {found.version}, and the run at {version}",
+            path=sys.modules[module].__file__,
+            hint="start the workers again: what they have imported stays as it was",
+        )
     return found if found.name == name else replace(found, name=name, defaults=defaults, releases=releases)
 
 

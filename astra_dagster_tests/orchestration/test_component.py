@@ -55,7 +55,7 @@ BOTH = ("ap_visit_snr", "ap_visit_snr_double")
 @pytest.fixture
 def declare(instance: dg.DagsterInstance, tmp_path: Path) -> Iterator[Callable[..., Path]]:
     """Write a file of the folder that the configuration, beside the instance's, names."""
-    home, path = tmp_path / "home", list(sys.path)
+    home = tmp_path / "home"
     (home / "astra.toml").write_text('defs = "declared"\nworkers = "in-process"\n')
 
     def write(text: str, name: str = "some/defs.yaml") -> Path:
@@ -66,7 +66,6 @@ def declare(instance: dg.DagsterInstance, tmp_path: Path) -> Iterator[Callable[.
         return file
 
     yield write
-    sys.path[:] = path
     for name in [name for name in sys.modules if name.partition(".")[0] in ("declared", "my_survey")]:
         del sys.modules[name]
 

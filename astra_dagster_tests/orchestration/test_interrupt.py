@@ -12,17 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from astra_dagster.cli import main
+from astra_dagster_tests.tasks.cluster import dask_cluster
 from astra_dagster_tests.tasks.test_workers import DASK
-
-CLUSTER = """
-import signal
-import distributed
-
-if __name__ == "__main__":
-    cluster = distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0")
-    print(cluster.scheduler_address, flush=True)
-    signal.pause()
-"""
 
 RUN = [sys.executable, "-m", "astra_dagster", "run", "deadly", "--set", "seconds=0.3"]
 
@@ -71,21 +62,14 @@ def test_a_run_whose_cluster_goes_away_records_what_is_done(
     instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     discover(tmp_path / "astra.toml", "processes", monkeypatch)
-    script = tmp_path / "cluster.py"
-    script.write_text(CLUSTER)
-    with subprocess.Popen(
-        [sys.executable, script], stdout=subprocess.PIPE, text=True, start_new_session=True
-    ) as cluster:
-        try:
-            assert cluster.stdout is not None
-            workers = ["--workers", f"dask:{cluster.stdout.readline().strip()}"]
-            running = subprocess.Popen([*RUN, *workers], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-            outputs = tmp_path / "outputs" / "deadly"
-            while len(list(outputs.rglob("deadly-*.json"))) < 6:
-                assert running.poll() is None, running.communicate()
-                time.sleep(0.05)
-        finally:
-            os.killpg(cluster.pid, signal.SIGKILL)
+    with dask_cluster(tmp_path / "cluster") as address:
+        running = subprocess.Popen(
+            [*RUN, "--workers", f"dask:{address}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        outputs = tmp_path / "outputs" / "deadly"
+        while len(list(outputs.rglob("deadly-*.json"))) < 6:
+            assert running.poll() is None, running.communicate()
+            time.sleep(0.05)
     out, err = running.communicate(timeout=60)
     assert running.returncode == 1, out + err
     assert "the Dask cluster is gone" in err

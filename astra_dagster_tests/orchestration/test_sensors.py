@@ -114,7 +114,6 @@ def test_groups_of_files_are_brought_up_to_date_as_well(
         "    return {'visits': len(visits)}\n"
     )
     configure('packages = ["plates_of_arrivals"]\n[watch.ap_visit]\ntasks = ["plate_visits"]\n')
-    monkeypatch.setattr(sys, "path", [*sys.path])
     own = build_definitions()
     repository = own.get_repository_def()
     assert [job.name for job in repository.get_sensor_def(SENSOR).jobs] == [JOB]

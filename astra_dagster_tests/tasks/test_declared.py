@@ -321,7 +321,6 @@ def test_the_configuration_names_the_folder_and_dagster_is_not_needed(tmp_path: 
 def test_a_wrong_folder_in_the_configuration(
     line: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "empty_defs").mkdir()
     (tmp_path / "astra.toml").write_text(line + "\n")
     monkeypatch.setenv("ASTRA_CONFIG", str(tmp_path / "astra.toml"))

@@ -1,6 +1,7 @@
 """Who does the work: the same bytes from all, what a lost worker costs, stopping, and what is under way at a time."""
 
 import functools
+import importlib
 import importlib.util
 import os
 import subprocess
@@ -21,7 +22,7 @@ from astra_dagster.datamodel.products import DataID
 from astra_dagster.demo import write_ap_visit
 from astra_dagster.errors import ConfigurationError, WorkerLostError
 from astra_dagster.spectra.readers import reader
-from astra_dagster.tasks import runner, workers
+from astra_dagster.tasks import importing, runner, workers
 from astra_dagster.tasks.continuum import ap_visit_continuum
 from astra_dagster.tasks.runner import Outcome
 from astra_dagster.tasks.snr import ap_visit_snr
@@ -310,12 +311,51 @@ def test_tasks_go_to_other_processes_by_name_or_else_whole() -> None:
     assert (copy.name, copy.version, copy.digest(copy.values())) == ("local", "1", local.digest(local.values()))
 
 
+@pytest.fixture
+def module(tmp_path: Path) -> Iterator[Path]:
+    """Module of a user's that is found beside something."""
+    path = tmp_path / "beside" / "task_of_mine.py"
+    path.parent.mkdir()
+    text = """
+        from astra_dagster import product, spectrum_task
+
+        @spectrum_task(requires=product("apVisit"), version="1")
+        def mine(spectra, parameters):
+            return {"n": [1.0] * len(spectra)}
+    """
+    path.write_text(textwrap.dedent(text))
+    importing.look_in([path.parent])
+    yield path
+    sys.modules.pop("task_of_mine", None)
+
+
+@pytest.mark.parametrize("who", KINDS[1:])
+def test_workers_that_cannot_import_a_task_say_so_in_a_line(
+    who: str, module: Path, plate: list[Work], tmp_path: Path
+) -> None:
+    store = store_of(tmp_path / "out", importlib.import_module("task_of_mine").mine)
+    module.unlink()
+    words = r"a worker on \S+ cannot import the tasks: ModuleNotFoundError: No module named 'task_of_mine'; .*/beside"
+    with pytest.raises(ConfigurationError, match=words) as told:
+        outcomes_of([(store, plate)], who)
+    assert "\n" not in str(told.value)
+
+
+def test_a_worker_that_has_another_version_of_a_task_does_not_work_on_it(module: Path) -> None:
+    pickled = cloudpickle.dumps(importlib.import_module("task_of_mine").mine)
+    module.write_text(module.read_text().replace('version="1"', 'version="22"'))
+    del sys.modules["task_of_mine"]
+    importlib.invalidate_caches()
+    with pytest.raises(ConfigurationError, match=r"mine at code version 22, and the run at 1 .*; start the workers"):
+        cloudpickle.loads(pickled)
+
+
 def test_a_program_without_a_guard_is_not_run_again_by_its_workers(plate: list[Work], tmp_path: Path) -> None:
     script = f"""
         import pathlib, sys
         log = pathlib.Path({str(tmp_path / "log")!r})
         log.open("a").write("x")
-        from astra_dagster.tasks import runner, workers
+        from astra_dagster.tasks import importing, runner, workers
         from astra_dagster.tasks.workers import Workers
         from astra_dagster_tests.tasks.test_runner import work_on
         import cloudpickle
