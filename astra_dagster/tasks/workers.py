@@ -9,19 +9,16 @@ import asyncio
 import concurrent.futures
 import contextlib
 import os
-import signal
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor
+from concurrent.futures import CancelledError, Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing.context import ForkServerContext, ForkServerProcess
-from types import ModuleType
 from typing import Any, Generic, Literal, TypeVar, get_args
 
 from astra_dagster.errors import ConfigurationError
+from astra_dagster.tasks.pool import Pool, open_pool, start_fork_server
 
 POLL = 0.25
 """Seconds between two looks at whether to stop."""
@@ -185,11 +182,11 @@ def spread(
                 once[id(chunk)] = chunk
         for chunk in twice:  # last, for then nothing else is under way that may be to blame
             yield from _alone(crew, function, chunk, stopped)
-        if workers.kind == "processes":  # of Dask's it is not known which are begun
-            running = {future: chunk for future, chunk in running.items() if not future.cancel()}
+        crew.stop()
         end = time.monotonic() + GRACE
         while running and (left := end - time.monotonic()) > 0:
-            yield from _done(running, left, [])
+            yield from _done(running, min(left, POLL), [])
+            running = {future: chunk for future, chunk in running.items() if not future.cancelled()}
     finally:
         crew.close()
 
@@ -253,7 +250,7 @@ class _Crew:
 
     def submit(self, function: Callable[[list[T]], R], chunk: list[T]) -> "Future[R]":
         """Have a chunk done."""
-        if getattr(self._executor, "_broken", False):  # a pool, of which a process is gone, and with it all others
+        if isinstance(self._executor, Pool) and self._executor.broken:
             self._stack.close()
             self._executor = self._stack.enter_context(_opened(self.workers))
         try:
@@ -262,6 +259,11 @@ class _Crew:
             future: Future[R] = Future()
             future.set_exception(error)
             return future
+
+    def stop(self) -> None:
+        """Begin nothing more, as far as it is known what is begun: of Dask's it is not."""
+        if isinstance(self._executor, Pool):
+            self._executor.stop()
 
     def close(self) -> None:
         """End it, with all that it still does."""
@@ -273,17 +275,8 @@ def _opened(workers: Workers) -> Iterator[Executor]:
     if workers.kind == "in-process":
         yield InProcess()
     elif workers.kind == "processes":
-        pool = ProcessPoolExecutor(workers.count, _Context(), _begin, (dict(os.environ),))
-        try:
+        with open_pool(workers.count) as pool:
             yield pool
-        finally:
-            under_way = list((pool._processes or {}).values()) if pool._pending_work_items else []
-            pool.shutdown(wait=not under_way, cancel_futures=True)
-            for process in under_way:
-                process.terminate()
-            for process in under_way:
-                process.join(GRACE)
-                process.kill()
     else:
         with _dask(workers) as executor:
             yield executor
@@ -307,6 +300,9 @@ def _dask(workers: Workers) -> Iterator[Executor]:
     }
     with contextlib.ExitStack() as stack:
         stack.enter_context(dask.config.set(settings))
+        if not workers.address:
+            distributed.utils.get_mp_context()  # type: ignore[no-untyped-call]  # or it tells the fork server later
+            start_fork_server(["distributed"])
         address = workers.address or stack.enter_context(
             distributed.LocalCluster(  # type: ignore[no-untyped-call]
                 n_workers=workers.count, threads_per_worker=1, dashboard_address=":0", silence_logs=50
@@ -321,33 +317,3 @@ def _dask(workers: Workers) -> Iterator[Executor]:
                 f"no Dask scheduler answers at {address}: {error}", hint="start one, or set other workers"
             ) from error
         yield OnDask(client)
-
-
-class _Process(ForkServerProcess):
-    """A process that does not run the program's main module again: what it needs comes with the work."""
-
-    def start(self) -> None:
-        main = sys.modules["__main__"]
-        sys.modules["__main__"] = ModuleType("__main__")
-        try:
-            super().start()
-        finally:
-            sys.modules["__main__"] = main
-
-
-class _Context(ForkServerContext):
-    """Processes forked from a small server: no thread of this process, and no lock that it holds, is copied."""
-
-    Process = _Process
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.set_forkserver_preload(["astra_dagster.tasks.runner"])
-
-
-def _begin(environment: dict[str, str]) -> None:
-    """In a new worker: interrupts are the parent's business, and its settings are those of now."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # on the way out, what is half written is removed
-    os.environ.clear()
-    os.environ.update(environment)

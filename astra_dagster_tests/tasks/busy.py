@@ -1,0 +1,45 @@
+"""A program whose workers do what is hard to interrupt: ``python -m ...busy WORKERS FOLDER WHAT...``."""
+
+import collections
+import itertools
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from astra_dagster.tasks.workers import Workers, spread
+
+
+def work(chunk: list[tuple[Path, str]]) -> int:
+    """Say that it has begun, and do it. Returns the process."""
+    ((folder, what),) = chunk
+    (folder / f"{what}-{time.monotonic_ns()}").touch()
+    if what == "waiting":
+        time.sleep(600)
+    if what == "deep":  # in C, without a look at signals, and no thread gets a turn
+        collections.deque(itertools.repeat(0), maxlen=0)
+    while what == "stubborn":
+        try:
+            time.sleep(600)
+        except BaseException:  # noqa: S112
+            continue
+    time.sleep(0.05)
+    return os.getpid()
+
+
+def results(workers: str, folder: Path, items: list[str]) -> Iterator[int]:
+    """Processes that did each."""
+    rest = iter([[(folder, what)] for what in items])
+    for _, made in spread(Workers.parse(workers), work, lambda _: next(rest, [])):
+        assert isinstance(made, int), made
+        yield made
+
+
+if __name__ == "__main__":
+    from astra_dagster_tests.tasks import busy  # not this module, which other processes do not have
+
+    signal.signal(signal.SIGHUP, lambda *_: None)
+    signal.signal(signal.SIGINT, lambda *_: None)
+    print(len(set(busy.results(sys.argv[1], Path(sys.argv[2]), sys.argv[3:]))))

@@ -1,0 +1,115 @@
+"""The pool of processes: what is lost of it is replaced, nothing outlives the run, and where it can be started."""
+
+import multiprocessing.spawn
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from multiprocessing import forkserver
+from pathlib import Path
+
+import pytest
+
+from astra_dagster.errors import ConfigurationError
+from astra_dagster.tasks import pool
+from astra_dagster.tasks.pool import start_fork_server
+from astra_dagster.tasks.workers import Workers, spread
+from astra_dagster_tests.processes import mark, processes_of, wait_for_files, wait_until_gone
+from astra_dagster_tests.tasks.test_workers import DASK
+
+ITEMS = [[i] for i in range(40)]
+
+
+def kill_fork_server() -> None:
+    os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)  # type: ignore[attr-defined]
+
+
+def test_a_fork_server_that_is_gone_before_the_first_worker_is_started_again() -> None:
+    start_fork_server()
+    kill_fork_server()
+    rest = iter(ITEMS[:2])
+    assert len(list(spread(Workers("processes", 1), sum, lambda _: next(rest, [])))) == 2
+
+
+@pytest.mark.parametrize("moment", [0, 1, 3, 20])
+def test_a_fork_server_that_is_lost_costs_nothing_but_time(moment: int) -> None:
+    """With the first chunk, while workers are started, and when all are there."""
+
+    def chunks() -> Iterator[list[int]]:
+        for i, chunk in enumerate(ITEMS):
+            if i == moment:
+                kill_fork_server()
+            yield chunk
+
+    rest = chunks()
+    done = list(spread(Workers("processes", 3), sum, lambda _: next(rest, [])))
+    assert sorted(done) == [(chunk, chunk[0]) for chunk in ITEMS]
+
+
+def test_a_pool_that_cannot_be_started_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "TRIES", 3)
+    start_fork_server()
+    kill_fork_server()
+    multiprocessing.spawn.set_executable("/bin/false")
+    try:
+        with pytest.raises(ConfigurationError, match=r"no process can be started to work in: \w+Error: "):
+            list(spread(Workers("processes", 1), sum, lambda _: [1]))
+    finally:
+        multiprocessing.spawn.set_executable(sys.executable)
+
+
+def started(workers: str, folder: Path, items: list[str], environment: dict[str, str]) -> subprocess.Popen[str]:
+    words = [sys.executable, "-m", "astra_dagster_tests.tasks.busy", workers, str(folder), *items]
+    return subprocess.Popen(words, env={**os.environ, **environment}, start_new_session=True, stdout=-1, text=True)
+
+
+@pytest.mark.parametrize("workers", ["processes:3", pytest.param("dask:3", marks=DASK)])
+def test_workers_end_with_a_run_that_is_killed(workers: str, tmp_path: Path) -> None:
+    environment = mark()
+    with started(workers, tmp_path, ["waiting", "stubborn", "deep"], environment) as run:
+        wait_for_files(tmp_path, 3)
+        assert len(processes_of(environment)) >= 5  # itself, the fork server, the workers
+        run.kill()
+    assert wait_until_gone(environment, 10.0) == []
+
+
+def test_workers_end_with_a_run_and_a_fork_server_that_are_killed(tmp_path: Path) -> None:
+    environment = mark()
+    with started("processes:2", tmp_path, ["waiting", "stubborn"], environment) as run:
+        wait_for_files(tmp_path, 2)
+        for process in processes_of(environment):
+            if process.ppid() == run.pid:
+                process.kill()
+        run.kill()
+    assert wait_until_gone(environment, 10.0) == []
+
+
+def test_what_a_terminal_sends_is_the_business_of_the_run_alone(tmp_path: Path) -> None:
+    """To its group, from its first instant; and what a session that ends sends to each of its processes."""
+    environment = mark()
+    with started("processes:2", tmp_path, ["short"] * 40, environment) as run:
+        number = 0
+        while len(list(tmp_path.iterdir())) < 40:
+            assert run.poll() is None
+            if len(processes_of(environment)) > 1:  # it can take them itself
+                number += 1
+                for sent in (signal.SIGINT, signal.SIGHUP):
+                    os.killpg(run.pid, sent)
+                    for process in processes_of(environment) if list(tmp_path.iterdir()) else ():
+                        process.send_signal(sent)
+            time.sleep(0.02)
+        told = run.communicate()[0]
+    assert number > 5
+    assert told == "2\n"  # no worker was lost and replaced
+    assert run.returncode == 0
+
+
+@pytest.mark.parametrize("workers", ["processes:1", pytest.param("dask:1", marks=DASK)])
+def test_a_long_temporary_folder(workers: str, tmp_path: Path) -> None:
+    long = tmp_path / ("a" * 60) / ("b" * 60)
+    long.mkdir(parents=True)
+    (tmp_path / "begun").mkdir()
+    with started(workers, tmp_path / "begun", ["short"] * 3, {"TMPDIR": str(long)}) as run:
+        assert run.communicate()[0] == "1\n"
