@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 
-GRACE = 3.0
+GRACE = 5.0
 """Seconds that workers get to remove what is half written."""
 
 LOOK = 1.0

@@ -202,10 +202,16 @@ def _begin(environment: dict[str, str]) -> None:
     """In a new worker: interrupts are the run's business, it ends with the run, and its settings are those of now."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # on the way out, what is half written is removed
+    signal.signal(signal.SIGTERM, _end)
     threading.Thread(target=_end_with_run, daemon=True).start()
     os.environ.clear()
     os.environ.update(environment)
+
+
+def _end(*_: object) -> None:
+    """On the way out what is half written is removed, undisturbed by a second signal, as the pool sends it."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(1)
 
 
 def _end_with_run() -> None:

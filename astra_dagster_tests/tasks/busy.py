@@ -20,6 +20,12 @@ def work(chunk: list[tuple[Path, str]]) -> int:
         time.sleep(600)
     if what == "deep":  # in C, without a look at signals, and no thread gets a turn
         collections.deque(itertools.repeat(0), maxlen=0)
+    if what == "tidy":
+        try:
+            time.sleep(600)
+        finally:
+            time.sleep(1.5)
+            (folder / "tidied").touch()
     while what == "stubborn":
         try:
             time.sleep(600)

@@ -75,6 +75,16 @@ def test_workers_end_with_a_run_that_is_killed(workers: str, tmp_path: Path) -> 
     assert wait_until_gone(environment, 10.0) == []
 
 
+def test_workers_remove_what_is_half_written(tmp_path: Path) -> None:
+    """Undisturbed by a second signal: the fork server sends it a second later."""
+    environment = mark()
+    with started("processes:1", tmp_path, ["tidy"], environment) as run:
+        wait_for_files(tmp_path, 1)
+        run.kill()
+    assert wait_until_gone(environment, 10.0) == []
+    assert (tmp_path / "tidied").exists()
+
+
 def test_workers_end_with_a_run_and_a_fork_server_that_are_killed(tmp_path: Path) -> None:
     environment = mark()
     with started("processes:2", tmp_path, ["waiting", "stubborn"], environment) as run:
