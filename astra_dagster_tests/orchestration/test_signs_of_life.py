@@ -126,7 +126,9 @@ def test_a_terminal_that_is_closed_is_an_interrupt_like_the_others(
     assert status(home, run_id) in (FAILURE, dg.DagsterRunStatus.CANCELED)
     done = len(list(Path(os.environ["ASTRA_OUTPUTS"]).rglob("deadly-*.json")))
     assert 0 < done < 18
-    assert f"{done} complete, {18 - done} to do" in CliRunner().invoke(main, ["plan", *SLOW]).output
+    plan = CliRunner().invoke(main, ["plan", *SLOW]).output
+    assert f"{18 - done} to do" in plan
+    assert not plan.startswith("deadly: 18 partitions\n0 complete")
 
 
 def test_a_process_on_another_host_is_dead_when_it_has_been_silent_for_long(home: dg.DagsterInstance) -> None:
@@ -181,7 +183,7 @@ def test_dead_runs_hold_up_no_queue(home: dg.DagsterInstance, start: Start) -> N
         assert [status(home, run_id) for run_id in dead] == [FAILURE, FAILURE]
         assert "is gone" in last_words(home, dead[0])
         os.killpg(daemon.pid, signal.SIGKILL)  # the power is cut: daemon, code server, run, and its workers
-    assert life_of(home, launched)[0] is Life.DEAD
+    wait_for(lambda: life_of(home, launched)[0] is Life.DEAD, 20)
     assert status(home, launched) == STARTED
     with running_daemon():
         wait_for(lambda: status(home, launched) == FAILURE, 60)
