@@ -13,8 +13,18 @@ from astra_dagster.spectra.batch import FLUX_UNIT, FloatArray, SpectrumBatch
 from astra_dagster.spectra.fits import Array, FitsFile
 from astra_dagster.spectra.header import Header, Scalar
 from astra_dagster.spectra.masks import flagged, from_errors, native, single
+from astra_dagster.spectra.model import Model, Shape
 
 PIXELS = 8575
+
+MAX_ROWS = 1000
+"""Rows that a file may have; no star has been visited so often by far."""
+
+SHAPES: tuple[Shape, ...] = ((range(1, MAX_ROWS + 1), PIXELS), (PIXELS,))
+"""Of the images of an apStar file."""
+
+ONE_ROW: tuple[Shape, ...] = ((1, PIXELS), (PIXELS,))
+"""Of the images of an aspcapStar file."""
 
 CHIPS = (("blue", 246, 3274), ("green", 3585, 6080), ("red", 6344, 8335))
 """Pixels of the grid that ASPCAP takes from each detector (since DR14)."""
@@ -59,9 +69,10 @@ def read_ap_star(path: Path, *, wavelength: bool = True, bitmask: bool = False) 
         If it is not an apStar file, or no pixel of it is good.
     """
     with FitsFile(path) as file:
-        flux = native(_rows(file, 1, "flux", "f"))
-        error = native(_rows(file, 2, "error", "f"))
-        mask = _rows(file, 3, "mask", "iu")
+        flux = native(_rows(file, 1, "flux", "f", SHAPES))
+        shapes = (file.hdu(1).shape,)
+        error = native(_rows(file, 2, "error", "f", shapes))
+        mask = _rows(file, 3, "mask", "iu", shapes)
         grid = _grid(file, 1)
         header = file.hdu(0).header
         return from_errors(
@@ -98,11 +109,12 @@ def read_aspcap_star(path: Path, *, wavelength: bool = True, bitmask: bool = Fal
         If it is not an aspcapStar file, or no pixel of it is good.
     """
     with FitsFile(path) as file:
-        flux = native(_rows(file, 1, "normalised flux", "f"))
-        error = native(_rows(file, 2, "error", "f"))
-        if len(flux) != 1:
-            raise file.error(1, f"has {len(flux)} rows, not one", "normalised flux")
-        _rows(file, 3, "best-fitting model", "f")  # where an apStar file of one row, else the same, has its mask
+        flux = native(_rows(file, 1, "normalised flux", "f", ONE_ROW))
+        shapes = (file.hdu(1).shape,)
+        error = native(_rows(file, 2, "error", "f", shapes))
+        _rows(
+            file, 3, "best-fitting model", "f", shapes
+        )  # where an apStar file of one row, else the same, has its mask
         grid = _grid(file, 1)
         header = file.hdu(0).header
         meta = single({"object": header.text("OBJ") or header.text("OBJID"), "field": header.text("FIELD")})
@@ -111,15 +123,9 @@ def read_aspcap_star(path: Path, *, wavelength: bool = True, bitmask: bool = Fal
         )
 
 
-def _rows(file: FitsFile, index: int, name: str, kinds: str) -> Array:
-    """One image of shape (rows, 8575); that of a single spectrum may be (8575,)."""
-    data = file.image(index, name, kinds)
-    if data.ndim not in (1, 2) or data.shape[-1] != PIXELS:
-        raise file.error(index, f"has shape {data.shape}, not (rows, {PIXELS})", name)
-    first = file.hdu(1).shape
-    if data.shape != first:
-        raise file.error(index, f"has shape {data.shape}, the flux has {first}", name)
-    return data.reshape(-1, PIXELS)
+def _rows(file: FitsFile, index: int, name: str, kinds: str, shapes: tuple[Shape, ...]) -> Array:
+    """One image as rows of 8575 pixels."""
+    return file.image(index, name, Model(kinds, shapes)).reshape(-1, PIXELS)
 
 
 def _grid(file: FitsFile, index: int) -> FloatArray:

@@ -10,9 +10,10 @@ import numpy as np
 from astra_dagster.spectra.batch import FLUX_UNIT, SpectrumBatch
 from astra_dagster.spectra.fits import Array, FitsFile
 from astra_dagster.spectra.masks import check_increasing, flagged, from_errors, native, single
+from astra_dagster.spectra.model import Model, Shape
 
-PIXELS_PER_CHIP = (2048, 4096)
-"""Undithered and dithered visits."""
+SHAPES: tuple[Shape, ...] = ((3, 2048), (3, 4096))
+"""Chips and their pixels, of undithered and of dithered visits."""
 
 CHIPS = ("blue", "green", "red")
 
@@ -41,12 +42,13 @@ def read_ap_visit(path: Path, *, wavelength: bool = True, bitmask: bool = False)
         If it is not an apVisit file, or no pixel of it is good.
     """
     with FitsFile(path) as file:
-        flux = native(_chips(file, 1, "flux", "f"))
-        error = native(_chips(file, 2, "error", "f"))
-        mask = _chips(file, 3, "mask", "iu")
+        flux = native(_chips(file, 1, "flux", "f", SHAPES))
+        shapes = (file.hdu(1).shape,)
+        error = native(_chips(file, 2, "error", "f", shapes))
+        mask = _chips(file, 3, "mask", "iu", shapes)
         grid = None
         if wavelength:
-            grid = native(_chips(file, 4, "wavelength", "f"))
+            grid = native(_chips(file, 4, "wavelength", "f", shapes))
             check_increasing(file, grid, 4)
         pixels = flux.shape[1] // 3
         header = file.hdu(0).header
@@ -77,12 +79,6 @@ def read_ap_visit(path: Path, *, wavelength: bool = True, bitmask: bool = False)
         )
 
 
-def _chips(file: FitsFile, index: int, name: str, kinds: str) -> Array:
+def _chips(file: FitsFile, index: int, name: str, kinds: str, shapes: tuple[Shape, ...]) -> Array:
     """One image of shape (3, pixels) as (1, 3 * pixels) with the wavelength increasing."""
-    data = file.image(index, name, kinds)
-    if data.ndim != 2 or data.shape[0] != 3 or data.shape[1] not in PIXELS_PER_CHIP:
-        raise file.error(index, f"has shape {data.shape}, not (3, 4096) or (3, 2048)", name)
-    first = file.hdu(1).shape
-    if data.shape != first:
-        raise file.error(index, f"has shape {data.shape}, the flux has {first}", name)
-    return data.reshape(1, -1)[:, ::-1]
+    return file.image(index, name, Model(kinds, shapes)).reshape(1, -1)[:, ::-1]

@@ -1,20 +1,18 @@
 """The structure of FITS files: where the HDUs lie, and single arrays out of them.
 
 Reading decodes only what is asked for, writing gives the same bytes for the same content. What a header says is read by
-`header`, and which HDU holds what in which product is the business of the readers. astropy does the same and far more,
-at ten times the cost a file; every test of this module compares with it.
+`header`, and which HDU holds what in which product is the business of the readers: they say what shapes and types the
+data model has, and of anything else not a byte is read. astropy does the same and far more, at ten times the cost a
+file; every test of this module compares with it.
 
 Standard: https://fits.gsfc.nasa.gov/fits_standard.html (version 4.0).
 """
 
-import bz2
 import functools
-import gzip
 import math
 import os
 import re
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,14 +21,23 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from astra_dagster.errors import AstraError, CutShortError, InputMissingError, SpectrumFileError, UnreachableError
+from astra_dagster import files
+from astra_dagster.errors import CutShortError, InputMissingError, SpectrumFileError, UnreachableError
 from astra_dagster.spectra.header import CARD, Header
+from astra_dagster.spectra.model import Model, say_lengths
 
 Array = npt.NDArray[Any]
 
 BLOCK = 2880
+
+LARGEST = 1 << 28
+"""Bytes of one array or table, and of a compressed file once it is unpacked: five times those of the largest files."""
+
 _MAX_HEADER = 2000 * BLOCK
-_MAX_WIDTH = 2**31 - 1  # of a row, as NumPy can describe it
+_MAX_KNOWN = 20 * BLOCK  # of a header that is kept for the next file
+_MAX_HDUS = 10_000
+_MAX_COLUMNS = 999  # by the standard
+_MAX_TEXT = 1000  # characters of a text in a table
 _IMAGE_TYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 _COLUMN_TYPES = {
     **{"L": "S1", "B": "u1", "I": ">i2", "J": ">i4", "K": ">i8"},
@@ -74,14 +81,13 @@ class HDU:
 
     def columns(self) -> Mapping[str, Column]:
         """Columns of a table by name in lower case."""
-        return _columns(self.header)
+        return _known_columns(self.header) if len(self.header.raw) <= _MAX_KNOWN else _columns(self.header)
 
 
-@functools.lru_cache(maxsize=64)
 def _columns(header: Header) -> Mapping[str, Column]:
     found: dict[str, Column] = {}
     offset = 0
-    for number in range(1, (header.integer("TFIELDS") or 0) + 1):
+    for number in range(1, min(header.integer("TFIELDS") or 0, _MAX_COLUMNS) + 1):
         match = _TFORM.match(header.text(f"TFORM{number}") or "")
         if match is None:
             break
@@ -93,6 +99,9 @@ def _columns(header: Header) -> Mapping[str, Column]:
         found.setdefault(name, column)
         offset += column.dtype.itemsize
     return found
+
+
+_known_columns = functools.lru_cache(maxsize=64)(_columns)
 
 
 class FitsFile:
@@ -114,28 +123,32 @@ class FitsFile:
         self._descriptor = -1
         self._contents = b""
         try:
-            if path.suffix in (".gz", ".bz2", ".zip", ".fz"):
-                self._contents = _decompressed(path)
-                self.size = len(self._contents)
-            else:
-                self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-                self.size = os.fstat(self._descriptor).st_size
-                os.pread(self._descriptor, 1, 0)  # a folder can be opened, but not read
+            self._open()
         except FileNotFoundError as error:
             raise InputMissingError("the file is not there", path=path) from error
-        except IsADirectoryError as error:
-            self.close()
-            raise SpectrumFileError("a folder, not a file", path=path) from error
         except PermissionError as error:
             raise UnreachableError("permission denied", path=path, hint="ask its owner") from error
-        except AstraError:
-            raise
-        except Exception as error:  # damaged compressed files raise errors of several unrelated types
-            self.close()
+        except files.WrongFileError as error:
+            raise SpectrumFileError(str(error.strerror), path=path) from error
+        except OSError as error:
+            raise UnreachableError(f"cannot be read: {error.strerror}", path=path) from error
+        except ValueError as error:
             raise SpectrumFileError(f"cannot be read: {error}", path=path, hint="fetch it again") from error
         if self.size == 0:
             self.close()
             raise CutShortError("not a FITS file: it is empty", path=path, hint="fetch it again")
+
+    def _open(self) -> None:
+        form = self.path.suffix.removeprefix(".")
+        if form == "fz":
+            raise SpectrumFileError("compressed with fpack", path=self.path, hint="unpack it with funpack")
+        if form in ("gz", "bz2", "zip"):
+            with files.open_file(self.path) as stream:
+                self._contents = files.unpack_file(stream, form, LARGEST, self.path)
+            self.size = len(self._contents)
+        else:
+            self._descriptor = files.open_descriptor(self.path)
+            self.size = os.fstat(self._descriptor).st_size
 
     def __enter__(self) -> Self:
         return self
@@ -161,12 +174,12 @@ class FitsFile:
         return self._hdus[index]
 
     def hdus(self) -> list[HDU]:
-        """All HDUs."""
+        """All HDUs: their headers are read, their data are not."""
         while (found := self._next()) is not None:
             self._hdus.append(found)
         return self._hdus
 
-    def image(self, index: int, expected: str, kinds: str = "f") -> Array:
+    def image(self, index: int, expected: str, model: Model) -> Array:
         """Array of an image HDU in the file's own type and byte order.
 
         Where the header says that numbers are scaled they come as float64, or as integers of the other sign if that
@@ -176,46 +189,83 @@ class FitsFile:
         ----------
         expected
             What it should hold, for the error message.
-        kinds
-            NumPy kinds that it may have: "f" for fluxes, "iu" for masks.
+        model
+            Types and shapes that it may have. Nothing is read of an image that has another.
         """
         hdu = self.hdu(index, expected)
-        if hdu.kind != "image" or 0 in hdu.shape or not 0 < len(hdu.shape) <= 32:
+        if hdu.kind != "image" or 0 in hdu.shape or not hdu.shape:
             raise self.error(index, "holds no image", expected)
+        if not model.has(hdu.shape):
+            raise self.error(index, f"has shape {_shown(hdu.shape)}, not {model.shape}", expected)
         dtype = np.dtype(_IMAGE_TYPES[self._integer(hdu.header, "BITPIX", index)])
-        array = np.frombuffer(self._read(hdu, hdu.offset, math.prod(hdu.shape) * dtype.itemsize, expected), dtype)
-        array = _scaled(array, hdu.header.number("BSCALE"), hdu.header.number("BZERO"))
-        if array.dtype.kind not in kinds:
-            raise self.error(index, f"holds numbers of type {array.dtype.name}", expected)
-        return array.reshape(hdu.shape)
+        scale, zero = hdu.header.number("BSCALE"), hdu.header.number("BZERO")
+        made = _scaled(np.empty(0, dtype), scale, zero).dtype
+        if made.kind not in model.kinds:
+            raise self.error(index, f"holds numbers of type {made.name}, not {model.type}", expected)
+        array = np.frombuffer(self._read(hdu, math.prod(hdu.shape) * dtype.itemsize, expected), dtype)
+        return _scaled(array, scale, zero).reshape(hdu.shape)
 
-    def table(self, index: int, names: Sequence[str], expected: str, optional: Sequence[str] = ()) -> dict[str, Array]:
-        """Columns of a binary table by lower-case name; those of `optional` only where the table has them.
+    def table(
+        self,
+        index: int,
+        columns: Mapping[str, Model],
+        expected: str,
+        *,
+        rows: range,
+        width: int,
+        optional: Mapping[str, Model] | None = None,
+    ) -> dict[str, Array]:
+        """Columns of a binary table by lower-case name.
 
         Text is decoded and stripped, logical columns are bool, bits are packed into bytes, and numbers as in images.
+
+        Parameters
+        ----------
+        columns
+            Columns that it must have, and what each may hold.
+        expected
+            What it should hold, for the error message.
+        rows
+            How many rows it may have.
+        width
+            How many bytes a row may have, of all its columns. Nothing is read of a table that has more of either.
+        optional
+            Columns that are given only where the table has them and they hold this.
         """
         hdu = self.hdu(index, expected)
         if hdu.kind != "table" or len(hdu.shape) != 2:
             raise self.error(index, "holds no binary table", expected)
-        rows, width = hdu.shape
-        columns = hdu.columns()
-        missing = [name for name in names if name not in columns]
+        count, size = hdu.shape
+        known = hdu.columns()
+        missing = [name for name in columns if name not in known]
         if missing:
             raise self.error(index, f"has no column {', '.join(missing)}", expected)
-        wanted = {name: columns[name] for name in (*names, *optional) if name in columns}
+        for name, model in columns.items():
+            if not _holds(known[name], model, hdu.header):
+                found = f"shape {known[name].dtype.shape} and type {_type(known[name], hdu.header)}"
+                problem = f"has a column {name} of {found}, not of {model.shape} and {model.type}, in each row"
+                raise self.error(index, problem, expected)
+        wanted = {name: known[name] for name in columns}
+        for name, model in (optional or {}).items():
+            if name in known and _holds(known[name], model, hdu.header):
+                wanted[name] = known[name]
         if not wanted:
             return {}
-        if width > _MAX_WIDTH or any(column.offset + column.dtype.itemsize > width for column in wanted.values()):
-            raise self.error(index, f"has rows of {width} bytes, which do not fit its columns", expected)
+        if count not in rows:
+            raise self.error(index, f"has {count} rows, not {say_lengths(rows)}", expected)
+        if size > width:
+            raise self.error(index, f"has rows of {size} bytes, where at most {width} are expected", expected)
+        if any(column.offset + column.dtype.itemsize > size for column in wanted.values()):
+            raise self.error(index, f"has rows of {size} bytes, which do not fit its columns", expected)
         layout = np.dtype(
             {
                 "names": list(wanted),
                 "formats": [column.dtype for column in wanted.values()],
                 "offsets": [column.offset for column in wanted.values()],
-                "itemsize": width,
+                "itemsize": size,
             }
         )
-        records = np.frombuffer(self._read(hdu, hdu.offset, rows * width, expected), layout, count=rows)
+        records = np.frombuffer(self._read(hdu, count * size, expected), layout, count=count)
         return {name: _decoded(records[name], column, hdu.header) for name, column in wanted.items()}
 
     def error(
@@ -233,11 +283,13 @@ class FitsFile:
         start = last.offset + -(-last.size // BLOCK) * BLOCK if last else 0
         if last is not None and start >= self.size:
             return None
+        if index == _MAX_HDUS:
+            raise self.error(index, f"is one too many: at most {_MAX_HDUS} are expected")
         raw = self._header(start, index)
         if not raw:
             return None
         # Extensions of files of one product mostly have the same header, card for card.
-        header = _known_header(raw) if index else Header(raw)
+        header = _known_header(raw) if index and len(raw) <= _MAX_KNOWN else Header(raw)
         bits = self._integer(header, "BITPIX", index)
         axes = self._integer(header, "NAXIS", index)
         if bits not in _IMAGE_TYPES or not 0 <= axes <= 999:
@@ -251,10 +303,10 @@ class FitsFile:
         return HDU(index, _kind(header) if index else "image", header, shape, start + len(raw), size)
 
     def _header(self, start: int, index: int) -> bytes:
-        raw = b""
-        while len(raw) < _MAX_HEADER:
-            more = self._pread(5 * BLOCK, start + len(raw))
-            if not raw and not more.startswith(b"XTENSION=" if index else b"SIMPLE  ="):
+        read: list[bytes] = []
+        for place in range(0, _MAX_HEADER, 5 * BLOCK):
+            more = self._pread(5 * BLOCK, start + place)
+            if not read and not more.startswith(b"XTENSION=" if index else b"SIMPLE  ="):
                 if index:  # after the last HDU a file may hold special records: they are to be ignored
                     return b""
                 raise SpectrumFileError(
@@ -263,12 +315,12 @@ class FitsFile:
             end = more.find(_END)
             while end >= 0 and end % CARD:
                 end = more.find(_END, end + 1)
-            stop = -(-(len(raw) + end + CARD) // BLOCK) * BLOCK
-            raw += more
-            if end >= 0 and stop <= len(raw):
-                return raw[:stop]
+            stop = -(-(end + CARD) // BLOCK) * BLOCK
+            if end >= 0 and stop <= len(more):
+                return b"".join((*read, more[:stop]))
             if len(more) < 5 * BLOCK:
                 break
+            read.append(more)
         raise self.error(index, "is cut short: its header does not end", kind=CutShortError)
 
     def _integer(self, header: Header, keyword: str, index: int) -> int:
@@ -277,9 +329,11 @@ class FitsFile:
             raise self.error(index, f"has no whole number {keyword} in its header")
         return value
 
-    def _read(self, hdu: HDU, offset: int, size: int, expected: str) -> bytes:
-        there = self.size - offset
-        contents = self._pread(size, offset) if size <= there else b""
+    def _read(self, hdu: HDU, size: int, expected: str) -> bytes:
+        if size > LARGEST:
+            raise self.error(hdu.index, f"has {size} bytes, where at most {LARGEST} are expected", expected)
+        there = self.size - hdu.offset
+        contents = self._pread(size, hdu.offset) if size <= there else b""
         if len(contents) < size:
             problem = f"is cut short: {max(there, 0)} of its {size} bytes are there"
             raise self.error(hdu.index, problem, expected, CutShortError)
@@ -296,6 +350,22 @@ class FitsFile:
 
 def _kind(header: Header) -> str:
     return {"IMAGE": "image", "BINTABLE": "table"}.get(header.text("XTENSION") or "", "other")
+
+
+def _shown(shape: tuple[int, ...]) -> str:
+    return str(shape) if len(shape) <= 8 else f"of {len(shape)} axes"
+
+
+def _type(column: Column, header: Header) -> np.dtype[Any]:
+    """Type of what is made of a column."""
+    if column.code == "A":
+        return np.dtype(f"U{column.dtype.itemsize}")
+    return _decoded(np.empty(0, column.dtype.base), column, header).dtype
+
+
+def _holds(column: Column, model: Model, header: Header) -> bool:
+    too_long = column.code == "A" and column.dtype.itemsize > _MAX_TEXT
+    return not too_long and model.has(column.dtype.shape) and _type(column, header).kind in model.kinds
 
 
 def _decoded(values: Array, column: Column, header: Header) -> Array:
@@ -321,14 +391,3 @@ def _scaled(values: Array, scale: float | None, zero: float | None) -> Array:
         return flipped if kind == "i" else flipped.view(f"i{size}")
     with np.errstate(over="ignore", invalid="ignore"):
         return np.asarray(values.astype(np.complex128 if kind == "c" else np.float64) * scale + zero)
-
-
-def _decompressed(path: Path) -> bytes:
-    if path.suffix == ".fz":
-        raise SpectrumFileError("compressed with fpack", path=path, hint="unpack it with funpack")
-    if path.suffix == ".zip":
-        with zipfile.ZipFile(path) as archive:
-            return b"".join(archive.read(name) for name in archive.namelist()[:1])
-    opener = gzip.open if path.suffix == ".gz" else bz2.open
-    with opener(path, "rb") as stream:
-        return stream.read()

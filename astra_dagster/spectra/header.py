@@ -39,13 +39,17 @@ class Header:
         if place is None or self.raw[place + 8 : place + 10] != b"= ":
             return None
         value = _value(self.raw[place + 10 : place + CARD])
-        while isinstance(value, str) and value.endswith("&"):
+        if not isinstance(value, str):
+            return value
+        pieces = [value]
+        while pieces[-1].endswith("&"):
             place += CARD
             more = _value(self.raw[place + 10 : place + CARD])
             if self.raw[place : place + 8] != b"CONTINUE" or not isinstance(more, str):
                 break
-            value = value[:-1] + more
-        return value
+            pieces[-1] = pieces[-1][:-1]
+            pieces.append(more)
+        return "".join(pieces)
 
     def number(self, keyword: str) -> float | None:
         """Value as a finite number, None if it is not one."""

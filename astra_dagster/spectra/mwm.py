@@ -16,11 +16,20 @@ from astra_dagster.spectra.batch import FLUX_UNIT, FloatArray, SpectrumBatch, st
 from astra_dagster.spectra.fits import HDU, FitsFile
 from astra_dagster.spectra.header import Scalar
 from astra_dagster.spectra.masks import check_good, ivar_batch, native
-from astra_dagster.spectra.spec import plain
+from astra_dagster.spectra.model import Model
+from astra_dagster.spectra.spec import PLAIN, plain
 
 TABLES = {"BOSS": (1, 2), "APOGEE": (3, 4)}
 """HDUs of each spectrograph, north and south."""
 
+ROWS = range(1, 1001)
+"""Spectra that a table may have; no star has been visited so often by far."""
+
+PIXELS = range(2, 20_001)
+"""Pixels that a spectrum may have; there are 4,648 (BOSS) or 8,575 (APOGEE)."""
+
+_WIDTH = 1_000_000  # bytes a row; ten columns of 8,575 numbers of double precision are 686,000
+_SPECTRA = Model("fiu", ((PIXELS,),))
 _DETAILS = ("sdss_id", "telescope", "mjd", "min_mjd", "max_mjd", "obj", "snr", "v_rad", "in_stack")
 
 
@@ -77,19 +86,19 @@ def read_mwm(
 
 def _read(file: FitsFile, hdu: HDU, instrument: str, wavelength: bool, bitmask: bool) -> SpectrumBatch:
     expected = f"{hdu.name or instrument} spectra"
-    names = ("flux", "ivar", *(("pixel_flags",) if bitmask else ()))
-    table = file.table(hdu.index, names, expected, (*_DETAILS, "wavelength"))
+    columns = dict.fromkeys(("flux", "ivar", *(("pixel_flags",) if bitmask else ())), _SPECTRA)
+    if "wavelength" in hdu.columns():
+        columns["wavelength"] = _SPECTRA
+    details = dict.fromkeys(_DETAILS, PLAIN)
+    table = file.table(hdu.index, columns, expected, rows=ROWS, width=_WIDTH, optional=details)
     shape = table["flux"].shape
-    for name in names:
-        values = table[name]
-        if values.ndim != 2 or values.shape != shape or shape[1] < 2 or values.dtype.kind not in "fiu":
-            problem = f"has a column {name} of shape {values.shape} and type {values.dtype}; the flux has {shape}"
+    for name in columns:
+        if table[name].shape != shape:
+            problem = f"has a column {name} of shape {table[name].shape[1:]}, the flux has {shape[1:]}"
             raise file.error(hdu.index, problem, expected)
     grid = _grid(file, hdu, shape[1], table.get("wavelength"), expected)
     meta: dict[str, tuple[Scalar, ...]] = {
-        name: tuple(plain(values[i : i + 1]) for i in range(shape[0]))
-        for name, values in table.items()
-        if name in _DETAILS
+        name: tuple(map(plain, values)) for name, values in table.items() if name in _DETAILS
     }
     return ivar_batch(
         native(table["flux"]),

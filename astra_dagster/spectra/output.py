@@ -16,13 +16,18 @@ from typing import Any
 import numpy as np
 
 from astra_dagster.errors import AstraError, SpectrumFileError
+from astra_dagster.files import parse_json
 from astra_dagster.spectra import encode
 from astra_dagster.spectra.batch import SpectrumBatch
-from astra_dagster.spectra.fits import Array, FitsFile
+from astra_dagster.spectra.fits import LARGEST, Array, FitsFile
 from astra_dagster.spectra.header import Header, Scalar
 from astra_dagster.spectra.masks import check_increasing
+from astra_dagster.spectra.model import Model
 
 ORIGIN = "astra_dagster"
+
+_SHAPES = ((), (range(1, 10_001),))  # of one spectrum, and of several
+_COLUMNS = {name: Model("b" if name == "mask" else "f", _SHAPES) for name in ("wavelength", "flux", "ivar", "mask")}
 
 Card = tuple[str, Scalar, str]
 
@@ -33,6 +38,8 @@ def encode_spectra(batch: SpectrumBatch) -> bytes:
         raise ValueError("spectra without wavelengths cannot be written")
     own = batch.wavelength.ndim == 2
     columns = {"wavelength": batch.wavelength, "flux": batch.flux, "ivar": batch.ivar, "mask": batch.bad}
+    if (size := sum(array.nbytes for array in columns.values())) > LARGEST:
+        raise ValueError(f"spectra of {size} bytes cannot be written: at most {LARGEST} are read back")
     units = {"wavelength": "Angstrom"}
     if batch.unit:
         units |= {"flux": _fits_unit(batch.unit), "ivar": _fits_unit(batch.unit, -2)}
@@ -85,7 +92,7 @@ def read_pairs(header: Header, prefix: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
     while (name := header.text(f"{prefix}K{len(values) + 1}")) is not None:
         value = header.get(f"{prefix}V{len(values) + 1}")
-        values[name] = json.loads(value) if isinstance(value, str) else value
+        values[name] = parse_json(value) if isinstance(value, str) else value
     return values
 
 
@@ -117,9 +124,8 @@ def read_output(path: str | Path) -> SpectrumBatch:
         header = file.hdu(0).header
         if header.get("ORIGIN") != ORIGIN:
             raise file.error(0, f"has no card ORIGIN = {ORIGIN!r}", "header of an output")
-        columns = file.table(1, ("wavelength", "flux", "ivar", "mask"), "spectra")
-        if columns["mask"].dtype != bool:
-            raise file.error(1, "has a column mask that is not logical", "spectra")
+        # A task may make spectra of any length, as long as they can be written.
+        columns = file.table(1, _COLUMNS, "spectra", rows=range(1, LARGEST), width=LARGEST)
         try:
             return _batch(file, columns)
         except (ValueError, TypeError, AttributeError) as error:
@@ -137,7 +143,7 @@ def _batch(file: FitsFile, columns: Mapping[str, Array]) -> SpectrumBatch:
     results = read_pairs(head, "RES")
     if head.get("SEVERAL") is not True:
         results = {name: [value] for name, value in results.items()}
-    meta = {**json.loads(about.text("META") or "{}"), **results}
+    meta = {**parse_json(about.text("META") or "{}"), **results}
     has_continuum = about.get("CONTIN") is True
     return SpectrumBatch(
         flux=arrays["flux"],
@@ -146,10 +152,12 @@ def _batch(file: FitsFile, columns: Mapping[str, Array]) -> SpectrumBatch:
         bad=arrays["mask"],
         unit=_our_unit(about.text("TUNIT2")),
         chips=tuple(
-            (str(name), int(start), int(stop)) for name, start, stop in json.loads(about.text("CHIPS") or "[]")
+            (str(name), int(start), int(stop)) for name, start, stop in parse_json(about.text("CHIPS") or "[]")
         ),
         meta={name: tuple(values) for name, values in meta.items()},
-        continuum=_native(file.image(2, "continuum")) if has_continuum else None,
+        continuum=_native(file.image(2, "continuum", Model("f", (np.atleast_2d(arrays["flux"]).shape,))))
+        if has_continuum
+        else None,
         continuum_unit=_our_unit(file.hdu(2).header.text("BUNIT")) if has_continuum else "",
     )
 
