@@ -10,6 +10,9 @@ from enum import StrEnum
 from os import PathLike
 from typing import ClassVar
 
+LONGEST = 300
+"""Characters that are repeated of what an error of somebody else says."""
+
 
 class Fault(StrEnum):
     """Whose fault a failure is, which decides when the same is tried again by itself."""
@@ -178,10 +181,26 @@ class TaskError(AstraError):
     fault = Fault.TASK
 
 
+class OutOfMemoryError(AstraError):
+    """A file that there is not enough memory for, though nothing else was worked on in its process."""
+
+    fault = Fault.MACHINE
+
+
 class WorkerLostError(AstraError):
     """A file that takes down every process that works on it."""
 
     fault = Fault.MACHINE
+
+
+def describe(error: BaseException) -> str:
+    """Say in one short line what an error is that is not one of ours: its type, and what it says."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # libraries and users make errors that cannot say what they are
+        text = ""
+    name = type(error).__name__
+    return f"{name}: {text[:LONGEST]}{'...' * (len(text) > LONGEST)}" if text else name
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

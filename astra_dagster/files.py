@@ -49,7 +49,7 @@ class WrongFileError(OSError):
     """Something that cannot be the file that is wanted: no file at all, or larger than any; `strerror` says what."""
 
 
-def open_descriptor(path: str | Path, flags: int = 0, folder: int | None = None) -> int:
+def open_descriptor(path: str | Path, flags: int = 0) -> int:
     """Open a file for reading, without waiting for anybody; the caller closes the descriptor.
 
     It is the open descriptor that is looked at, not the path: what takes the place of the file meanwhile is not read.
@@ -58,8 +58,6 @@ def open_descriptor(path: str | Path, flags: int = 0, folder: int | None = None)
     ----------
     flags
         More flags for `os.open`.
-    folder
-        Descriptor of the folder that the path counts from.
 
     Raises
     ------
@@ -69,19 +67,33 @@ def open_descriptor(path: str | Path, flags: int = 0, folder: int | None = None)
         If it cannot be opened.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | flags, dir_fd=folder)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | flags)
     except OSError as error:
         if error.errno == errno.ENXIO:  # sockets, and devices that are not there
             raise WrongFileError(errno.ENXIO, "a socket or device, not a file", str(path)) from None
         raise
+    try:
+        check_sort(descriptor, path)
+    except WrongFileError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def check_sort(descriptor: int, path: str | Path) -> None:
+    """Check that what is open is a file.
+
+    Raises
+    ------
+    WrongFileError
+        If it is something else.
+    """
     mode = os.fstat(descriptor).st_mode
-    if stat.S_ISREG(mode):
-        return descriptor
-    os.close(descriptor)
-    raise WrongFileError(errno.EINVAL, f"{_SORTS.get(stat.S_IFMT(mode), 'something')}, not a file", str(path))
+    if not stat.S_ISREG(mode):
+        raise WrongFileError(errno.EINVAL, f"{_SORTS.get(stat.S_IFMT(mode), 'something')}, not a file", str(path))
 
 
-def open_file(path: str | Path, flags: int = 0) -> BinaryIO:
+def open_file(path: str | Path, flags: int = 0) -> io.BufferedReader:
     """Open a file for reading, as `open_descriptor` does."""
     return os.fdopen(open_descriptor(path, flags), "rb")
 

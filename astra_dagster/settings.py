@@ -32,6 +32,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from astra_dagster.errors import ConfigurationError
+from astra_dagster.files import read_text
 
 
 def sas_base_dir() -> Path:
@@ -177,6 +178,6 @@ def config() -> Mapping[str, Any]:
 @functools.lru_cache(maxsize=8)
 def _parsed(path: Path, _mtime_ns: int) -> Mapping[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_text(path))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"the configuration cannot be read: {error}", path=path) from error

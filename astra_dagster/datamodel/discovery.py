@@ -17,6 +17,7 @@ from astra_dagster.datamodel.keys import our_name
 from astra_dagster.datamodel.products import DataID, Product, Where
 from astra_dagster.datamodel.templates import AGAIN, COMPRESSIONS, Template
 from astra_dagster.errors import AstraError, InvalidKeyError, UnreachableError
+from astra_dagster.files import open_file
 
 Place = tuple[str, int]
 """A folder that a template leads to, and how many segments of the template lead there."""
@@ -62,7 +63,7 @@ def content_version(path: Path) -> str:
         If the file cannot be read.
     """
     try:
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             return HASHED + hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise UnreachableError(f"cannot be read: {error.strerror}", path=path) from error

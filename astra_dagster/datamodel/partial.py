@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from astra_dagster.datamodel.web import http_date
+from astra_dagster.files import check_sort, parse_json, read_file
 
 
 class Busy(Exception):
@@ -84,7 +85,7 @@ class Partial:
             return 0, None
         size = os.fstat(self._stream.fileno()).st_size
         try:
-            version = Version(**json.loads(self.note.read_text(encoding="utf-8")))
+            version = Version(**parse_json(read_file(self.note)))
             valid = 0 < size <= version.size and bool(re.fullmatch(r"[\x21-\x7e][\x20-\x7e]*", version.condition))
         except (OSError, ValueError, TypeError, AttributeError):
             return 0, None
@@ -113,8 +114,11 @@ class Partial:
 
     def _open(self, flags: int) -> None:
         """Open and lock the file, and see that the one of that name is still this one."""
-        stream = os.fdopen(os.open(self.path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "r+b", buffering=0)
+        stream = os.fdopen(
+            os.open(self.path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666), "r+b", buffering=0
+        )
         try:
+            check_sort(stream.fileno(), self.path)
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

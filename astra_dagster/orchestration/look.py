@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from astra_dagster.datamodel.products import DataID
-from astra_dagster.errors import AstraError
+from astra_dagster.errors import AstraError, describe
 from astra_dagster.spectra.preview import preview_png
 from astra_dagster.tasks.pictures import shown_input, shown_output, write_page
 from astra_dagster.tasks.store import OutputStore, Work
@@ -35,8 +35,9 @@ def something_to_look_at(store: OutputStore, work: Work, root: Path) -> dict[str
         picture = base64.b64encode(preview_png(shown.batch, title=shown.title, product=shown.product)).decode()
         page = store.root / "pages" / f"{task.name}-{store.digest}-{data_id.key.replace('/', '-')}.html"
         write_page(page, [shown])
-    except AstraError as error:  # what was computed stands, whether or not it can be shown
-        return {"preview": f"cannot be shown: {error.without_key()}"}
+    except Exception as error:  # what was computed stands, whether or not it can be shown
+        reason = error.without_key() if isinstance(error, AstraError) else describe(error)
+        return {"preview": f"cannot be shown: {reason}"}
     return {
         "preview": dg.MetadataValue.md(f"![{shown.title}](data:image/png;base64,{picture})"),
         "page": dg.MetadataValue.path(str(page)),

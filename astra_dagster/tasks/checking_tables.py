@@ -3,7 +3,6 @@
 They read single columns of the Parquet file, never an output.
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from astra_dagster.errors import OutputError
+from astra_dagster.files import parse_json, read_file
 from astra_dagster.spectra.batch import FloatArray
 from astra_dagster.tasks.checking import LISTED, Check, Finding, Verdict
 from astra_dagster.tasks.layout import SPECTRUM, part_names
@@ -203,7 +203,7 @@ def _few(sequences: dict[str, list[tuple[str, int]]], compared: set[str]) -> str
 
 def _why_missing(store: OutputStore, key: str) -> str:
     try:
-        note = json.loads(store.failure_path(store.task.domain.parse_key(key)).read_text(encoding="utf-8"))
+        note = parse_json(read_file(store.failure_path(store.task.domain.parse_key(key))))
         return f"failed: {note['error']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "no result"

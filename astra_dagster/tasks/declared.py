@@ -24,6 +24,7 @@ from typing import Any
 import yaml
 
 from astra_dagster.errors import AstraError, ConfigurationError, nearest
+from astra_dagster.files import read_text
 from astra_dagster.tasks.task import Task
 
 TYPE = "astra_dagster.SpectrumTask"
@@ -198,7 +199,7 @@ def _documents(path: Path) -> Iterator[_Document]:
     """Documents of our type."""
     text = ""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
         loader = _Loader(text)
         while loader.check_node():
             node = loader.get_node()

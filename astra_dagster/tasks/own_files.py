@@ -3,14 +3,13 @@
 Which of them are no longer needed, and how they are removed, is not decided here.
 """
 
-import json
 import os
 import re
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from astra_dagster import files
 from astra_dagster.datamodel.keys import ABSENT
 from astra_dagster.spectra.fits import BLOCK
 from astra_dagster.spectra.header import Header
@@ -24,8 +23,6 @@ Identity = tuple[int, int, int]
 """Inode, size in bytes and modification time in nanoseconds: equal for a file that nobody touched."""
 
 _TEMPORARY = re.compile(r"\.astra-([0-9]{1,10})-[0-9a-f]{12}\.tmp")
-_LARGEST = 64_000_000  # of a JSON output; more is not ours
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +104,10 @@ def _named(family: str, inner: str, begins: str, entry: os.DirEntry[str]) -> Own
 def parameters_in(folder: str, family: str, digest: str) -> dict[str, Any] | None:
     """Parameters that the folder of a digest is for; None if ``parameters.json`` does not say so."""
     try:
-        with os.fdopen(os.open(f"{folder}/parameters.json", _READ), "rb") as stream:
-            document = json.loads(stream.read(_LARGEST))
+        with files.open_file(f"{folder}/parameters.json", os.O_NOFOLLOW) as stream:
+            document = files.parse_json(stream.read(files.SMALL))
         return dict(document["parameters"]) if _spells(document, family, digest) else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -122,12 +119,12 @@ def inspect(file: OwnFile, family: str, digest: str) -> Inspected | None:
     OSError
         If it cannot be read.
     """
-    with os.fdopen(os.open(file.entry.path, _READ), "rb") as stream:
-        status = os.fstat(stream.fileno())
-        try:
-            version = _version(file, family, digest, stream) if stat.S_ISREG(status.st_mode) else None
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            return None
+    try:
+        with files.open_file(file.entry.path, os.O_NOFOLLOW) as stream:
+            status = os.fstat(stream.fileno())
+            version = _version(file, family, digest, stream)
+    except (files.WrongFileError, ValueError, KeyError, TypeError, AttributeError):
+        return None
     return None if version is None else Inspected(identity_of(status), version)
 
 
@@ -142,7 +139,7 @@ def _version(file: OwnFile, family: str, digest: str, stream: BinaryIO) -> str |
         origin, task, own, key, version = (str(cards.get(n)) for n in ("ORIGIN", "TASK", "DIGEST", "KEY", "CODEVER"))
         ours = (origin, task, own, place_of(family, key)) == (ORIGIN, family, digest, file.place)
         return version if ours else None
-    document = json.loads(stream.read(_LARGEST))
+    document = files.parse_json(stream.read(files.SMALL))
     if file.sort == PARAMETERS:
         return "" if _spells(document, family, digest) else None
     if place_of(family, document["key"]) != file.place:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from astra_dagster.errors import AstraError, TaskError
+from astra_dagster.errors import AstraError, TaskError, describe
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.output import plain
 
@@ -65,13 +65,17 @@ def called(task: "Task", inputs: Sequence[Any], parameters: "Parameters") -> tup
     ------
     TaskError
         If the function raises, or does not return what the task promises.
+    MemoryError
+        If there is not enough memory for it: with fewer spectra there may be.
     """
     count = size_of(inputs)
     try:
         returned = task.function(*inputs, parameters)
+    except MemoryError:
+        raise
     except Exception as error:  # the function is a user's and may raise anything
         logger.debug("%s failed", task.name, exc_info=True)
-        text = str(error) if isinstance(error, AstraError) else f"{type(error).__name__}: {error}{_where(error)}"
+        text = str(error) if isinstance(error, AstraError) else f"{describe(error)}{_where(error)}"
         raise TaskError(f"{task.name} failed: {text}") from error
     made = returned if isinstance(returned, SpectrumBatch) else None
     if (made is not None) != (task.output == "fits") or (made is None and not isinstance(returned, Mapping)):

@@ -1,6 +1,5 @@
 """Rows of a table: what outputs say, one row a spectrum, read a chunk of files at a time into columns."""
 
-import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import pyarrow as pa
 
 from astra_dagster.datamodel.products import DataID
 from astra_dagster.errors import AstraError, InvalidKeyError, OutputError
+from astra_dagster.files import parse_json, read_file
 from astra_dagster.spectra import output
 from astra_dagster.spectra.fits import FitsFile
 from astra_dagster.tasks import kinds
@@ -159,8 +159,8 @@ def _data_id(domain: Domain, key: str) -> DataID | GroupID:
 
 
 def _from_json(path: Path) -> _Output:
-    contents = path.read_bytes()
-    document = json.loads(contents)
+    contents = read_file(path)
+    document = parse_json(contents)
     origin = document["provenance"]
     return _Output(
         document["key"],

@@ -7,10 +7,11 @@ import functools
 import logging
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import accumulate, groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,15 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from astra_dagster.datamodel.products import Product
-from astra_dagster.errors import AstraError, ConfigurationError, TaskError, WorkerLostError
+from astra_dagster.errors import (
+    AstraError,
+    ConfigurationError,
+    OutOfMemoryError,
+    SpectrumFileError,
+    TaskError,
+    WorkerLostError,
+    describe,
+)
 from astra_dagster.spectra.batch import SpectrumBatch, stack
 from astra_dagster.spectra.readers import reader
 from astra_dagster.tasks import importing
@@ -41,6 +50,9 @@ Read = Callable[[Product, Path], Any]
 
 Item = tuple[int, Work]
 """One partition of one of the tasks."""
+
+Result = Written | AstraError
+"""What became of a partition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +134,7 @@ def _chunks(files: list[list[Item]]) -> Callable[[int], list[Item]]:
     return take
 
 
-def _pickled_chunk(folders: Sequence[str], stores: bytes, chunk: Sequence[Item]) -> list[Written | AstraError]:
+def _pickled_chunk(folders: Sequence[str], stores: bytes, chunk: Sequence[Item]) -> list[Result]:
     try:
         return _run_chunk(_unpickled(tuple(folders), stores), chunk)
     except SystemExit:  # the worker is told to end
@@ -146,12 +158,31 @@ def _unpickled(folders: tuple[str, ...], stores: bytes) -> list[OutputStore]:
         ) from error
 
 
-def _run_chunk(stores: Sequence[OutputStore], chunk: Sequence[Item]) -> list[Written | AstraError]:
-    """Do partitions of several tasks, each file read once.
+def _run_chunk(stores: Sequence[OutputStore], chunk: Sequence[Item]) -> list[Result]:
+    """Do partitions of several tasks; whatever goes wrong with one of them is its own failure, and goes no further.
+
+    What there was not enough memory for together with others is done again by itself.
+    """
+    results: list[Result] = []
+    for (i, item), together in zip(chunk, _run_together(stores, chunk), strict=True):
+        result = together or _run_together(stores, [(i, item)])[0]
+        if result is None:
+            hint = "give the process more memory, or start fewer workers"
+            result = _told(OutOfMemoryError("there is not enough memory for it", hint=hint), item)
+        if isinstance(result, AstraError):
+            stores[i].note_failure(item, result)
+        else:
+            stores[i].forget_failure(item.data_id)
+        results.append(result)
+    return results
+
+
+def _run_together(stores: Sequence[OutputStore], chunk: Sequence[Item]) -> list[Result | None]:
+    """Do partitions of several tasks, each file read once; None is what there was not enough memory for.
 
     With one thread, since the parallelism is that of the workers, and with more the sums come out otherwise.
     """
-    made: dict[int, Written | AstraError] = {}
+    made: dict[int, Result | None] = {}
     wavelength = any(stores[i].task.wavelength for i, _ in chunk)
     read = functools.cache(lambda item, path: reader(item.name).function(path, wavelength=wavelength))
     with threadpool_limits(1):
@@ -162,31 +193,49 @@ def _run_chunk(stores: Sequence[OutputStore], chunk: Sequence[Item]) -> list[Wri
             each = (time.perf_counter() - start) / len(places)
             for place, result in zip(places, done, strict=True):
                 made[place] = replace(result, seconds=each) if isinstance(result, Written) else result
-    for place, (i, item) in enumerate(chunk):
-        result = made[place]
-        if isinstance(result, AstraError):
-            stores[i].note_failure(item, result)
-        else:
-            stores[i].forget_failure(item.data_id)
     return [made[place] for place in range(len(chunk))]
 
 
-def _run_task(store: OutputStore, chunk: Sequence[Work], read: Read) -> list[Written | AstraError]:
+def _run_task(store: OutputStore, chunk: Sequence[Work], read: Read) -> list[Result | None]:
     readers = [_reader(requirement, read) for requirement in store.task.requires]
-    made: dict[str, Written | AstraError] = {}
-    inputs: list[tuple[Work, Inputs]] = []
+    made: dict[str, Result | None] = {}
+    inputs: list[tuple[str, Work, Inputs]] = []
     for item in chunk:
         try:
             given = tuple(r(given) for r, given in zip(readers, item.given, strict=True))
             _check_sizes(given)
-            inputs.append((item, given))
-        except AstraError as error:
-            made[item.data_id.key] = _with_key(error, item)
-    inputs.sort(key=_alike)
-    for _, group in groupby(inputs, key=_alike):
-        for item, result in _compute(store, list(group)):
+            inputs.append((_alike(item, given), item, given))
+        except Exception as error:
+            made[item.data_id.key] = _failure(error, item, SpectrumFileError, "cannot be read")
+    inputs.sort(key=itemgetter(0))
+    for _, group in groupby(inputs, key=itemgetter(0)):
+        for item, result in _compute(store, [(item, given) for _, item, given in group]):
             made[item.data_id.key] = result
     return [made[item.data_id.key] for item in chunk]
+
+
+def _failure(error: Exception, item: Work, kind: type[AstraError], what: str) -> AstraError | None:
+    """Make of whatever went wrong with a partition an error that says so; None if it is memory that was lacking.
+
+    Parameters
+    ----------
+    kind, what
+        Type and beginning of the error where it is not one of ours.
+    """
+    if isinstance(error, MemoryError):
+        return None
+    if isinstance(error, AstraError):
+        return _told(error, item)
+    logger.debug("%s: %s", item.data_id.key, what, exc_info=True)
+    return _told(kind(f"{what}: {describe(error)}"), item)
+
+
+def _told(error: AstraError, item: Work) -> AstraError:
+    """Say what partition and file an error is about, and let go of the arrays that were around where it was raised."""
+    error.key = error.key or item.data_id.key
+    error.path = error.path or (str(item.path) if item.path else None)
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+    return error
 
 
 def _reader(requirement: Any, read: Read) -> Callable[[Given], Any]:
@@ -207,16 +256,16 @@ def _check_sizes(inputs: Inputs) -> None:
         raise TaskError(f"the inputs hold {' and '.join(map(str, sorted(sizes)))} spectra")
 
 
-def _alike(pair: tuple[Work, Inputs]) -> str:
+def _alike(work: Work, inputs: Inputs) -> str:
     """What the inputs of partitions that are computed together have in common."""
     kinds: list[Any] = []
-    for item in pair[1]:
+    for item in inputs:
         if isinstance(item, SpectrumBatch):
             kinds.append((item.flux.shape[1], item.chips, item.unit))
         elif isinstance(item, Results):
             kinds.append(sorted((name, values.ndim, values.dtype.kind) for name, values in item.items()))
         else:
-            kinds.append(pair[0].data_id.key)  # many partitions for one: by itself
+            kinds.append(work.data_id.key)  # many partitions for one: by itself
     return repr(kinds)
 
 
@@ -228,39 +277,49 @@ def _joined(items: Sequence[Any]) -> Any:
     return Results({name: np.concatenate([item[name] for item in items]) for name in items[0]})
 
 
-def _compute(store: OutputStore, pairs: list[tuple[Work, Inputs]]) -> Iterator[tuple[Work, Written | AstraError]]:
+def _compute(store: OutputStore, pairs: list[tuple[Work, Inputs]]) -> Iterator[tuple[Work, Result | None]]:
     """Results of partitions that are alike: together, and where that fails one by one, to find the guilty."""
-    counts = [size_of(inputs) for _, inputs in pairs]
     try:
+        counts = [size_of(inputs) for _, inputs in pairs]
         joined = [_joined(items) for items in zip(*(inputs for _, inputs in pairs), strict=True)]
         columns, spectra = called(store.task, joined, store.parameters)
-    except TaskError as error:
-        if len(pairs) == 1:
-            yield pairs[0][0], _with_key(error, pairs[0][0])
-        else:
-            for pair in pairs:
-                yield from _compute(store, [pair])
+    except Exception as error:
+        failure = _failure(error, pairs[0][0], TaskError, f"{store.task.name} failed")
+    else:
+        yield from _write(store, [item for item, _ in pairs], counts, columns, spectra)
         return
+    if len(pairs) == 1:
+        yield pairs[0][0], failure
+        return
+    for pair in pairs:
+        yield from _compute(store, [pair])
+
+
+def _write(
+    store: OutputStore,
+    works: Sequence[Work],
+    counts: Sequence[int],
+    columns: Mapping[str, list[Any]],
+    spectra: SpectrumBatch | None,
+) -> list[tuple[Work, Result | None]]:
+    """Write the outputs of partitions that were computed together, each of so many spectra."""
     ends = list(accumulate(counts))
 
-    def write(place: int) -> tuple[Work, Written | AstraError]:
-        item, start, stop = pairs[place][0], ends[place] - counts[place], ends[place]
-        results = {name: values[start:stop] if store.several else values[start] for name, values in columns.items()}
+    def write(place: int) -> tuple[Work, Result | None]:
+        item, start, stop = works[place], ends[place] - counts[place], ends[place]
         try:
+            results = {name: values[start:stop] if store.several else values[start] for name, values in columns.items()}
             return item, store.write(item, results, None if spectra is None else spectra[start:stop])
-        except AstraError as error:
-            return item, _with_key(error, item)
+        except Exception as error:
+            return item, _failure(error, item, TaskError, f"what {store.task.name} made cannot be written")
 
-    yield from _writers().map(write, range(len(pairs)))
+    try:
+        return list(_writers().map(write, range(len(works))))
+    except RuntimeError:  # the system has no more threads
+        return list(map(write, range(len(works))))
 
 
 @functools.cache
 def _writers() -> ThreadPoolExecutor:
     """Threads that wait for the disk, many files at a time: one after another that takes longer than all the rest."""
     return ThreadPoolExecutor(WRITERS, thread_name_prefix="astra-write")
-
-
-def _with_key(error: AstraError, item: Work) -> AstraError:
-    error.key = error.key or item.data_id.key
-    error.path = error.path or (str(item.path) if item.path else None)
-    return error

@@ -20,9 +20,10 @@ import numpy as np
 from astra_dagster.datamodel.keys import ABSENT
 from astra_dagster.datamodel.products import DataID
 from astra_dagster.errors import AstraError, Fault, InputMissingError, OutputError
+from astra_dagster.files import SMALL, parse_json, read_file
 from astra_dagster.spectra import encode, output
 from astra_dagster.spectra.batch import SpectrumBatch
-from astra_dagster.spectra.fits import FitsFile
+from astra_dagster.spectra.fits import LARGEST, FitsFile
 from astra_dagster.spectra.output import Card
 from astra_dagster.spectra.readers import reader
 from astra_dagster.tasks.atomic import MOVE, replacing
@@ -167,7 +168,7 @@ class OutputStore:
         path = self.folder / "parameters.json"
         contents = _encoded(document)
         try:
-            unchanged = path.read_bytes() == contents
+            unchanged = read_file(path) == contents
         except OSError:
             unchanged = False
         if not unchanged:
@@ -178,8 +179,7 @@ class OutputStore:
     def parameters_of(self, digest: str) -> dict[str, Any] | None:
         """Parameters of another digest of this task, if they were ever used here."""
         try:
-            text = (self.root / self.task.family / digest / "parameters.json").read_text(encoding="utf-8")
-            document = json.loads(text)
+            document = parse_json(read_file(self.root / self.task.family / digest / "parameters.json"))
             return {**document["parameters"], **document.get("requires", {})}
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -225,7 +225,7 @@ class OutputStore:
         """Output that is there already, if it came from these inputs by this code and these parameters."""
         path = self.path(work.data_id)
         try:
-            contents = path.read_bytes()
+            contents = read_file(path, SMALL if self.task.output == "json" else 2 * LARGEST)
             found = self._found_json if self.task.output == "json" else self._found_fits
             results, version = found(contents, work)
         except (OSError, ValueError, KeyError, TypeError, AstraError):
@@ -274,7 +274,7 @@ class OutputStore:
         return [self.task.version, work.input_version]
 
     def _found_json(self, contents: bytes, work: Work) -> tuple[dict[str, Any], str]:
-        document = json.loads(contents)
+        document = parse_json(contents)
         results = document["results"]
         same = document["provenance"] == self.provenance(work) and document["key"] == work.data_id.key
         if not same or (self.task.columns and set(results) != set(self.task.columns)):
@@ -336,7 +336,7 @@ def read_task_output(task: Task, path: Path) -> SpectrumBatch | Results:
     if task.output == "fits":
         return output.read_output(path)
     try:
-        results = json.loads(path.read_bytes())["results"]
+        results = parse_json(read_file(path))["results"]
         columns = results.items()
     except FileNotFoundError as error:
         raise InputMissingError("the output is not there", path=path, hint=f"run {task.name}") from error

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from astra_dagster.errors import ConfigurationError
+from astra_dagster.files import read_text
 
 NAMED = ("apogee", "optical")
 """Names of the tables that come with the package; each says in its first lines where it is from."""
@@ -39,7 +40,7 @@ def read_regions(path: str | Path) -> Regions:
         If the file cannot be read, or is not such a table.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"the continuum regions cannot be read: {error}", path=path) from error
     return _parsed(text, path)
