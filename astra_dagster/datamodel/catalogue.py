@@ -5,18 +5,23 @@ ours, and by what they are called elsewhere. What becomes of the data IDs is not
 """
 
 import csv
+import io
+import math
+import os
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from pathlib import Path
-from typing import Any
+from tempfile import NamedTemporaryFile
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from astra_dagster import files
 from astra_dagster.datamodel.keys import ABSENT, RENAMED, Key
 from astra_dagster.datamodel.products import DataID, Product
 from astra_dagster.datamodel.releases import releases
@@ -29,6 +34,13 @@ ALIASES = {"mjd": ("mjd5",), "telescope": ("telescop",), "obj": ("apogee_id", "o
 _PATHS = ("path", "relative_path", "file", "filename")
 _MISSING = frozenset(["", ABSENT, "--", "nan", "null", "none", "n/a"])
 _SHOWN = 20
+
+_MAX_ROWS = 20_000_000  # three times those of the longest catalogue, spAll
+_MAX_TEXT = 1 << 29  # bytes of a table in text or XML, which is held in memory
+_MAX_WIDTH, _MAX_CELL = 1_000_000, 10_000  # bytes of a row, and of one value in a column that is asked for
+_MAX_HEADER = 2000 * 2880  # bytes
+_MAX_UNPACKED = 1 << 35  # bytes of a table that was compressed: twice the largest, spAll
+_MAX_RATIO, _SPARE = 100, 1 << 26  # to how many times its size a table unpacks; a small one may do so to 64 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +60,8 @@ def keys_from_table(path: Path, product: Product, release: str | None = None) ->
     Parameters
     ----------
     path
-        FITS (its first table), VOTable, Parquet, or text with a header line (CSV, ECSV), plain or compressed.
+        FITS (its first table), VOTable, Parquet, or text with a header line (CSV, ECSV), plain or compressed with
+        gzip, bzip2, xz or zip.
     release
         Release of every row. Without it the table must have a column ``release``; with both they must agree.
 
@@ -169,6 +182,10 @@ class _Table:
     rows: int
     broken: Mapping[int, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.rows > _MAX_ROWS:
+            raise ValueError(f"it has {self.rows} rows, and no catalogue has more than {_MAX_ROWS}")
+
     def texts(self, *wanted: str) -> list[str] | None:
         """Texts of the first of these columns that there is."""
         known = {_folded(name): name for name in reversed(self.names)}
@@ -198,28 +215,52 @@ def _as_texts(values: Any) -> list[str]:
 
 def _open(path: Path, stack: ExitStack) -> _Table:
     """Open a table for as long as the stack lasts; its contents say what it is."""
-    from astropy.table import Table
-    from astropy.utils.data import get_readable_fileobj
-
     try:
-        with get_readable_fileobj(str(path), encoding="binary") as stream:
-            head = stream.read(512).removeprefix(b"\xef\xbb\xbf").lstrip()
-            if not head.startswith((b"SIMPLE", b"PAR1", b"<")):
-                return _text(path, (head + stream.read()).decode(errors="replace"))
+        stream: BinaryIO = stack.enter_context(files.open_file(path))
+        form = files.compression(stream.read(8))
+        stream.seek(0)
+        if form is not None:
+            stream = _unpacked(stream, form, path, stack)
+        head = stream.read(512).removeprefix(b"\xef\xbb\xbf").lstrip()
+        stream.seek(0)
         if head.startswith(b"SIMPLE"):
-            return _fits(path, stack)
-        if head[:1] == b"P":
+            return _fits(path, stream, stack)
+        if head.startswith(b"PAR1"):
             from pyarrow import parquet
 
-            file = stack.enter_context(parquet.ParquetFile(path))
+            file = stack.enter_context(parquet.ParquetFile(stream))
             names = file.schema_arrow.names
             return _Table(path, names, lambda name: tuple(_parquet_column(file, name)), file.metadata.num_rows)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # VOTables break their standard in many harmless ways
-            made = Table.read(path, format="votable", use_names_over_ids=True)
-        return _Table(path, made.colnames, made.__getitem__, len(made))
+        files.check_size(os.fstat(stream.fileno()).st_size, _MAX_TEXT, path)
+        if head.startswith(b"<"):
+            return _votable(path, stream.read())
+        return _text(path, stream.read().decode("utf-8-sig", errors="replace"))
     except Exception as error:
         raise CatalogueError(f"no table can be read: {getattr(error, 'strerror', None) or error}", path=path) from error
+
+
+def _unpacked(stream: BinaryIO, form: str, path: Path, stack: ExitStack) -> BinaryIO:
+    """A compressed table in a temporary file: the largest do not fit into memory."""
+    largest = min(_MAX_UNPACKED, _SPARE + _MAX_RATIO * os.fstat(stream.fileno()).st_size)
+    made = stack.enter_context(NamedTemporaryFile(prefix="astra-"))  # noqa: SIM115 (the stack is its context)
+    for piece in files.unpack(stream, form):
+        if made.tell() + len(piece) > largest:
+            raise ValueError(f"it unpacks to more than {largest} bytes, as no table does")
+        made.write(piece)
+    made.flush()
+    return stack.enter_context(files.open_file(made.name))
+
+
+def _votable(path: Path, contents: bytes) -> _Table:
+    from astropy.table import Table
+
+    # These would be fetched from anywhere, and unpacked to any size.
+    if b"\0" in contents or re.search(rb"<(?:\w+:)?STREAM\b[^>]*\b(?:href|encoding\s*=\s*.(?!base64))", contents):
+        raise ValueError("it is a VOTable whose data are elsewhere or compressed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # VOTables break their standard in many harmless ways
+        made = Table.read(io.BytesIO(contents), format="votable", use_names_over_ids=True)
+    return _Table(path, made.colnames, made.__getitem__, len(made))
 
 
 def _parquet_column(file: Any, name: str) -> list[Any]:
@@ -227,20 +268,46 @@ def _parquet_column(file: Any, name: str) -> list[Any]:
     return ["" if value is None else value for value in values]
 
 
-def _fits(path: Path, stack: ExitStack) -> _Table:
+def _fits(path: Path, stream: BinaryIO, stack: ExitStack) -> _Table:
     """The first table of a FITS file; an allStar has gigabytes, so only what is asked for is read."""
     from astropy.io import fits
 
-    hdus = stack.enter_context(fits.open(path, character_as_bytes=True))
-    hdu = next((item for item in hdus if isinstance(item, fits.BinTableHDU)), None)
+    _check_headers(stream)
+    hdus = stack.enter_context(fits.open(stream, character_as_bytes=True))
+    hdu = next((item for item in islice(hdus, _SHOWN) if isinstance(item, fits.BinTableHDU)), None)
     if hdu is None:
         raise ValueError("it holds no table")
+    width = int(hdu.header["NAXIS1"])  # the data are not touched for it
+    if width > _MAX_WIDTH:
+        raise ValueError(f"it has rows of {width} bytes, and no catalogue has longer ones than {_MAX_WIDTH}")
 
     def values(name: str) -> Any:
-        null = hdu.columns[name].null
-        return hdu.data.field(name) if null is None else np.ma.masked_equal(hdu.data.field(name), null)
+        column = hdu.columns[name]
+        if column.format.lstrip("0123456789")[:1] in ("P", "Q") or column.dtype.itemsize > _MAX_CELL:
+            raise ValueError("it holds several values a row, or very long ones")
+        return hdu.data.field(name) if column.null is None else np.ma.masked_equal(hdu.data.field(name), column.null)
 
-    return _Table(path, hdu.columns.names, values, len(hdu.data))
+    return _Table(path, hdu.columns.names, values, int(hdu.header["NAXIS2"]))
+
+
+def _check_headers(stream: BinaryIO) -> None:
+    """Check that each header ends, up to that of the first table: astropy looks for its end in all of the file."""
+    from astropy.io import fits
+
+    for _ in range(_SHOWN):
+        raw = b""
+        while not any(raw[i : i + 80] == b"END".ljust(80) for i in range(max(len(raw) - 2880, 0), len(raw), 80)):
+            block = stream.read(2880)
+            if len(block) < 2880 or len(raw) > _MAX_HEADER:
+                raise ValueError("it has a header that does not end, or no table")
+            raw += block
+        header = fits.Header.fromstring(raw.decode("ascii", errors="replace"))
+        if header.get("XTENSION") == "BINTABLE":
+            break
+        cells = math.prod(header[f"NAXIS{i}"] for i in range(1, header["NAXIS"] + 1)) if header["NAXIS"] else 0
+        size = abs(header["BITPIX"]) // 8 * header.get("GCOUNT", 1) * (header.get("PCOUNT", 0) + cells)
+        stream.seek(-(-size // 2880) * 2880, os.SEEK_CUR)
+    stream.seek(0)
 
 
 def _text(path: Path, text: str) -> _Table:

@@ -1,6 +1,13 @@
 """Data IDs from tables: those that discovery finds, whatever the table is like; and a reason for each bad row."""
 
+import bz2
 import gzip
+import io
+import lzma
+import os
+import time
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +42,13 @@ def written(path: Path, **columns: Any) -> Path:
 def csv(path: Path, *lines: str) -> Path:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+def zipped(contents: bytes) -> bytes:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as into:
+        into.writestr("table", contents)
+    return archive.getvalue()
 
 
 def discovered(root: Path, name: str, release: str) -> list[DataID]:
@@ -136,18 +150,27 @@ def test_columns_under_any_name(header: str, tmp_path: Path) -> None:
     assert read(table) == ([FIRST], [])
 
 
-@pytest.mark.parametrize("name", ["a.fits", "a.fits.gz", "a.ecsv", "a.csv", "a.csv.gz", "a.vot", "a.parquet"])
+PACKERS = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zip": zipped}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a.fits", "a.ecsv", "a.csv", "a.vot", "a.parquet"]
+    + [f"a.{kind}{suffix}" for kind in ("fits", "csv", "vot", "parquet") for suffix in PACKERS],
+)
 def test_formats_are_told_by_their_contents(name: str, tmp_path: Path) -> None:
     columns: dict[str, Any] = {"TELESCOPE": ["apo25m"] * 2, "FIELD": ["120+12"] * 2, "PLATE": ["5226", "N188"]}
     columns |= {"MJD": MaskedColumn([56000, 56001], mask=[False, True]), "FIBERID": [1, 2]}
     path = tmp_path / name
-    if name == "a.parquet":
+    packer = PACKERS.get(path.suffix)
+    path = path if packer is None else path.with_suffix("")
+    if path.suffix == ".parquet":
         mjds = [56000, None]
         pyarrow.parquet.write_table(pyarrow.table({**columns, "MJD": mjds}), path)
-    elif name == "a.csv.gz":
-        path.write_bytes(gzip.compress(written(tmp_path / "a.csv", **columns).read_bytes()))
     else:
-        Table(columns).write(path, **({"format": "votable"} if name == "a.vot" else {}))
+        Table(columns).write(path, **({"format": "votable"} if path.suffix == ".vot" else {}))
+    if packer is not None:
+        path.write_bytes(packer(path.read_bytes()))
     path = path.rename(tmp_path / "table")
     assert read(path) == ([FIRST], ["row 2: no mjd"])
 
@@ -245,3 +268,64 @@ def test_the_real_visits_from_their_headers(real: Path, tmp_path: Path, extra_re
     columns["FIELD"] = [data_id.values.get("field", "M67") for data_id in files]
     assert len(files) == 36
     assert keys_from_table(written(tmp_path / "allVisit.fits", **columns), VISITS) == (files, [])
+
+
+def _rows(path: Path) -> None:
+    """A table of a few rows, of which the header says that it has as many as there is room for."""
+    Table({"PLATE": [5226], "MJD": [56000], "FIBERID": [1]}).write(path, format="fits")
+    contents = path.read_bytes()
+    place = contents.index(b"NAXIS2  =                    1")
+    path.write_bytes(contents[:place] + b"NAXIS2  =          30000000000" + contents[place + 30 :])
+    os.truncate(path, 1 << 40)
+
+
+def _cell(path: Path, width: int) -> None:
+    """A table of one row, with a text that is not there."""
+    columns = [fits.Column(name, "1A", array=["1"]) for name in ("PLATE", "MJD", "FIBERID")]
+    fits.BinTableHDU.from_columns(columns).writeto(path)
+    contents = path.read_bytes().replace(b"NAXIS1  =                    3", f"NAXIS1  = {width + 2:20}".encode())
+    path.write_bytes(contents.replace(b"TFORM1  = '1A      '" + b" " * 10, f"TFORM1  = '{width}A'".ljust(30).encode()))
+    os.truncate(path, path.stat().st_size + width)
+
+
+def _endless(path: Path) -> None:
+    contents = path.read_bytes()
+    path.write_bytes(contents[:2880] + contents[2880:].replace(b"END" + b" " * 77, b" " * 80))
+    os.truncate(path, 1 << 40)
+
+
+def _votable(path: Path) -> None:
+    """A table whose data are said to be elsewhere, without end."""
+    made = Table({"PLATE": [5226], "MJD": [56000], "FIBERID": [1]})
+    made.write(path, format="votable", tabledata_format="binary2")
+    text = path.read_text()
+    assert "<STREAM" in text
+    path.write_text(text.replace("<STREAM", '<STREAM href="file:///dev/zero"'))
+
+
+BOMBS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "FIFO": (os.mkfifo, "a FIFO, not a file"),
+    "device": (lambda path: path.symlink_to("/dev/zero"), "a device, not a file"),
+    "folder": (Path.mkdir, "a folder, not a file"),
+    "gz": (lambda path: path.write_bytes(gzip.compress(bytes(1 << 27), 1)), "unpacks to more than"),
+    "bz2": (lambda path: path.write_bytes(bz2.compress(bytes(1 << 27))), "unpacks to more than"),
+    "xz": (lambda path: path.write_bytes(lzma.compress(bytes(1 << 27), preset=0)), "unpacks to more than"),
+    "zip": (lambda path: path.write_bytes(zipped(bytes(1 << 27))), "unpacks to more than"),
+    "text": (lambda path: (path.write_text("plate,mjd"), os.truncate(path, 1 << 40)), "has 1099511627776 bytes"),
+    "rows": (_rows, "it has 30000000000 rows"),
+    "header": (lambda path: (_cell(path, 100), _endless(path)), "a header that does not end"),
+    "row": (lambda path: _cell(path, 1_000_000_000), "it has rows of 1000000002 bytes"),
+    "cell": (lambda path: _cell(path, 900_000), "several values a row, or very long ones"),
+    "VOTable": (_votable, "a VOTable whose data are elsewhere"),
+}
+
+
+@pytest.mark.parametrize("sort", BOMBS)
+def test_what_would_take_all_memory_or_wait_for_ever(sort: str, tmp_path: Path) -> None:
+    make, match = BOMBS[sort]
+    make(tmp_path / "table")
+    start = time.monotonic()
+    with pytest.raises(CatalogueError, match=match) as caught:
+        read(tmp_path / "table", release="DR10")
+    assert time.monotonic() - start < 10
+    assert caught.value.path == str(tmp_path / "table")
