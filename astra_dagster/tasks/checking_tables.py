@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from astra_dagster.errors import OutputError
-from astra_dagster.files import parse_json, read_file
+from astra_dagster.files import open_file, parse_json, read_file
 from astra_dagster.spectra.batch import FloatArray
 from astra_dagster.tasks.checking import LISTED, Check, Finding, Verdict
 from astra_dagster.tasks.layout import SPECTRUM, part_names
@@ -82,9 +82,9 @@ class Table:
         import pyarrow.compute as pc
         import pyarrow.parquet as pq
 
-        with _reading(self.path):
+        with _reading(self.path), open_file(self.path) as stream:
             wanted = [*columns, SPECTRUM]
-            table = pq.read_table(self.path, columns=wanted, page_checksum_verification=True, partitioning=None)
+            table = pq.read_table(stream, columns=wanted, page_checksum_verification=True, partitioning=None)
         return table.filter(pc.equal(table[SPECTRUM], 0))
 
 
@@ -99,8 +99,8 @@ def digest_of(path: Path) -> str | None:
 def _schema(path: Path) -> "pa.Schema":
     import pyarrow.parquet as pq
 
-    with _reading(path):
-        return pq.read_schema(path)
+    with _reading(path), open_file(path) as stream:
+        return pq.read_schema(stream)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from astra_dagster import settings
 from astra_dagster.errors import ConfigurationError, OutputError
+from astra_dagster.files import open_file
 from astra_dagster.tasks import database_types
 from astra_dagster.tasks.database_types import Field
 from astra_dagster.tasks.layout import KEY, SPECTRUM
@@ -140,7 +141,8 @@ class _Upsert:
 
     def __init__(self, connection: sa.Connection, parquet: Path) -> None:
         self.connection, self.parquet = connection, parquet
-        schema = pq.read_schema(parquet)
+        with open_file(parquet) as stream:
+            schema = pq.read_schema(stream)
         self.name = schema.metadata[b"task"].decode()
         self.digest = schema.metadata[b"digest"].decode()
         self.parts = schema.names[: schema.names.index(SPECTRUM)]
@@ -160,7 +162,8 @@ class _Upsert:
         return Upserted(self.name, written, len(gone), len(mine) - written)
 
     def _mine(self) -> pa.Table:
-        table = pq.read_table(self.parquet, columns=[*self.parts, SPECTRUM, "data_version"], partitioning=None)
+        with open_file(self.parquet) as stream:
+            table = pq.read_table(stream, columns=[*self.parts, SPECTRUM, "data_version"], partitioning=None)
         return pa.table([keys_of(table, self.parts), table[SPECTRUM], table["data_version"]], schema=_IDENTITIES)
 
     def _theirs(self, table: sa.Table) -> pa.Table:
@@ -196,7 +199,7 @@ class _Upsert:
 
     def _rows(self, fields: Sequence[Field], outdated: pa.Array) -> Iterator[list[dict[str, Any]]]:
         start = 0
-        with pq.ParquetFile(self.parquet) as file:
+        with open_file(self.parquet) as stream, pq.ParquetFile(stream) as file:
             for batch in file.iter_batches(batch_size=AT_ONCE):
                 part = batch.filter(outdated.slice(start, len(batch)))
                 start += len(batch)

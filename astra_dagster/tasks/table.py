@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from astra_dagster.files import open_file
 from astra_dagster.tasks import kinds
 from astra_dagster.tasks.layout import FORMAT, KEY, PART, PROVENANCE, SPECTRUM, WHICH, part_names
 from astra_dagster.tasks.results import Column
@@ -33,7 +34,8 @@ def read_table(store: OutputStore, path: Path) -> pa.Table | None:
     columns = (*part_names(store.task.domain), SPECTRUM, *PROVENANCE)
     mine = {"format": FORMAT, "task": store.task.family, "digest": store.digest}
     try:
-        table = pq.read_table(path, page_checksum_verification=True, partitioning=None)
+        with open_file(path) as stream:
+            table = pq.read_table(stream, page_checksum_verification=True, partitioning=None)
         about = _decoded(table.schema)
         sound = mine.items() <= about.items() and set(columns) <= set(table.schema.names)
         # Check sums cover the rows alone.
@@ -44,7 +46,7 @@ def read_table(store: OutputStore, path: Path) -> pa.Table | None:
 
 def read_head(path: Path, rows: int) -> list[dict[str, Any]]:
     """First rows of a table."""
-    with pq.ParquetFile(path) as file:
+    with open_file(path) as stream, pq.ParquetFile(stream) as file:
         return next((batch.to_pylist() for batch in file.iter_batches(batch_size=rows)), [])
 
 
