@@ -44,6 +44,7 @@ _COLUMN_TYPES = {
     **{"E": ">f4", "D": ">f8", "C": ">c8", "M": ">c16"},
     **{"P": "V8", "Q": "V16"},  # places in the heap, which is not read
 }
+_KINDS = {"L": "b", "A": "U", "X": "u", "P": "V", "Q": "V"}  # of what is made of a column; of others that of NumPy
 _END = b"END" + b" " * (CARD - 3)
 _TFORM = re.compile(r"([0-9]{0,7})([LXBIJKAEDCMPQ])")
 
@@ -199,7 +200,7 @@ class FitsFile:
             raise self.error(index, f"has shape {_shown(hdu.shape)}, not {model.shape}", expected)
         dtype = np.dtype(_IMAGE_TYPES[self._integer(hdu.header, "BITPIX", index)])
         scale, zero = hdu.header.number("BSCALE"), hdu.header.number("BZERO")
-        made = _scaled(np.empty(0, dtype), scale, zero).dtype
+        made = dtype if scale is zero is None else _scaled(np.empty(0, dtype), scale, zero).dtype
         if made.kind not in model.kinds:
             raise self.error(index, f"holds numbers of type {made.name}, not {model.type}", expected)
         array = np.frombuffer(self._read(hdu, math.prod(hdu.shape) * dtype.itemsize, expected), dtype)
@@ -242,7 +243,7 @@ class FitsFile:
             raise self.error(index, f"has no column {', '.join(missing)}", expected)
         for name, model in columns.items():
             if not _holds(known[name], model, hdu.header):
-                found = f"shape {known[name].dtype.shape} and type {_type(known[name], hdu.header)}"
+                found = f"shape {known[name].dtype.shape} and format {known[name].code}"
                 problem = f"has a column {name} of {found}, not of {model.shape} and {model.type}, in each row"
                 raise self.error(index, problem, expected)
         wanted = {name: known[name] for name in columns}
@@ -317,7 +318,7 @@ class FitsFile:
                 end = more.find(_END, end + 1)
             stop = -(-(end + CARD) // BLOCK) * BLOCK
             if end >= 0 and stop <= len(more):
-                return b"".join((*read, more[:stop]))
+                return b"".join((*read, more[:stop])) if read else more[:stop]
             if len(more) < 5 * BLOCK:
                 break
             read.append(more)
@@ -356,16 +357,18 @@ def _shown(shape: tuple[int, ...]) -> str:
     return str(shape) if len(shape) <= 8 else f"of {len(shape)} axes"
 
 
-def _type(column: Column, header: Header) -> np.dtype[Any]:
-    """Type of what is made of a column."""
-    if column.code == "A":
-        return np.dtype(f"U{column.dtype.itemsize}")
-    return _decoded(np.empty(0, column.dtype.base), column, header).dtype
+def _kind_of(column: Column, header: Header) -> str:
+    """NumPy kind of what is made of a column."""
+    if column.code in _KINDS:
+        return _KINDS[column.code]
+    scale, zero = header.number(f"TSCAL{column.number}"), header.number(f"TZERO{column.number}")
+    dtype = column.dtype.base
+    return dtype.kind if scale is zero is None else _scaled(np.empty(0, dtype), scale, zero).dtype.kind
 
 
 def _holds(column: Column, model: Model, header: Header) -> bool:
     too_long = column.code == "A" and column.dtype.itemsize > _MAX_TEXT
-    return not too_long and model.has(column.dtype.shape) and _type(column, header).kind in model.kinds
+    return not too_long and model.has(column.dtype.shape) and _kind_of(column, header) in model.kinds
 
 
 def _decoded(values: Array, column: Column, header: Header) -> Array:

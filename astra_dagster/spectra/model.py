@@ -1,6 +1,6 @@
 """What the data model says of an array: types and shapes, to which headers are held before anything is read."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _KINDS = {"f": "real numbers", "i": "integers", "u": "integers", "b": "logical values", "U": "text"}
 
@@ -8,8 +8,7 @@ Shape = tuple[int | range, ...]
 """Length of each axis, or the lengths that it may have."""
 
 
-@dataclass(frozen=True)
-class Model:
+class Model(NamedTuple):
     """What the data model says of an array, or of a column: of the cells of one row.
 
     Attributes
@@ -25,14 +24,7 @@ class Model:
 
     def has(self, shape: tuple[int, ...]) -> bool:
         """Whether an array may have this shape."""
-        return any(
-            len(shape) == len(known)
-            and all(
-                size in axis if isinstance(axis, range) else size == axis
-                for size, axis in zip(shape, known, strict=True)
-            )
-            for known in self.shapes
-        )
+        return shape in self.shapes or any(len(shape) == len(known) and _has(known, shape) for known in self.shapes)
 
     @property
     def shape(self) -> str:
@@ -43,6 +35,12 @@ class Model:
     def type(self) -> str:
         """The kinds in words."""
         return " or ".join(dict.fromkeys(_KINDS[kind] for kind in self.kinds))
+
+
+def _has(known: Shape, shape: tuple[int, ...]) -> bool:
+    return all(
+        size in axis if isinstance(axis, range) else size == axis for size, axis in zip(shape, known, strict=True)
+    )
 
 
 def say_lengths(lengths: int | range) -> str:
