@@ -134,7 +134,7 @@ def _locked(path: Path) -> int | None:
 def _is_free(path: Path) -> bool | None:
     """Whether nobody has a file locked; None if there is no such file here."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
     try:

@@ -263,7 +263,7 @@ class OutputStore:
     def failure(self, work: Work) -> Failure | None:
         """What went wrong when these inputs were last tried with this code; None if nothing did."""
         try:
-            note = json.loads(self.failure_path(work.data_id).read_text(encoding="utf-8"))
+            note = parse_json(read_file(self.failure_path(work.data_id), SMALL))
             if note["tried"] != self._attempt(work):
                 return None
             return Failure(str(note["error"]), Fault(note.get("fault", Fault.FILE)))
