@@ -4,10 +4,14 @@ Every error that a user can provoke derives from `AstraError`. Errors of one pro
 do not get modules of their own: callers catch them by these names.
 """
 
+import contextlib
 import difflib
+import errno
+import shutil
 from collections.abc import Iterable
 from enum import StrEnum
 from os import PathLike
+from pathlib import Path
 from typing import ClassVar
 
 LONGEST = 300
@@ -167,6 +171,16 @@ class OutputError(AstraError):
     fault = Fault.MACHINE
 
 
+class DiskFullError(OutputError):
+    """A disk that takes no more: it is full, a quota is used up, or it is read-only. No other output can be written."""
+
+
+class StorageError(AstraError):
+    """Dagster's records, or another file that everything needs, cannot be read or written."""
+
+    fault = Fault.MACHINE
+
+
 class ParameterError(AstraError, ValueError):
     """A task parameter of an unknown name, wrong type or impossible value."""
 
@@ -201,6 +215,42 @@ def describe(error: BaseException) -> str:
         text = ""
     name = type(error).__name__
     return f"{name}: {text[:LONGEST]}{'...' * (len(text) > LONGEST)}" if text else name
+
+
+def write_error(
+    error: OSError,
+    what: str,
+    path: str | PathLike[str],
+    *,
+    key: str | None = None,
+    hint: str = "make it writable",
+    kind: type[AstraError] = OutputError,
+) -> AstraError:
+    """Say that a file cannot be written; where the disk takes no more, which one it is, and how much is free.
+
+    Parameters
+    ----------
+    what
+        What it would have been: "the output".
+    key, hint
+        Partition key, and what to do about it.
+    kind
+        Of the error, where the disk is not to blame.
+    """
+    reason = error.strerror or str(error)
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return kind(f"{what} cannot be written: {reason}", key=key, path=path, hint=hint)
+    there = next((parent for parent in Path(path).absolute().parents if parent.is_dir()), Path("/"))
+    disk = next(folder for folder in (there, *there.parents) if folder.is_mount() or folder == folder.parent)
+    free = ""
+    with contextlib.suppress(OSError):
+        free = f" ({shutil.disk_usage(there).free / 1e6:.1f} MB free)"
+    return DiskFullError(
+        f"{what} cannot be written: the disk at {disk} takes no more: {reason}{free}",
+        key=key,
+        path=path,
+        hint=hint.replace("make it writable", "make room"),
+    )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

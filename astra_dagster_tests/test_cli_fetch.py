@@ -10,6 +10,7 @@ from astra_dagster import product
 from astra_dagster.cli import main
 from astra_dagster_tests.datamodel import server as servers
 from astra_dagster_tests.datamodel.server import File, Server
+from astra_dagster_tests.disks import small_disk
 
 KEYS = [f"DR17/apo25m/120+12/5226/56000/{fibre:03}" for fibre in (1, 2, 3)]
 IDS = [product("apVisit").parse_key(key) for key in KEYS]
@@ -102,3 +103,17 @@ def test_a_login_is_asked_of_nobody(server: Server) -> None:
     assert result.exit_code == 1
     assert "~/.netrc needs a line like: machine 127.0.0.1 login NAME password PASSWORD" in result.stderr
     assert len(result.stderr.splitlines()) == 2
+
+
+def test_a_full_disk_stops_it_at_once(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with small_disk(tmp_path / "disk", "2m") as disk:
+        (disk.folder / "sas").mkdir()
+        monkeypatch.setenv("SAS_BASE_DIR", str(disk.folder / "sas"))
+        arguments = ("fetch", "--product", "apVisit", "--workers", "1", *KEYS)
+        result = astra(*arguments)  # there is room for one, and half of another
+        assert result.exit_code == 1
+        assert result.output.count("\n") == 1
+        said = f"the disk at {disk.folder} takes no more: No space left on device"
+        assert said in result.output
+        assert "1 fetched, 2 left to fetch" in result.output
+        assert not any(IDS[2].relative_path in request.path for request in server.requests)

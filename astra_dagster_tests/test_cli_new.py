@@ -121,7 +121,8 @@ def test_all_or_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "write_text", full)
     result = run("my_tasks")
     assert result.exit_code == 1
-    assert "the package cannot be written: No space left on device" in result.output
+    assert "the package cannot be written: the disk at " in result.output
+    assert "takes no more: No space left on device" in result.output
     assert list(here.iterdir()) == []
 
 

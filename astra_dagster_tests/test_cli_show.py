@@ -94,11 +94,12 @@ def test_pictures(folder: Path) -> None:
         ((KEYS[0], "--product", "apVisits"), "did you mean apVisit"),
         ((STAR, "--row", "9"), f"there is no spectrum 9 in apStar {STAR}; choose a row from 0 to 4"),
         ((STAR, "--row", "9", "--png"), f"there is no spectrum 9 in apStar {STAR}; choose a row from 0 to 4"),
-        ((STAR, "--output", "nowhere/a.html"), "the page cannot be written: No such file or directory"),
-        ((STAR, "--output", "nowhere/a.png"), "the picture cannot be written"),
+        ((STAR, "--output", "a.txt/a.html"), "the page cannot be written: File exists"),
+        ((STAR, "--output", "a.txt/a.png"), "the picture cannot be written: File exists"),
     ],
 )
 def test_what_cannot_be_shown_is_one_line(arguments: tuple[str, ...], message: str, folder: Path) -> None:
+    (folder / "a.txt").touch()
     result = show(*arguments)
     assert result.exit_code == 1
     assert message in result.output

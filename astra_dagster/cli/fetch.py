@@ -9,7 +9,7 @@ import click
 
 from astra_dagster import settings
 from astra_dagster.cli.common import data_id_of, json_option, open_instance, put_json, selection, where_of
-from astra_dagster.errors import AstraError
+from astra_dagster.errors import AstraError, DiskFullError
 
 product = click.option("--product", "name", metavar="NAME", help="What the files are, if KEY does not tell: apVisit.")
 
@@ -53,16 +53,20 @@ def fetch(
     came, received, failed = 0, 0, 0
     listed = []
     with tqdm(total=len(wanted), unit="file", disable=None) as progress:
-        for result in archive.fetch(wanted, workers):
-            progress.update()
-            told = {"received": result.received, "error": str(result.error) if result.error else None}
-            listed.append({**_place(archive, result.data_id), **told})
-            if result.error is not None:
-                failed += 1
-                with progress.external_write_mode(file=sys.stderr):
-                    click.echo(str(result.error), err=True)
-            elif result.received:
-                came, received = came + 1, received + result.received
+        try:
+            for result in archive.fetch(wanted, workers):
+                progress.update()
+                told = {"received": result.received, "error": str(result.error) if result.error else None}
+                listed.append({**_place(archive, result.data_id), **told})
+                if result.error is not None:
+                    failed += 1
+                    with progress.external_write_mode(file=sys.stderr):
+                        click.echo(str(result.error), err=True)
+                elif result.received:
+                    came, received = came + 1, received + result.received
+        except DiskFullError as error:
+            error.message += f"; {came} fetched, {len(wanted) - len(listed)} left to fetch"
+            raise
     here = len(wanted) - came - failed
     if as_json:
         put_json(listed)

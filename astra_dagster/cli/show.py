@@ -10,9 +10,10 @@ import click
 
 from astra_dagster import settings
 from astra_dagster.cli.common import data_id_of, pair, setting
-from astra_dagster.errors import OutputError
+from astra_dagster.tasks.atomic import replacing
 
 PICTURES = (".png", ".pdf", ".svg")
+ELSEWHERE = "make it writable, or say with --output where it goes"
 
 
 @click.command(short_help="Show spectra in a browser, or as a picture.")
@@ -56,15 +57,13 @@ def show(
     if path.suffix == ".html":
         from astra_dagster.spectra.browser import page
 
-        contents = page(shown, row)
-        try:
-            path.write_text(contents, encoding="utf-8")
-        except OSError as error:
-            raise OutputError(f"the page cannot be written: {error.strerror}", path=path) from error
+        contents = page(shown, row).encode()
     else:
-        from astra_dagster.spectra.preview import picture, save_preview
+        from astra_dagster.spectra.preview import encode_figure, picture
 
-        save_preview(picture(shown, row), path)
+        contents = encode_figure(picture(shown, row), path.suffix)
+    with replacing(path, what="picture" if path.suffix in PICTURES else "page", hint=ELSEWHERE) as stream:
+        stream.write(contents)
     click.echo(f"wrote {path}")
     if opened and sys.stdout.isatty():
         webbrowser.open(path.absolute().as_uri())

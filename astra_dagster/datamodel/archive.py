@@ -16,7 +16,7 @@ from astra_dagster.datamodel.checksums import Checksums
 from astra_dagster.datamodel.download import download
 from astra_dagster.datamodel.products import DataID
 from astra_dagster.datamodel.web import Client, Patience, Stopped
-from astra_dagster.errors import AstraError, NotOnSASError
+from astra_dagster.errors import AstraError, DiskFullError, NotOnSASError
 
 WORKERS = 8
 """Requests at a time."""
@@ -134,6 +134,11 @@ class Archive:
         ------
         Fetched
             One for each file, as they come. One that fails costs itself only.
+
+        Raises
+        ------
+        DiskFullError
+            If the disk takes no more, at once.
         """
         stop = threading.Event()
         client = Client(self.patience, stop)
@@ -185,6 +190,8 @@ class Archive:
         path = data_id.path(self.root)
         try:
             return Fetched(data_id, path, download(client, checksums, self.url(data_id), path))
+        except DiskFullError:  # none of the others would fare better
+            raise
         except AstraError as error:
             error.key = data_id.key
             return Fetched(data_id, None, error=error)

@@ -16,7 +16,7 @@ from astra_dagster.datamodel.checksums import Checksums
 from astra_dagster.datamodel.partial import Busy, Partial, Version
 from astra_dagster.datamodel.templates import COMPRESSIONS
 from astra_dagster.datamodel.web import Client, Stopped, Transient, broken
-from astra_dagster.errors import ChecksumError, DownloadError
+from astra_dagster.errors import ChecksumError, DownloadError, write_error
 
 _BLOCK = 1 << 20  # bytes
 _BUSY = 0.5  # s between looks at what another process is fetching
@@ -34,6 +34,8 @@ def download(client: Client, checksums: Checksums, url: str, target: Path) -> in
     ------
     DownloadError
         If it could not be fetched; of which kind says why.
+    DiskFullError
+        If the disk takes no more.
     Stopped
         If `client` was stopped; what has come is kept.
     """
@@ -47,9 +49,7 @@ def download(client: Client, checksums: Checksums, url: str, target: Path) -> in
             except Busy:
                 client.pause(_BUSY)
     except OSError as error:
-        raise DownloadError(
-            f"cannot be written: {error.strerror or error}", path=target, hint="make room, or the folder writable"
-        ) from error
+        raise write_error(error, "it", target, hint="make it writable", kind=DownloadError) from error
     return 0
 
 

@@ -2,12 +2,10 @@
 
 import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from astra_dagster.errors import OutputError
 from astra_dagster.spectra.batch import FloatArray, SpectrumBatch
 from astra_dagster.spectra.lines import FRAMES, lines_of, redshift
 from astra_dagster.spectra.shown import Curve, Shown, curve, limits
@@ -103,18 +101,11 @@ def preview_png(batch: SpectrumBatch, row: int = 0, title: str = "", product: st
     return small.getvalue()
 
 
-def save_preview(figure: "Figure", path: Path) -> None:
-    """Write a figure; the ending of the name says how: png, pdf, svg.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be written.
-    """
-    try:
-        figure.savefig(path, dpi=110, metadata={"Software": None} if path.suffix == ".png" else None)
-    except (OSError, ValueError) as error:
-        raise OutputError(f"the picture cannot be written: {error}", path=path) from error
+def encode_figure(figure: "Figure", suffix: str) -> bytes:
+    """Contents of a file that holds a figure; its ending says how: .png, .pdf, .svg."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=suffix[1:], dpi=110, metadata={"Software": None} if suffix == ".png" else None)
+    return drawn.getvalue()
 
 
 def _panel(axes: "Axes", one: Curve, values: FloatArray, label: str) -> None:

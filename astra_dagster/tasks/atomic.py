@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from astra_dagster.errors import OutputError
+from astra_dagster.errors import write_error
 
 MOVE = "make it writable, or set ASTRA_OUTPUTS to another folder"
 """What to do where outputs cannot be written."""
 
 
 @contextlib.contextmanager
-def replacing(path: Path, key: str | None = None) -> Iterator[BinaryIO]:
+def replacing(path: Path, key: str | None = None, *, what: str = "output", hint: str = MOVE) -> Iterator[BinaryIO]:
     """A file to write to, that takes the place of another once all is written, and else leaves no trace.
 
     Parameters
@@ -23,11 +23,15 @@ def replacing(path: Path, key: str | None = None) -> Iterator[BinaryIO]:
         Where it goes; folders on the way are made.
     key
         Partition key, for the error message.
+    what, hint
+        What is written, and what to do where it cannot be, for the error message.
 
     Raises
     ------
+    DiskFullError
+        If the disk takes no more.
     OutputError
-        If it cannot be written.
+        If it cannot be written for another reason.
     """
     temporary = path.with_name(f".astra-{os.getpid()}-{secrets.token_hex(6)}.tmp")
     try:
@@ -37,12 +41,7 @@ def replacing(path: Path, key: str | None = None) -> Iterator[BinaryIO]:
             os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise OutputError(
-            f"the output cannot be written: {error.strerror or error}",
-            key=key,
-            path=path,
-            hint=MOVE,
-        ) from error
+        raise write_error(error, f"the {what}", path, key=key, hint=hint) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()

@@ -23,6 +23,7 @@ from astra_dagster.datamodel.products import Product
 from astra_dagster.errors import (
     AstraError,
     ConfigurationError,
+    DiskFullError,
     OutOfMemoryError,
     SpectrumFileError,
     TaskError,
@@ -75,6 +76,9 @@ def run(
 ) -> Iterator[list[Outcome]]:
     """Do the work in chunks, each yielded when its outputs are on disk.
 
+    A disk that takes no more ends it: what is under way is finished as far as it can be and yielded, nothing else is
+    begun, and no file is blamed.
+
     Parameters
     ----------
     jobs
@@ -86,6 +90,8 @@ def run(
 
     Raises
     ------
+    DiskFullError
+        At the end, if outputs could not be written for want of room.
     OutputError
         Before anything is read, if an output folder cannot be written to.
     ConfigurationError
@@ -102,7 +108,12 @@ def run(
     function = functools.partial(_pickled_chunk, importing.finder.folders, cloudpickle.dumps(stores))
     if workers.kind == "in-process":
         function = functools.partial(_run_chunk, stores)
-    for chunk, made in spread(workers, function, _chunks(list(by_file.values())), stopped):
+    full: list[DiskFullError] = []
+
+    def ended() -> bool:
+        return bool(full) or stopped()
+
+    for chunk, made in spread(workers, function, _chunks(list(by_file.values())), ended):
         if isinstance(made, Lost):
             i, item = made.item
             error = WorkerLostError(
@@ -114,13 +125,18 @@ def run(
             stores[i].note_failure(item, error)
             yield [Outcome(stores[i], item, error=error)]
         else:
+            full.extend(result for result in made if isinstance(result, DiskFullError))
             results = zip(chunk, made, strict=True)
             yield [
                 Outcome(stores[i], item, error=result)
                 if isinstance(result, AstraError)
                 else Outcome(stores[i], item, written=result)
                 for (i, item), result in results
+                if not isinstance(result, DiskFullError)
             ]
+    if full:
+        full[0].key = None  # it is not about one partition
+        raise full[0]
 
 
 def _chunks(files: list[list[Item]]) -> Callable[[int], list[Item]]:
@@ -170,7 +186,8 @@ def _run_chunk(stores: Sequence[OutputStore], chunk: Sequence[Item]) -> list[Res
             hint = "give the process more memory, or start fewer workers"
             result = _told(OutOfMemoryError("there is not enough memory for it", hint=hint), item)
         if isinstance(result, AstraError):
-            stores[i].note_failure(item, result)
+            if not isinstance(result, DiskFullError):  # that says nothing about the file
+                stores[i].note_failure(item, result)
         else:
             stores[i].forget_failure(item.data_id)
         results.append(result)

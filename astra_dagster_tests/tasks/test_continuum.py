@@ -13,7 +13,7 @@ from astra_dagster.analysis.regions import named_regions
 from astra_dagster.datamodel.discovery import find_files
 from astra_dagster.errors import AstraError, ConfigurationError, ParameterError
 from astra_dagster.spectra.output import read_output
-from astra_dagster.spectra.preview import preview, save_preview
+from astra_dagster.spectra.preview import encode_figure, preview
 from astra_dagster.spectra.readers import read_spectra
 from astra_dagster.tasks import runner
 from astra_dagster.tasks.continuum import (
@@ -247,12 +247,9 @@ def test_a_picture_on_demand(synthetic: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(shown[good], (batch.flux * batch.continuum)[0][good])
     assert good.sum() >= (~batch.bad).sum() - 3  # a line is broken between chips
     assert below.get_xlabel() == "vacuum wavelength [Angstrom]"
-    for name in ("a.png", "a.pdf", "a.svg"):
-        save_preview(figure, tmp_path / name)
-        assert (tmp_path / name).stat().st_size > 5000
+    for suffix in (".png", ".pdf", ".svg"):
+        assert len(encode_figure(figure, suffix)) > 5000
     assert len(preview(read_spectra(item.path, "apVisit")).axes) == 1
     with pytest.raises(AstraError, match="choose a row from 0 to 0"):
         preview(batch, row=1)
-    with pytest.raises(AstraError, match="picture cannot be written"):
-        save_preview(figure, tmp_path / "none" / "a.png")
-    assert list(tmp_path.rglob("*.png")) == [tmp_path / "a.png"]  # none beside the outputs
+    assert not list(tmp_path.rglob("*.png"))  # none beside the outputs
