@@ -49,7 +49,7 @@ def sas_base_dir() -> Path:
             "SAS_BASE_DIR is not set",
             hint="set it to the top folder of your SAS mirror, the one that holds dr17, sdsswork, ...",
         )
-    root = Path(value).expanduser()
+    root = _expanded("SAS_BASE_DIR", value)
     if not root.is_dir():
         raise ConfigurationError(
             "SAS_BASE_DIR is not a folder", path=root, hint="set it to the top folder of your SAS mirror"
@@ -96,7 +96,7 @@ def dagster_home() -> Path:
             "DAGSTER_HOME is not set",
             hint="set it to a folder where Dagster may keep its records, for example $HOME/.dagster",
         )
-    home = Path(value).expanduser()
+    home = _expanded("DAGSTER_HOME", value)
     if not home.is_absolute():
         raise ConfigurationError("DAGSTER_HOME is not an absolute path", path=value, hint="give it in full")
     return home
@@ -112,7 +112,7 @@ def outputs_dir() -> Path:
     """
     value = os.environ.get("ASTRA_OUTPUTS", "").strip()
     if value:
-        return Path(value).expanduser().absolute()
+        return _expanded("ASTRA_OUTPUTS", value).absolute()
     if not os.environ.get("DAGSTER_HOME", "").strip():
         raise ConfigurationError(
             "neither ASTRA_OUTPUTS nor DAGSTER_HOME is set",
@@ -160,7 +160,17 @@ def config_path() -> Path | None:
 
 @functools.lru_cache(maxsize=8)
 def _config_path(named: str, home: str, _user: str) -> Path:
-    return Path(named).expanduser().absolute() if named else Path(home).expanduser() / "astra.toml"
+    if named:
+        return _expanded("ASTRA_CONFIG", named).absolute()
+    return _expanded("DAGSTER_HOME", home) / "astra.toml"
+
+
+def _expanded(name: str, value: str) -> Path:
+    """Path of a setting, with ``~`` as the home folder."""
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        raise ConfigurationError(f"{name} is in the home folder of nobody here", path=value) from error
 
 
 def config() -> Mapping[str, Any]:

@@ -1,26 +1,49 @@
-"""What the commands share: options, the Dagster instance, and errors told in one line."""
+"""What the commands share: options, the Dagster instance, runs, and errors told in one line."""
 
 import json
+import logging
+import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr
 from typing import Any
 
 import click
 
-from astra_dagster.errors import AstraError, InvalidKeyError
+from astra_dagster.cli import failures
+from astra_dagster.errors import AstraError, InvalidKeyError, write_error
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 class Group(click.Group):
-    """A group whose commands turn our errors into one line on stderr and exit code 1."""
+    """A group whose commands turn every error into one line on stderr and exit code 1."""
+
+    def main(self, *arguments: Any, **named: Any) -> Any:
+        """Run the command line; what fails here already is help that cannot be written."""
+        try:
+            return super().main(*arguments, **named)
+        except OSError as error:
+            if not failures.of_output(error):
+                raise
+            told = failures.without_output(error)
+            told.show()
+            sys.exit(told.exit_code)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was asked for."""
         try:
             return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
         except AstraError as error:
             raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(failures.STOPPED) from None
+        except Exception as error:
+            if isinstance(error, OSError) and failures.of_output(error):
+                raise failures.without_output(error) from error
+            raise failures.failure(error) from error
 
 
 def selection(command: Callable[..., None]) -> Callable[..., None]:
@@ -60,14 +83,49 @@ def open_instance() -> Iterator[Any]:
     import dagster as dg
 
     from astra_dagster import settings
+    from astra_dagster.orchestration.causes import opening_error
 
     home = settings.dagster_home()
     try:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise AstraError(f"DAGSTER_HOME cannot be made: {error.strerror}", path=home) from error
-    with dg.DagsterInstance.get() as instance:
+        raise write_error(error, "DAGSTER_HOME", home, hint="set it to a folder that you can write to") from error
+    os.environ["DAGSTER_HOME"] = str(home)  # Dagster reads it too, and what dagster.yaml refers to
+    logging.getLogger().addFilter(_no_retries)
+    with ExitStack() as stack:
+        try:
+            instance = stack.enter_context(dg.DagsterInstance.get())
+        except Exception as error:
+            raise failures.failure(error, opening_error(error, home)) from error
         yield instance
+
+
+def _no_retries(record: logging.LogRecord) -> bool:
+    """Leave out what dagster-postgres says each time it tries again: what it says in the end is enough."""
+    return not record.getMessage().startswith("Retrying failed database")
+
+
+def run_job(job: Any, instance: Any, run_config: dict[str, Any], **named: Any) -> Any:
+    """Run a job in this process, without a word but its progress; `raise_failures` says what went wrong."""
+    with redirect_stderr(_WithoutDagster(sys.stderr)):
+        return job.execute_in_process(
+            instance=instance, run_config={**run_config, **QUIET}, raise_on_error=False, **named
+        )
+
+
+class _WithoutDagster:
+    """A stream without what Dagster writes past all logs while its records cannot be written."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        if text.startswith(("Exception while ", "Falling back to storing ")):
+            return len(text)
+        return self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def data_id_of(key: str, name: str | None) -> Any:
@@ -140,8 +198,9 @@ def raise_failures(result: Any) -> None:
             data = event.step_failure_data
             if data.user_failure_data is not None:
                 raise click.ClickException(str(data.user_failure_data.description))
-            message = data.error.message.strip() if data.error else "no reason given"
             if data.error and data.error.cls_name == "DagsterExecutionInterruptedError":
-                raise click.ClickException("stopped; what is done is recorded, and the same command does the rest")
-            raise click.ClickException(f"the run {result.run_id} failed: {message}")
+                click.echo("Error: stopped; what is done is recorded, and the same command does the rest", err=True)
+                raise click.exceptions.Exit(failures.STOPPED)
+            if data.error:
+                raise failures.of_step(data.error)
     raise click.ClickException(f"the run {result.run_id} failed")

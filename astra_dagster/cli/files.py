@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import click
 
-from astra_dagster.cli.common import QUIET, json_option, open_instance, put_json, raise_failures, selection, where_of
+from astra_dagster.cli.common import json_option, open_instance, put_json, raise_failures, run_job, selection, where_of
 from astra_dagster.errors import AstraError
 
 
@@ -48,11 +48,7 @@ def discover(
                 hint="is SAS_BASE_DIR the folder that holds dr17, sdsswork, ...?",
             )
         if not dry_run and any(item.to_record or item.new for item in found):
-            result = discover_job.execute_in_process(
-                instance=instance,
-                run_config={"ops": {"discover_files": {"config": config.model_dump()}}, **QUIET},
-                raise_on_error=False,
-            )
+            result = run_job(discover_job, instance, {"ops": {"discover_files": {"config": config.model_dump()}}})
             raise_failures(result)
         elif not dry_run:  # nothing new, but perhaps a task over groups of what was there already
             for product in dict.fromkeys(item.product for item in found):

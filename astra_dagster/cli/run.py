@@ -8,13 +8,13 @@ import click
 
 from astra_dagster import settings
 from astra_dagster.cli.common import (
-    QUIET,
     failures_of,
     json_option,
     open_instance,
     pair,
     put_json,
     raise_failures,
+    run_job,
     selection,
     setting,
     task_names,
@@ -68,11 +68,7 @@ def run(
             "overwrite": overwrite,
             "fetch": fetch,
         }
-        result = update_job(store.task, planner).execute_in_process(
-            instance=instance,
-            run_config={**update_run_config(store.task, config, workers), **QUIET},
-            raise_on_error=False,
-        )
+        result = run_job(update_job(store.task, planner), instance, update_run_config(store.task, config, workers))
         if as_json and not result.success:
             put_json({"plans": [_document(plan) for plan in plans], "failed": failures_of(result)})
         raise_failures(result)

@@ -6,12 +6,12 @@ from typing import Any
 import click
 
 from astra_dagster.cli.common import (
-    QUIET,
     json_option,
     open_instance,
     pair,
     put_json,
     raise_failures,
+    run_job,
     setting,
     task_names,
 )
@@ -51,11 +51,11 @@ def table(task: str, values: Sequence[str], fits: bool, overwrite: bool, as_json
         from astra_dagster import definitions
 
         name = table_name(found)
-        result = definitions.defs.resolve_implicit_global_asset_job_def().execute_in_process(
-            instance=instance,
+        result = run_job(
+            definitions.defs.resolve_implicit_global_asset_job_def(),
+            instance,
+            {"ops": {name: {"config": config}}},
             asset_selection=[dg.AssetKey(name)],
-            run_config={"ops": {name: {"config": config}}, **QUIET},
-            raise_on_error=False,
         )
         raise_failures(result)
         (made,) = result.asset_materializations_for_node(name)

@@ -11,8 +11,9 @@ from dagster._utils.interrupts import capture_interrupts, check_captured_interru
 from tqdm import tqdm
 
 from astra_dagster import settings
-from astra_dagster.errors import AstraError
+from astra_dagster.errors import AstraError, DiskFullError
 from astra_dagster.orchestration import records, sources
+from astra_dagster.orchestration.causes import storage_errors
 from astra_dagster.orchestration.fetch import fetch
 from astra_dagster.orchestration.look import FEW, something_to_look_at
 from astra_dagster.orchestration.planning import Plan, Planner
@@ -46,6 +47,7 @@ class Job:
     overwrite: bool = False
 
 
+@storage_errors()
 def materialise(
     context: dg.OpExecutionContext,
     jobs: Sequence[Job],
@@ -135,6 +137,10 @@ def _run_plans(
                         recorder.add(outcome.store, [(outcome.work, outcome.written)])
                 recorder.flush_if_due()
                 progress.update(len(outcomes))
+        except DiskFullError as error:
+            computed, left = sum(of.computed for of in done.values()), progress.total - progress.done
+            error.message += f"; of {progress.total}, {computed} are done, and {left} are left to do"
+            raise
         finally:  # also where the workers went away
             recorder.flush()
         interrupted = check_captured_interrupt()
@@ -171,9 +177,9 @@ class _Recorder:
             self.flush()
 
     def flush(self) -> None:
-        records.write(self.context, self.waiting)
-        self.waiting = []
+        waiting, self.waiting = self.waiting, []  # what cannot be recorded is not tried twice
         self.since = time.monotonic()
+        records.write(self.context, waiting)
 
 
 class _Progress:

@@ -18,6 +18,7 @@ from dagster._core.storage.sqlite_storage import DagsterSqliteStorage, _event_lo
 from dagster._serdes import ConfigurableClassData
 from sqlalchemy.engine import Connection
 
+from astra_dagster.errors import ConfigurationError
 from astra_dagster.orchestration.batches import BATCH, INSERT, BatchedEventLogStorage
 
 
@@ -78,5 +79,18 @@ class BatchedSqliteStorage(DagsterSqliteStorage):
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData, config_value: Any) -> Self:
-        """Storage from its section of ``dagster.yaml``."""
-        return cls.from_local(inst_data=inst_data, **config_value)
+        """Storage from its section of ``dagster.yaml``; ``~`` is the home folder, as it is for Dagster in DAGSTER_HOME.
+
+        Raises
+        ------
+        ConfigurationError
+            If its folder is not given in full: it would be another one for each process.
+        """
+        folder = os.path.expanduser(config_value["base_dir"])  # noqa: PTH111 (no error for a user that is not there)
+        if not os.path.isabs(folder):  # noqa: PTH117
+            raise ConfigurationError(
+                "the base_dir of the storage in dagster.yaml is not an absolute path",
+                path=folder,
+                hint="give it in full",
+            )
+        return cls.from_local(inst_data=inst_data, base_dir=folder)

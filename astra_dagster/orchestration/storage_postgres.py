@@ -18,8 +18,9 @@ from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._serdes import ConfigurableClassData
 from sqlalchemy.engine import Connection
 
-from astra_dagster.errors import AstraError, ConfigurationError
+from astra_dagster.errors import ConfigurationError, StorageError
 from astra_dagster.orchestration.batches import BATCH, INSERT, BatchedEventLogStorage, inserted_together
+from astra_dagster.orchestration.causes import in_one_line, place
 from astra_dagster.tasks import database
 
 try:
@@ -99,7 +100,7 @@ class BatchedPostgresStorage(DagsterPostgresStorage):
     ------
     ConfigurationError
         If the URL is none of PostgreSQL.
-    AstraError
+    StorageError
         If the server cannot be reached.
     """
 
@@ -151,7 +152,7 @@ def check_server(url: sa.URL) -> None:
 
     Raises
     ------
-    AstraError
+    StorageError
         If that is not possible.
     """
     engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args={"connect_timeout": 10})
@@ -161,8 +162,9 @@ def check_server(url: sa.URL) -> None:
         raise unreachable(url, error) from None
 
 
-def unreachable(url: sa.URL, error: BaseException) -> AstraError:
+def unreachable(url: sa.URL, error: BaseException) -> StorageError:
     """Say that a server cannot be reached, and why."""
-    reason = str(getattr(error, "orig", None) or error).strip().replace("\n", " ")
-    shown = url.set(query={}).render_as_string(hide_password=True)
-    return AstraError(f"the database {shown} cannot be reached: {reason}", hint="is the server up, and the URL right?")
+    reason = in_one_line(str(getattr(error, "orig", None) or error))
+    return StorageError(
+        f"the database {place(url)} cannot be reached: {reason}", hint="is the server up, and the URL right?"
+    )

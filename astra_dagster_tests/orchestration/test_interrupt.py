@@ -42,7 +42,7 @@ def test_a_run_stops_within_seconds_and_records_what_is_done(
     else:
         running.send_signal(signal_number)
     out, err = running.communicate(timeout=60)
-    assert running.returncode == 1, out + err
+    assert running.returncode == 130, out + err
     assert time.monotonic() - start < 30
     assert "stopped" in err
     assert "astra_dagster" not in err.partition("Error:")[0], err  # no traceback of ours

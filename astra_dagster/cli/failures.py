@@ -1,0 +1,102 @@
+"""What the command line says when a command fails: one line, and where the whole story lies."""
+
+import contextlib
+import errno
+import os
+import re
+import shlex
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import click
+
+from astra_dagster import __version__, settings
+from astra_dagster.errors import AstraError
+
+LOG = "astra-dagster.log"
+"""File in ``DAGSTER_HOME/logs`` that tracebacks are added to."""
+
+LARGEST = 1_000_000
+"""Bytes of it from which it is begun anew."""
+
+STOPPED, NO_READER = 130, 141
+"""Exit codes of what is stopped by Ctrl-C, and of what writes to a pipe that nobody reads: those of a shell."""
+
+
+def failure(error: BaseException, known: AstraError | None = None) -> click.ClickException:
+    """One line for an error that is none of ours, with what stands behind it; the traceback goes to a log.
+
+    Parameters
+    ----------
+    known
+        What is known of it, if that has been found out already.
+    """
+    from astra_dagster.orchestration.causes import in_one_line, known_error
+
+    known = known or known_error(error)
+    log = write_log("".join(traceback.format_exception(error)))
+    if known is not None:
+        return click.ClickException(f"{known} (log: {log})")
+    said = in_one_line(f"{type(error).__name__}: {error}")
+    return click.ClickException(f"{said}; this is a mistake in astra-dagster: please report it with the log {log}")
+
+
+def of_step(info: Any) -> click.ClickException:
+    """The same for the error of a step of a run, of which Dagster keeps the texts only."""
+    from astra_dagster.orchestration.causes import PLACE, in_one_line, storage_error
+
+    log = write_log(info.to_string())
+    while info.cause is not None:
+        info = info.cause
+    said, *notes = info.message.strip().split(f"\n{PLACE}")
+    if notes:
+        return click.ClickException(f"{storage_error(said.partition(': ')[2], notes[0].strip())} (log: {log})")
+    return click.ClickException(f"the run failed: {in_one_line(said)} (log: {log})")
+
+
+def write_log(text: str) -> Path | str:
+    """Add to the log in DAGSTER_HOME, else make one in the folder for temporary files; where it lies."""
+    command = shlex.join(["astra-dagster", *sys.argv[1:]])
+    head = f"{time.strftime('%Y-%m-%d %H:%M:%S')} astra-dagster {__version__}, process {os.getpid()}: {command}\n"
+    entry = re.sub(r"(://[^:/@\s]*):[^@\s]+@", r"\1:***@", f"{head}{text.rstrip()}\n\n")  # no password of a database
+    with contextlib.suppress(OSError, AstraError):
+        path = settings.dagster_home() / "logs" / LOG
+        if path.parent.parent.is_dir():
+            path.parent.mkdir(exist_ok=True)
+            anew = path.exists() and path.stat().st_size > LARGEST
+            with path.open("w" if anew else "a", encoding="utf-8") as stream:
+                stream.write(entry)
+            return path
+    with contextlib.suppress(OSError):
+        handle, name = tempfile.mkstemp(prefix="astra-dagster-", suffix=".log")
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(entry)
+        return Path(name)
+    return "could not be written"
+
+
+def of_output(error: OSError) -> bool:
+    """Whether an error came up as something was printed; then nothing is printed any more, at the end neither."""
+    if all(frame.f_globals.get("__name__") != "click.utils" for frame, _ in traceback.walk_tb(error.__traceback__)):
+        return False
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
+
+
+def without_output(error: OSError) -> click.ClickException:
+    """How a command ends that cannot print its results; quietly, if it is because nobody reads them."""
+    if error.errno == errno.EPIPE:
+        return _NoReader("")
+    return click.ClickException(f"the results cannot be written: {error.strerror}")
+
+
+class _NoReader(click.ClickException):
+    exit_code = NO_READER
+
+    def show(self, file: Any = None) -> None:
+        """Nothing."""

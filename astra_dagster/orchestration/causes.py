@@ -1,0 +1,138 @@
+"""What stands behind an error of Dagster's: its records, its configuration or the disk, told as one of our errors.
+
+Dagster, SQLAlchemy and the drivers each wrap the error of the one below, and none of them says which file or server it
+is about: that is noted here as it happens, for every database that is used from the moment this module is imported.
+"""
+
+import contextlib
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import sqlalchemy as sa
+import yaml
+
+from astra_dagster.errors import AstraError, ConfigurationError, StorageError
+
+PLACE = "database: "
+"""How the note begins that says which database an error is about."""
+
+FULL = 1_000_000
+"""Bytes: with less of them free a disk is called full, whatever SQLite says of it."""
+
+HINTS = (
+    ("full", "make room: what is done is found again by the same command"),
+    ("locked", "another process holds it: wait until that has ended, and try again"),
+    ("readonly|unable to open|disk I/O", "make it writable, and the folder that it is in"),
+    (
+        "not a database|malformed",
+        "stop Dagster, move the file away and run astra-dagster discover: outputs that are there are found again",
+    ),
+    ("no such table|no such column|does not exist", "is it Dagster's? dagster instance migrate brings it up to date"),
+)
+"""What to do, by a word that the driver's message has in it."""
+
+
+@sa.event.listens_for(sa.Engine, "handle_error")
+def _note_place(context: Any) -> None:
+    """Note on an error which database it is about."""
+    if context.engine is not None:
+        note = f"{PLACE}{place(context.engine.url)}"
+        for error in (context.original_exception, context.sqlalchemy_exception):
+            if error is not None and note not in getattr(error, "__notes__", ()):
+                error.add_note(note)
+
+
+def place(url: sa.URL) -> str:
+    """Where a database is: its file, or its URL without a password."""
+    if url.get_backend_name() == "sqlite":
+        return str(url.database)
+    return url.set(query={}).render_as_string(hide_password=True)
+
+
+def chain(error: BaseException) -> list[BaseException]:
+    """An error and its causes, the innermost last."""
+    found: list[BaseException] = []
+    following: BaseException | None = error
+    while following is not None and following not in found:
+        found.append(following)
+        following = following.__cause__
+    return found
+
+
+def known_error(error: BaseException) -> AstraError | None:
+    """One of our errors for what stands behind an error; None if nothing is known of it: it is a mistake of ours."""
+    causes = chain(error)
+    for one in causes:
+        if isinstance(one, AstraError):
+            return one
+    for one in reversed(causes):
+        notes = [note for note in getattr(one, "__notes__", ()) if note.startswith(PLACE)]
+        if notes or isinstance(one, sa.exc.SQLAlchemyError):
+            original = getattr(one, "orig", None) or one
+            return storage_error(str(original), notes[0].removeprefix(PLACE) if notes else None)
+        if isinstance(one, OSError) and one.errno is not None:
+            where = one.filename if isinstance(one.filename, str) else None
+            return StorageError(one.strerror or str(one), path=where)
+    return None
+
+
+def storage_error(reason: str, where: str | None) -> StorageError:
+    """Say why a database cannot be used."""
+    reason = in_one_line(reason)
+    of_file = where is not None and where.startswith("/")
+    with contextlib.suppress(OSError):
+        if of_file and "full" not in reason and shutil.disk_usage(Path(str(where)).parent).free < FULL:
+            reason = f"{reason}, the disk is full"
+    hint = next((hint for words, hint in HINTS if re.search(words, reason)), "is it there, and can it be reached?")
+    what = "Dagster's records cannot be used" if of_file or where is None else f"the database {where} cannot be used"
+    return StorageError(f"{what}: {reason}", path=where if of_file else None, hint=hint)
+
+
+@contextlib.contextmanager
+def storage_errors() -> Iterator[None]:
+    """Raise one of our errors in place of those of databases and disks, inside a run.
+
+    Raises
+    ------
+    AstraError
+        What stands behind an error, where that is known; others are left as they are.
+    """
+    try:
+        yield
+    except AstraError:
+        raise
+    except Exception as error:
+        known = known_error(error)
+        if known is None:
+            raise
+        raise known from error
+
+
+def opening_error(error: Exception, home: Path) -> AstraError:
+    """Say why the Dagster instance of a folder cannot be opened."""
+    known = known_error(error)
+    if known is not None and known.path != str(home / "dagster.yaml"):
+        return known
+    reason, hint = in_one_line(str(error)), "mend it, or move it away and run astra-dagster init"
+    if known is not None:
+        reason = known.message
+    elif isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        reason = f"{error.problem} in line {error.problem_mark.line + 1}"
+    elif isinstance(error, dg.DagsterInvalidConfigError) and error.errors:
+        reason = in_one_line(error.errors[0].message.partition(" Expected: ")[0])
+        unset = re.search(r'environment variable "(\w+)" which is not set', error.errors[0].message)
+        if unset:
+            reason = f"it takes a value from {unset[1]}, which is not set"
+            hint = f"set {unset[1]} wherever Dagster or astra-dagster runs"
+    reason = reason.removeprefix("Failure condition: ").rstrip(".")
+    return ConfigurationError(f"dagster.yaml cannot be used: {reason}", path=home / "dagster.yaml", hint=hint)
+
+
+def in_one_line(text: str) -> str:
+    """A text without line breaks, and not longer than a person reads."""
+    line = " ".join(text.split())
+    return line if len(line) <= 300 else f"{line[:300]} ..."
