@@ -190,7 +190,7 @@ def test_outputs_on_a_disk_that_fills_up(
 
 
 def test_a_database_server_that_goes_away_during_a_run(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     use_mishap(tmp_path, monkeypatch)
     monkeypatch.setattr("dagster_postgres.utils.calculate_delay", lambda **_: 0.0)  # it would take a minute
@@ -208,6 +208,7 @@ def test_a_database_server_that_goes_away_during_a_run(
             assert result.stderr.startswith("Error: the database postgresql+psycopg2://astra:***@/test1 cannot be ")
             assert result.stderr.count("\n") == 1
             assert "No such file or directory" in result.stderr
+    assert "Retrying" not in caplog.text  # six times for each attempt, on stderr
     assert "sesame" not in (home / "logs" / "astra-dagster.log").read_text()
     assert list((tmp_path / "outputs").rglob("mishap-*.json"))
 

@@ -74,9 +74,8 @@ def known_error(error: BaseException) -> AstraError | None:
         if notes or isinstance(one, sa.exc.SQLAlchemyError):
             original = getattr(one, "orig", None) or one
             return storage_error(str(original), notes[0].removeprefix(PLACE) if notes else None)
-        if isinstance(one, OSError) and one.errno is not None:
-            where = one.filename if isinstance(one.filename, str) else None
-            return StorageError(one.strerror or str(one), path=where)
+        if isinstance(one, OSError) and isinstance(one.filename, str):
+            return StorageError(one.strerror or str(one), path=one.filename)
     return None
 
 

@@ -124,7 +124,10 @@ class OnDask(Executor):
     @property
     def workers(self) -> int:
         """Workers that the cluster has now."""
-        return len(self._client.scheduler_info(n_workers=-1).get("workers", ()))
+        try:
+            return len(self._client.scheduler_info(n_workers=-1).get("workers", ()))
+        except OSError as error:
+            raise _cluster_gone() from error
 
     def submit(self, function: Callable[..., R], /, *arguments: Any, **named: Any) -> "Future[R]":
         """Have it done, and fetch what came of it."""
@@ -226,9 +229,13 @@ def _alone(
 def _worker_gone(error: BaseException) -> bool:
     if isinstance(error, BrokenProcessPool):
         return True
-    if isinstance(error, CancelledError):
-        raise ConfigurationError("the Dask cluster is gone", hint="start it again; what is done is recorded") from error
+    if isinstance(error, CancelledError) or type(error).__name__.endswith("CommClosedError"):  # the latter is Dask's
+        raise _cluster_gone() from error
     return type(error).__name__ == "KilledWorker"  # Dask's; it need not be installed
+
+
+def _cluster_gone() -> ConfigurationError:
+    return ConfigurationError("the Dask cluster is gone", hint="start it again; what is done is recorded")
 
 
 class _Crew:

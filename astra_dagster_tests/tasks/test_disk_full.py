@@ -19,12 +19,12 @@ from astra_dagster_tests.tasks.test_workers import DASK
 
 
 def full_after(number: int, code: int) -> Callable[[int], None]:
-    """What takes the place of `os.fsync` on a disk with room for so many files."""
+    """What takes the place of `os.fsync` on a disk with room for so many files, not for the next, then for more."""
     done = []
 
     def fsync(_: int) -> None:
         done.append(1)
-        if len(done) > number:
+        if len(done) == number + 1:
             raise OSError(code, os.strerror(code))
 
     return fsync
