@@ -141,6 +141,10 @@ class UnreachableError(SpectrumFileError):
     fault = Fault.MACHINE
 
 
+class AwayError(UnreachableError):
+    """A file that was here before, and whose folder has none of its kind any more: removed, or its disk is away."""
+
+
 class InputMissingError(AstraError):
     """The file that a partition stands for is not on this disk."""
 

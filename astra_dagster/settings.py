@@ -33,6 +33,7 @@ from urllib.parse import urlsplit
 
 from astra_dagster.errors import ConfigurationError
 from astra_dagster.files import read_text
+from astra_dagster.presence import is_folder, status_of
 
 
 def sas_base_dir() -> Path:
@@ -42,6 +43,8 @@ def sas_base_dir() -> Path:
     ------
     ConfigurationError
         If ``SAS_BASE_DIR`` is not set, or is not a folder.
+    UnreachableError
+        If nobody can tell.
     """
     value = os.environ.get("SAS_BASE_DIR", "").strip()
     if not value:
@@ -50,7 +53,7 @@ def sas_base_dir() -> Path:
             hint="set it to the top folder of your SAS mirror, the one that holds dr17, sdsswork, ...",
         )
     root = _expanded("SAS_BASE_DIR", value)
-    if not root.is_dir():
+    if not is_folder(root):
         raise ConfigurationError(
             "SAS_BASE_DIR is not a folder", path=root, hint="set it to the top folder of your SAS mirror"
         )
@@ -128,10 +131,12 @@ def check_outputs_dir() -> Path:
     ------
     ConfigurationError
         If it cannot, or is not set.
+    UnreachableError
+        If nobody can tell.
     """
     folder = outputs_dir()
-    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+    there = next(parent for parent in (folder, *folder.parents) if status_of(parent) is not None)
+    if not is_folder(there) or not os.access(there, os.W_OK | os.X_OK):
         raise ConfigurationError(
             "the outputs cannot be written", path=folder, hint="set ASTRA_OUTPUTS to a folder that you can write to"
         )
@@ -144,7 +149,7 @@ def config_path() -> Path | None:
     Raises
     ------
     ConfigurationError
-        If ``ASTRA_CONFIG`` names none.
+        If ``ASTRA_CONFIG`` names none, or there is one that cannot be read.
     """
     named = os.environ.get("ASTRA_CONFIG", "").strip()
     home = os.environ.get("DAGSTER_HOME", "").strip()
@@ -155,6 +160,8 @@ def config_path() -> Path | None:
         return path
     if named:
         raise ConfigurationError("ASTRA_CONFIG names no readable file", path=path)
+    if status_of(path) is not None:
+        raise ConfigurationError("the configuration cannot be read", path=path, hint="it must be a file of yours")
     return None
 
 

@@ -36,7 +36,8 @@ def clean(
     code              of another code version than today's
     unrecorded        without a record, and no run would take them up
     unregistered      of recorded partitions that are not registered any more
-    no-input          whose input file has gone
+    no-input          whose input file was removed; stay, except with --kind
+                      no-input, and in any case where its disk may be away
     failures          notes of failures that are over
     temporary         files of killed runs
     unknown-task      of tasks that are not registered; stay, except with --task
@@ -46,7 +47,8 @@ def clean(
     lost              records without an output; Dagster removes no single record
 
     Parameters that latest records carry (the column recorded counts these) stay
-    unless --digest names them.
+    unless --digest names them. What a run that is not finished may write stays,
+    and what has come since clean began to look.
     Files that are not ours, by name and content, stay in any case.
 
     Example: astra-dagster clean --task ap_visit_snr --older 30 --list

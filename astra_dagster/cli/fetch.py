@@ -9,7 +9,7 @@ import click
 
 from astra_dagster import settings
 from astra_dagster.cli.common import data_id_of, json_option, open_instance, put_json, selection, where_of
-from astra_dagster.errors import AstraError, DiskFullError
+from astra_dagster.errors import AstraError, DiskFullError, UnreachableError
 
 product = click.option("--product", "name", metavar="NAME", help="What the files are, if KEY does not tell: apVisit.")
 
@@ -44,11 +44,14 @@ def fetch(
     archive = Archive.from_settings()
     wanted = _data_ids(keys, name, releases, where)
     if dry_run:
+        places = [_place(archive, data_id) for data_id in wanted]
         if as_json:
-            put_json([{**_place(archive, one), "here": archive.exists(one)} for one in wanted])
-            return
-        for data_id in wanted:
-            click.echo(f"{'here ' if archive.exists(data_id) else 'fetch'}  {data_id.key}  {archive.url(data_id)}")
+            put_json(places)
+        for place in places if not as_json else ():
+            what = "here " if place["here"] else "fetch"
+            click.echo(f"{what}  {place['partition']}  {place['url']}" if place["error"] is None else place["error"])
+        if unknown := sum(place["error"] is not None for place in places):
+            raise click.ClickException(f"{unknown} of {len(places)} cannot be looked at")
         return
     came, received, failed = 0, 0, 0
     listed = []
@@ -57,7 +60,7 @@ def fetch(
             for result in archive.fetch(wanted, workers):
                 progress.update()
                 told = {"received": result.received, "error": str(result.error) if result.error else None}
-                listed.append({**_place(archive, result.data_id), **told})
+                listed.append({**_named(archive, result.data_id, result.path), **told})
                 if result.error is not None:
                     failed += 1
                     with progress.external_write_mode(file=sys.stderr):
@@ -104,8 +107,18 @@ def url(key: str, name: str | None) -> None:
     click.echo(Archive(Path(), settings.sas_url()).url(data_id))
 
 
-def _place(archive: Any, data_id: Any) -> dict[str, str]:
-    return {"partition": data_id.key, "path": str(archive.path(data_id)), "url": archive.url(data_id)}
+def _named(archive: Any, data_id: Any, path: Path | None = None) -> dict[str, Any]:
+    where = path or data_id.path(archive.root)
+    return {"partition": data_id.key, "path": str(where), "url": archive.url(data_id)}
+
+
+def _place(archive: Any, data_id: Any) -> dict[str, Any]:
+    """Where a file is or would be, and whether it is there; an error in place of that where nobody can tell."""
+    try:
+        path = data_id.existing_path(archive.root)
+    except UnreachableError as error:
+        return {**_named(archive, data_id), "here": None, "error": str(error)}
+    return {**_named(archive, data_id, path), "here": path is not None, "error": None}
 
 
 def _data_ids(

@@ -1,5 +1,6 @@
 """Commands about files: finding and registering them."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import click
@@ -12,6 +13,7 @@ from astra_dagster.errors import AstraError
 @click.option("--product", "products", multiple=True, metavar="NAME", help="Only this product; repeatable.")
 @selection
 @click.option("--by-content", is_flag=True, help="Tell files apart by a hash of their contents; reads every file.")
+@click.option("--forget", is_flag=True, help="Unregister files that were here and are not: no disk is away.")
 @click.option("--dry-run", is_flag=True, help="Say what would be registered and recorded.")
 @json_option
 def discover(
@@ -19,27 +21,39 @@ def discover(
     releases: Sequence[str],
     where: Sequence[str],
     by_content: bool,
+    forget: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
     """Find files below SAS_BASE_DIR, register and record them.
 
+    Where a file was here before, and nothing is left in its folder, its disk may be away: that is an error. If you
+    removed such files, say so with --forget, for one product and one release. Their outputs stay, until you clean up.
+
     Example: astra-dagster discover --release DR13 --product apVisit
     """
-    from astra_dagster.orchestration.discover import DiscoverConfig, discover_job, search
+    from astra_dagster.orchestration.discover import DiscoverConfig, discover_job, refusal, search
     from astra_dagster.orchestration.partitions import register
     from astra_dagster.tasks import registry
 
     config = DiscoverConfig(
-        products=list(products), releases=list(releases), where=where_of(where), by_content=by_content
+        products=list(products),
+        releases=list(releases),
+        where=where_of(where),
+        by_content=by_content,
+        forget=forget,
     )
     with open_instance() as instance:
         found = list(search(instance, config))
         for item in found if not as_json else ():
             click.echo(str(item))
             for skipped in item.skipped:
-                click.echo(f"  skipped {skipped.path}: {skipped.reason}", err=True)
-        if not any(item.inputs for item in found):
+                if skipped.error is None:
+                    click.echo(f"  skipped {skipped.path}: {skipped.reason}", err=True)
+        unreachable: Counter[str] = Counter()
+        for item in found:
+            unreachable.update(item.unreachable)
+        if not unreachable and not any(item.inputs or item.missing or item.to_forget for item in found):
             from astra_dagster import settings
 
             raise AstraError(
@@ -47,9 +61,10 @@ def discover(
                 path=settings.sas_base_dir(),
                 hint="is SAS_BASE_DIR the folder that holds dr17, sdsswork, ...?",
             )
-        if not dry_run and any(item.to_record or item.new for item in found):
+        if not dry_run and any(item.to_record or item.new or item.to_forget for item in found):
             result = run_job(discover_job, instance, {"ops": {"discover_files": {"config": config.model_dump()}}})
-            raise_failures(result)
+            if not unreachable:  # else it fails because of these, which are told below
+                raise_failures(result)
         elif not dry_run:  # nothing new, but perhaps a task over groups of what was there already
             for product in dict.fromkeys(item.product for item in found):
                 register(instance, product, (), registry.groups())
@@ -62,8 +77,13 @@ def discover(
                     "files": len(item.inputs),
                     "new": len(item.new),
                     "to_record": len(item.to_record),
+                    "gone": len(item.gone),
+                    "forgotten": len(item.to_forget),
+                    "unreachable": [{"reason": why, "files": count} for why, count in item.unreachable.items()],
                     "skipped": [{"path": skipped.path, "reason": skipped.reason} for skipped in item.skipped],
                 }
                 for item in found
             ]
         )
+    if unreachable:
+        raise click.ClickException(refusal(unreachable))

@@ -31,6 +31,7 @@ def register(table: str, product: str, release: str, dry_run: bool, as_json: boo
                     "files": len(expected.keys),
                     "new": len(expected.new),
                     "on_disk": expected.on_disk,
+                    "unreachable": expected.unreachable.total(),
                     "rejected": [str(row) for row in expected.rejected],
                 }
             )

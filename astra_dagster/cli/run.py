@@ -20,6 +20,7 @@ from astra_dagster.cli.common import (
     task_names,
     where_of,
 )
+from astra_dagster.presence import is_file
 
 
 @click.command(short_help="Run tasks on everything that is not complete.")
@@ -58,6 +59,7 @@ def run(
         if dry_run or not any(_to_do(plan, fetch) for plan in plans):
             if as_json:
                 put_json({"plans": [_document(plan) for plan in plans], "computed": 0, "failed": []})
+            _raise_unreachable(plans)
             return
         store = next(plan.store for plan in plans if plan.store.task.name == tasks[0])
         config = {
@@ -103,9 +105,9 @@ def plan(
         _, plans = plans_of(instance, [task], values, releases, where_of(where), overwrite=False, key=key)
         if as_json:
             put_json([{**_document(item), **({"why": _why(item, key)} if key else {})} for item in plans])
-            return
-        for item in plans:
+        for item in plans if not as_json else ():
             click.echo(_story(item, key) if key is not None else _told(item))
+        _raise_unreachable(plans)
 
 
 def plans_of(
@@ -138,7 +140,15 @@ def plans_of(
 
 def _to_do(plan: Any, fetch: bool) -> bool:
     fetching = fetch or settings.config().get("fetch") is True
-    return bool(plan.incomplete or plan.waiting or plan.invalid or plan.found or (fetching and plan.no_input))
+    here = plan.incomplete or plan.waiting or plan.invalid or plan.found or plan.unreachable
+    return bool(here or (fetching and (plan.no_input or plan.gone)))
+
+
+def _raise_unreachable(plans: Sequence[Any]) -> None:
+    """Have a plan end with an error where it could not look at everything."""
+    count = max(len(plan.unreachable) for plan in plans)
+    if count:
+        raise click.ClickException(f"{count} of {max(plan.partitions for plan in plans)} cannot be looked at")
 
 
 def _document(plan: Any) -> dict[str, Any]:
@@ -155,6 +165,8 @@ def _document(plan: Any) -> dict[str, Any]:
         "waiting": len(plan.waiting),
         "to_record_again": len(plan.found),
         "no_input": len(plan.no_input),
+        "gone": len(plan.gone),
+        "unreachable": [{"partition": key, "reason": error.without_key()} for key, error in plan.unreachable],
         "invalid": [{"partition": key, "reason": error.without_key()} for key, error in plan.invalid],
     }
 
@@ -166,7 +178,9 @@ def _told(plan: Any) -> str:
 def _only(plan: Any, key: str) -> str:
     """Key of the partition that a plan of one is about: of what is required it may be another."""
     works = [*plan.complete, *(work for work, _ in (*plan.found, *plan.incomplete))]
-    return next(iter([*(work.data_id.key for work in works), *(k for k, _ in plan.waiting), *plan.no_input]), key)
+    pairs = (*plan.waiting, *plan.unreachable)
+    others = [*(key for key, _ in pairs), *plan.no_input, *plan.gone]
+    return next(iter([*(work.data_id.key for work in works), *others]), key)
 
 
 def _why(plan: Any, key: str) -> str:
@@ -190,5 +204,5 @@ def _story(plan: Any, key: str) -> str:
     for work in works:
         lines += [f"  input: {given.name} {given.path}, version {given.version}" for given in work.given]
         path = store.path(work.data_id)
-        lines.append(f"  output: {path}" + ("" if path.is_file() else " (not there)"))
+        lines.append(f"  output: {path}" + ("" if is_file(path) else " (not there)"))
     return "\n".join(lines)

@@ -72,7 +72,13 @@ class Archive:
         return cls(settings.sas_base_dir(), settings.sas_url())
 
     def path(self, data_id: DataID) -> Path:
-        """Where a file is on this disk: a compressed variant if that is there, else where it would be."""
+        """Where a file is on this disk: a compressed variant if that is there, else where it would be.
+
+        Raises
+        ------
+        UnreachableError
+            If nobody can tell whether it is there.
+        """
         return data_id.existing_path(self.root) or data_id.path(self.root)
 
     def url(self, data_id: DataID) -> str:
@@ -87,7 +93,13 @@ class Archive:
         return official if self.base_url is None else f"{self.base_url}/{data_id.relative_path}"
 
     def exists(self, data_id: DataID) -> bool:
-        """Whether a file is on this disk, as it is or compressed."""
+        """Whether a file is on this disk, as it is or compressed.
+
+        Raises
+        ------
+        UnreachableError
+            If nobody can tell.
+        """
         return data_id.existing_path(self.root) is not None
 
     def exists_remotely(self, data_id: DataID) -> bool:
@@ -184,11 +196,11 @@ class Archive:
                 thread.join(max(0.0, until - time.monotonic()))
 
     def _fetched(self, data_id: DataID, client: Client, checksums: Checksums) -> Fetched:
-        there = data_id.existing_path(self.root)
-        if there is not None:
-            return Fetched(data_id, there)
         path = data_id.path(self.root)
         try:
+            there = data_id.existing_path(self.root)
+            if there is not None:
+                return Fetched(data_id, there)
             return Fetched(data_id, path, download(client, checksums, self.url(data_id), path))
         except DiskFullError:  # none of the others would fare better
             raise

@@ -7,8 +7,7 @@ reported with the reason. What becomes of the findings is not decided here.
 import hashlib
 import os
 import re
-import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -18,6 +17,7 @@ from astra_dagster.datamodel.products import DataID, Product, Where
 from astra_dagster.datamodel.templates import AGAIN, COMPRESSIONS, Template
 from astra_dagster.errors import AstraError, InvalidKeyError, UnreachableError
 from astra_dagster.files import open_file
+from astra_dagster.presence import is_folder, unreachable
 
 Place = tuple[str, int]
 """A folder that a template leads to, and how many segments of the template lead there."""
@@ -43,10 +43,17 @@ class FoundFile:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """Something on disk that looks like a file of the product and is not taken, with the reason."""
+    """Something on disk that looks like a file of the product and is not taken, with the reason.
+
+    Attributes
+    ----------
+    error
+        Where nobody can tell what it is, or what is in it; nothing is to be concluded then.
+    """
 
     path: Path
     reason: str
+    error: UnreachableError | None = None
 
 
 def file_version(size: int, mtime_ns: int) -> str:
@@ -99,7 +106,7 @@ def find_files(
         return [], []
     wanted = {key: allowed[part.name] for key, part in template.keys.items() if part.name in allowed}
     top = top_folder(template, root)
-    starts = [start for start in starting_folders(template, root) if start.is_dir()]
+    starts = starting_folders(template, root)
     for entry in chain.from_iterable(_walk(start, template, wanted, skipped) for start in starts):
         path = Path(entry.path)
         try:
@@ -108,8 +115,10 @@ def find_files(
         except AstraError as error:
             skipped.append(Skipped(path, str(error)))
             continue
+        except FileNotFoundError:  # it went away just now
+            continue
         except OSError as error:
-            skipped.append(Skipped(path, f"cannot be examined: {error.strerror}"))
+            skipped.append(_out_of_reach(path, error))
             continue
         if data_id.matches(allowed):
             file = FoundFile(data_id, path, status.st_size, status.st_mtime_ns)
@@ -133,13 +142,19 @@ def _walk(
     start: Path, template: Template, wanted: Mapping[str, set[str]], skipped: list[Skipped]
 ) -> Iterator[os.DirEntry[str]]:
     """Entries below `start` that may be files of the template."""
-    folders: list[Place] = [(str(start), 0)]
+    try:
+        folders: list[Place] = [(str(start), 0)] if is_folder(start) else []
+    except UnreachableError as error:
+        skipped.append(Skipped(start, error.without_key(), error))
+        return
     while folders:
         folder, depth = folders.pop()
         try:
             below, files = list_folder(folder, depth, template, wanted, skipped)
-        except OSError as error:
-            skipped.append(Skipped(Path(folder), f"the folder cannot be listed: {error.strerror}"))
+        except FileNotFoundError:  # it went away just now
+            continue
+        except (OSError, UnreachableError) as error:
+            skipped.append(_out_of_reach(Path(folder), error))
             continue
         folders += below
         yield from files
@@ -166,8 +181,8 @@ def list_folder(
 
     Raises
     ------
-    OSError
-        If the folder cannot be listed.
+    OSError, UnreachableError
+        If the folder cannot be listed. Of an entry that cannot be examined whoever does so next is told.
     """
     segment = template.segments[depth]
     last = depth == len(template.segments) - 1
@@ -179,7 +194,7 @@ def list_folder(
     literal = re.sub(r"\\(.)", r"\1", segment.pattern)
     if not last and re.escape(literal) == segment.pattern:
         below = f"{folder}/{literal}"
-        return [*folders, (below, depth + 1)] if _is_folder(below) else folders, files
+        return [*folders, (below, depth + 1)] if is_folder(below) else folders, files
     lead = re.compile(_lead(segment.pattern))
     with os.scandir(folder) as entries:
         listed = sorted(entries, key=lambda entry: entry.name)
@@ -189,25 +204,31 @@ def list_folder(
         if match is None and last:
             match = segment.fullmatch(entry.name) or segment.fullmatch(name + ".gz")
         if match is None:
-            if last and lead.pattern and lead.match(entry.name) and entry.is_file():
+            if last and lead.pattern and lead.match(entry.name) and _true_or_unknown(entry.is_file):
                 files.append(entry)
-            elif not last and segment.groupindex and entry.name[0].isdigit() and entry.is_dir():
+            elif not last and segment.groupindex and entry.name[0].isdigit() and _true_or_unknown(entry.is_dir):
                 skipped.append(Skipped(Path(entry.path), _not_a_folder(segment)))
         elif wanted and not _allowed(match, template, wanted):
             continue
         elif last:
             if _is_file(entry, skipped):
                 files.append(entry)
-        elif entry.is_dir():
+        elif _true_or_unknown(entry.is_dir):
             folders.append((entry.path, depth + 1))
     return folders, files
 
 
-def _is_folder(path: str) -> bool:
+def _true_or_unknown(asked: Callable[[], bool]) -> bool:
+    """What an entry says of itself; true where nobody can tell, so that it is gone after."""
     try:
-        return stat.S_ISDIR(os.stat(path).st_mode)  # noqa: PTH116
-    except (FileNotFoundError, NotADirectoryError):
-        return False
+        return asked()
+    except OSError:
+        return True
+
+
+def _out_of_reach(path: Path, error: OSError | UnreachableError) -> Skipped:
+    told = unreachable(error, path) if isinstance(error, OSError) else error
+    return Skipped(path, told.without_key(), told)
 
 
 def _not_a_folder(segment: re.Pattern[str]) -> str:
@@ -216,7 +237,7 @@ def _not_a_folder(segment: re.Pattern[str]) -> str:
 
 
 def _is_file(entry: os.DirEntry[str], skipped: list[Skipped]) -> bool:
-    if entry.is_file():
+    if _true_or_unknown(entry.is_file):
         return True
     skipped.append(Skipped(Path(entry.path), "not a file" if entry.is_dir() else "a link that leads nowhere"))
     return False

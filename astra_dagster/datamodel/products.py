@@ -21,8 +21,10 @@ from astra_dagster.errors import (
     InvalidKeyError,
     PathMismatchError,
     UnknownProductError,
+    UnreachableError,
     nearest,
 )
+from astra_dagster.presence import is_file
 
 Where = Mapping[str, Collection[str]]
 """Allowed texts by part name, for selecting data IDs."""
@@ -228,12 +230,22 @@ class DataID:
         return top / self.relative_path
 
     def existing_path(self, root: str | PurePath) -> Path | None:
-        """The file on disk, or a compressed variant of it; None if there is neither."""
+        """The file on disk, or a compressed variant of it; None if there is neither.
+
+        Raises
+        ------
+        UnreachableError
+            If nobody can tell: permission denied, a disk that fails or is away.
+        """
         path = self.path(root)
         candidates = [path, *(path.with_name(path.name + suffix) for suffix in COMPRESSIONS)]
         if path.suffix in COMPRESSIONS:
             candidates.append(path.with_suffix(""))
-        return next((candidate for candidate in candidates if candidate.is_file()), None)
+        try:
+            return next((candidate for candidate in candidates if is_file(candidate)), None)
+        except UnreachableError as error:
+            error.key = self.key
+            raise
 
     def matches(self, allowed: Mapping[str, Collection[str]]) -> bool:
         """Whether each part has one of the allowed texts."""

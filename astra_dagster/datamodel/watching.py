@@ -16,7 +16,8 @@ from astra_dagster.datamodel.discovery import Skipped, list_folder, starting_fol
 from astra_dagster.datamodel.products import Product
 from astra_dagster.datamodel.templates import Template
 from astra_dagster.datamodel.watch_state import State, Watch
-from astra_dagster.errors import ConfigurationError, UnknownProductError, UnresolvableTemplateError
+from astra_dagster.errors import ConfigurationError, UnknownProductError, UnreachableError, UnresolvableTemplateError
+from astra_dagster.presence import status_of
 
 RECENT = 86_400.0
 """Seconds for which a file that came or changed is looked at whatever its folder says."""
@@ -204,16 +205,19 @@ class _Walk:
                 todo.append(_Folder(number, path, depth, status, same))
         known = {path for _, path, depth, *_ in rows if depth == 0}
         starts = [str(start) for start in starting_folders(self.template, self.root)]
-        return todo + self._new(None, [(start, 0) for start in starts if start not in known and os.path.exists(start)])  # noqa: PTH110
+        return todo + self._new(None, [(start, 0) for start in starts if start not in known])
 
     def _new(self, parent: int | None, places: Iterable[tuple[str, int]]) -> list[_Folder]:
         """Folders that are new, and are now remembered."""
         found = []
         for path, depth in places:
             try:
-                status = os.stat(path)  # noqa: PTH116
-            except OSError:
+                status = status_of(path)
+            except UnreachableError:
+                self.look.unreachable.append(path)
                 continue  # it is new at the next look again, for its parent is not done with
+            if status is None:
+                continue  # not there yet, or not any more
             row = [parent, self.release, path, depth]
             cursor = self.database.execute(
                 "INSERT INTO folders (parent, release, path, depth) VALUES (?, ?, ?, ?)", row
@@ -230,14 +234,15 @@ class _Walk:
             for entry in entries:
                 if not entry.name.startswith(".") and not entry.name.endswith(TEMPORARY):
                     files[entry.name] = _status(entry)
-        except OSError:
+        except (OSError, UnreachableError):
             self.look.unreachable.append(folder.path)
             return []
         self.look.listed += 1
         query = "SELECT path, depth, id FROM folders WHERE parent = ?"
         known = {(path, depth): number for path, depth, number in self.database.execute(query, [folder.id])}
         for place in known.keys() - set(below):
-            self._remove(known[place])
+            if not os.path.islink(place[0]):  # noqa: PTH114 (else its disk is not there at the moment)
+                self._remove(known[place])
         found = self._new(folder.id, (place for place in below if place not in known))
         self._compare(folder, files)
         done = len(known.keys() & set(below)) + len(found) == len(below) and None not in files.values()

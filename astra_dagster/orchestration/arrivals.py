@@ -338,6 +338,7 @@ class _Ticking:
             plan = planner.plan(OutputStore(outputs, task, task.values()), keys)
             incomplete.update(work.data_id.key for work, _ in plan.found)
             incomplete.update(work.data_id.key for work, _ in plan.incomplete if work.data_id.key not in plan.given_up)
+            incomplete.update(key for key, _ in plan.unreachable)
         return incomplete
 
     def _offer(self, todo: dict[DataID, tuple[list[Sighting], str]]) -> None:

@@ -2,22 +2,26 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import dagster as dg
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from pydantic import Field
 
 from astra_dagster import settings
-from astra_dagster.datamodel.products import DataID, Product
 from astra_dagster.errors import AstraError, nearest
 from astra_dagster.orchestration import records
+from astra_dagster.orchestration.jobs import update_job_name
 from astra_dagster.orchestration.partitions import registered
-from astra_dagster.orchestration.planning import Plan, make_plan
+from astra_dagster.orchestration.planning import make_plan
+from astra_dagster.orchestration.tables import table_name
+from astra_dagster.presence import is_folder
 from astra_dagster.tasks import cleaning, registry
 from astra_dagster.tasks.cleaning import KINDS, Found, Selection
-from astra_dagster.tasks.known_tasks import COMPLETE, FOUND, GONE, TO_DO, UNSURE, Family
-from astra_dagster.tasks.partitions import GroupID, PartIndex
+from astra_dagster.tasks.known_tasks import AWAY, COMPLETE, FOUND, GONE, TO_DO, UNSURE, Family
+from astra_dagster.tasks.own_files import file_system_time
 from astra_dagster.tasks.removal import Removal, remove
 from astra_dagster.tasks.store import OutputStore
 from astra_dagster.tasks.task import Task
@@ -25,7 +29,10 @@ from astra_dagster.tasks.task import Task
 LISTED = 100
 """Files left or not removed that the log spells out."""
 
-_BEST = {state: rank for rank, state in enumerate((UNSURE, GONE, TO_DO, FOUND, COMPLETE))}
+WRITES_NO_OUTPUT = ("discover", "register", "clean", "check")
+"""Jobs that write nothing below the outputs folder."""
+
+_BEST = {state: rank for rank, state in enumerate((UNSURE, GONE, AWAY, TO_DO, FOUND, COMPLETE))}
 
 
 class CleanConfig(dg.Config):
@@ -58,7 +65,7 @@ class CleanConfig(dg.Config):
             if not re.fullmatch("[0-9a-f]{12}", digest):
                 raise AstraError(f"no parameters digest {digest[:80]!r}", hint="expected 12 hexadecimal digits")
         for name in self.tasks:
-            if name not in families and not (name.isidentifier() and (root / name).is_dir()):
+            if name not in families and not (name.isidentifier() and is_folder(root / name)):
                 registry.find_task(name)
         if self.older_days is not None and not self.older_days >= 0:
             raise AstraError(f"older_days cannot be {self.older_days}", hint="expected 0 days or more")
@@ -73,6 +80,8 @@ def survey(instance: dg.DagsterInstance, root: Path, selection: Selection) -> Fo
     AstraError
         If a plan cannot be made.
     """
+    began = file_system_time(root)
+    held = holding(instance)
     found: dict[str, list[Task]] = {}
     for task in registry.tasks().values():
         found.setdefault(task.family, []).append(task)
@@ -81,14 +90,18 @@ def survey(instance: dg.DagsterInstance, root: Path, selection: Selection) -> Fo
         names = {name, *(task.name for task in tasks)}
         if not selection.tasks or not names.isdisjoint(selection.tasks):
             families[name] = _family(instance, root, tasks, selection)
-    return cleaning.find(root, families, selection)
+    return cleaning.find(root, families, selection, began=began, held=held)
 
 
 def carry_out(instance: dg.DagsterInstance, root: Path, found: Found, own_run: str = "") -> Removal:
     """Remove what is not to be kept; where another run may be about to write, folders that are then empty stay."""
+    held = holding(instance)  # runs may have come since the survey
+    kept = [replace(item, kept=item.kept or held.get("") or held.get(item.family, "")) for item in found.candidates]
     under_way = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED])
     others = [run for run in instance.get_runs(under_way, limit=2) if run.run_id != own_run]
-    return remove(root, found.candidates, folders=not others)
+    removal = remove(root, kept, folders=not others)
+    removal.left += [(new.path, new.kept) for old, new in zip(found.candidates, kept, strict=True) if new != old]
+    return removal
 
 
 def _family(instance: dg.DagsterInstance, root: Path, tasks: Sequence[Task], selection: Selection) -> Family:
@@ -102,7 +115,7 @@ def _family(instance: dg.DagsterInstance, root: Path, tasks: Sequence[Task], sel
     for task in tasks:
         store = OutputStore(root, task, task.values())
         wanted = not selection.digests or store.digest in selection.digests
-        if planned and wanted and store.folder.is_dir():
+        if planned and wanted and is_folder(store.folder):
             # After a change of the code version all are to be made anew, for which there is no need of a plan.
             outdated = {
                 key
@@ -118,42 +131,39 @@ def _family(instance: dg.DagsterInstance, root: Path, tasks: Sequence[Task], sel
 
 def _states(instance: dg.DagsterInstance, store: OutputStore, keys: Sequence[str]) -> dict[str, str]:
     """What a plan says of each partition."""
-    mirror = settings.sas_base_dir()
-    plan = make_plan(instance, store, keys, mirror)
+    plan = make_plan(instance, store, keys, settings.sas_base_dir())
     states = {work.data_id.key: COMPLETE for work in plan.complete}
     states.update((work.data_id.key, FOUND) for work, _ in plan.found)
     states.update((work.data_id.key, TO_DO) for work, _ in plan.incomplete)
-    if plan.no_input:
-        gone = _Gone(instance, plan, mirror)
-        states.update((key, GONE if gone.sure(key) else UNSURE) for key in plan.no_input)
+    states.update(dict.fromkeys(plan.gone, GONE))
+    states.update((key, AWAY) for key, _ in plan.unreachable)
     return states
 
 
-class _Gone:
-    """Tells inputs that have gone from those that cannot be reached now: a mirror may not be mounted."""
+def holding(instance: dg.DagsterInstance) -> dict[str, str]:
+    """Why outputs stay for now, by family: a run that may write into it is not finished; under "" into any."""
+    holds: dict[str, str] = {}
+    for run in instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES)):
+        for family in _written_by(run):
+            holds.setdefault(family, f"the run {run.run_id[:8]} of {run.job_name} is not finished")
+    return holds
 
-    def __init__(self, instance: dg.DagsterInstance, plan: Plan, mirror: Path) -> None:
-        self._domain, self._mirror = plan.store.task.domain, mirror
-        self._product = self._domain if isinstance(self._domain, Product) else self._domain.product
-        seen = (item for inputs in plan.inputs.values() for item in inputs.values())
-        self._releases = {item.data_id.release for item in seen if item.file is not None}
-        self._index = PartIndex(self._product, registered(instance, self._product))
 
-    def sure(self, key: str) -> bool:
-        """Whether no file of a partition is there, while others of its release are."""
-        one = self._domain.parse_key(key)
-        if one.release not in self._releases:
-            return False
-        try:
-            return all(item.existing_path(self._mirror) is None for item in self._files(one))
-        except (OSError, AstraError):
-            return False
-
-    def _files(self, one: DataID | GroupID) -> list[DataID]:
-        if isinstance(one, DataID):
-            return [one]
-        parts = dict(zip(one.group.by, one.parts, strict=True))
-        return [self._product.parse_key(key) for key in self._index.lookup(one.release, parts)]
+def _written_by(run: dg.DagsterRun) -> set[str]:
+    """Families into which a run may write, "" if that is not known."""
+    tasks = registry.tasks()
+    if run.asset_selection:
+        names = {key.to_user_string() for key in run.asset_selection}
+        return {task.family for task in tasks.values() if not names.isdisjoint({task.name, table_name(task)})}
+    if run.job_name in WRITES_NO_OUTPUT:
+        return set()
+    for task in tasks.values():
+        if run.job_name == update_job_name(task):
+            ops = run.run_config.get("ops", {}) if isinstance(run.run_config, dict) else {}
+            also = ops.get(f"{update_job_name(task)}_partitions", {}).get("config", {}).get("also", [])
+            wanted = [task, *(tasks[name] for name in also if name in tasks)]
+            return {other.family for one in wanted for other in one.chain}
+    return {""}
 
 
 class Row(NamedTuple):

@@ -1,7 +1,10 @@
 """The job `discover`: find files below SAS_BASE_DIR, register their keys, record each on its source asset."""
 
-from collections.abc import Iterator
+import contextlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import dagster as dg
 from pydantic import Field
@@ -11,13 +14,14 @@ from astra_dagster.datamodel.discovery import Skipped, find_files
 from astra_dagster.datamodel.products import Product, Where, product, releases
 from astra_dagster.errors import (
     AstraError,
+    AwayError,
     ConfigurationError,
     InvalidKeyError,
     UnknownProductError,
     UnresolvableTemplateError,
 )
 from astra_dagster.orchestration import records, sources
-from astra_dagster.orchestration.partitions import register, registered
+from astra_dagster.orchestration.partitions import register, registered, unregister
 from astra_dagster.orchestration.sources import Input
 from astra_dagster.tasks import registry
 
@@ -34,48 +38,80 @@ class DiscoverConfig(dg.Config):
     by_content: bool = Field(
         default=False, description="Data version from a hash of the contents, not from size and date: reads every file."
     )
+    forget: bool = Field(
+        default=False,
+        description="Unregister files that were here before and are not: they were removed, no disk is away. Takes one "
+        "product and one release.",
+    )
 
 
 @dataclass(frozen=True)
 class Discovery:
-    """What was found of one product in one release."""
+    """What was found of one product in one release.
+
+    Attributes
+    ----------
+    missing
+        Files that were here before and were not found: removed, or nobody can tell.
+    to_forget
+        Keys of such files that are to be unregistered.
+    """
 
     product: Product
     release: str
     inputs: tuple[Input, ...]
     new: tuple[str, ...]
     skipped: tuple[Skipped, ...]
+    missing: tuple[Input, ...] = ()
+    to_forget: tuple[str, ...] = ()
 
     @property
     def to_record(self) -> tuple[Input, ...]:
         """Files whose latest record does not say what is on disk."""
-        return tuple(found for found in self.inputs if not found.recorded)
+        return tuple(found for found in self.inputs if not found.recorded and found.file is not None)
+
+    @property
+    def gone(self) -> list[str]:
+        """Keys of files that were removed."""
+        return [found.data_id.key for found in self.missing if found.gone]
+
+    @property
+    def unreachable(self) -> Counter[str]:
+        """Why nobody can tell what is there, with the number of files known from before that it is about."""
+        folders = {skipped.reason: 0 for skipped in self.skipped if skipped.error is not None}
+        files = Counter(found.error.without_key() for found in (*self.inputs, *self.missing) if found.error is not None)
+        return Counter({**folders, **files})
 
     def __str__(self) -> str:
         changed = len(self.to_record) - len({found.data_id.key for found in self.to_record} & set(self.new))
+        skipped = sum(skipped.error is None for skipped in self.skipped)
+        gone = f", {len(self.gone)} gone" if self.gone else ""
+        gone += f", {len(self.to_forget)} to forget" if self.to_forget else ""
         return (
             f"{self.product.name} in {self.release}: {len(self.inputs)} files, {len(self.new)} new, "
-            f"{changed} changed, {len(self.skipped)} skipped"
+            f"{changed} changed, {skipped} skipped{gone}"
         )
 
 
 def search(instance: dg.DagsterInstance, config: DiscoverConfig) -> Iterator[Discovery]:
     """Find files and compare them with what is registered and recorded; change nothing.
 
-    Yields only what was found, and an empty result where product and release were both named.
+    Yields only what was found or is missing, and an empty result where product and release were both named.
 
     Raises
     ------
     AstraError
         If the configuration names what does not exist, or SAS_BASE_DIR is not set.
     """
+    if config.forget and (len(config.products), len(config.releases)) != (1, 1):
+        raise AstraError("to forget files takes one product and one release", hint="name them: --product, --release")
     root = settings.sas_base_dir()
     wanted = [product(name) for name in config.products] or sources.source_products()
     where: Where = config.where
     refusal: InvalidKeyError | None = None
     accepted = False
     for item in wanted:
-        known: set[str] | None = None
+        known = _by_release(registered(instance, item))
         for name in config.releases or releases():
             try:
                 files, skipped = find_files(item, name, root, where)
@@ -91,20 +127,49 @@ def search(instance: dg.DagsterInstance, config: DiscoverConfig) -> Iterator[Dis
                     raise
                 continue
             accepted = True
-            if not files and not skipped and not (config.releases and config.products):
+            mine = known.get(name, set())
+            missing = _missing(instance, item, mine - {file.data_id.key for file in files}, root, where)
+            if not files and not skipped and not missing and not (config.releases and config.products):
                 continue
-            if known is None:
-                known = set(registered(instance, item))
             inputs = sources.compare(instance, item, files, by_content=config.by_content)
-            new = tuple(found.data_id.key for found in inputs if found.data_id.key not in known)
-            yield Discovery(item, name, tuple(inputs), new, tuple(skipped))
+            new = tuple(found.data_id.key for found in inputs if found.data_id.key not in mine)
+            told = [one for one in missing if one.gone or isinstance(one.error, AwayError)] if config.forget else []
+            to_forget = tuple(one.data_id.key for one in told)
+            left = tuple(one for one in missing if one not in told)
+            yield Discovery(item, name, tuple(inputs), new, tuple(skipped), left, to_forget)
     if refusal is not None and not accepted:
         raise refusal
 
 
+def _by_release(keys: Sequence[str]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for key in keys:
+        found.setdefault(key.partition("/")[0], set()).add(key)
+    return found
+
+
+def _missing(instance: dg.DagsterInstance, item: Product, keys: set[str], root: Path, where: Where) -> list[Input]:
+    """Of registered files of a release that were not found, those that were here before."""
+    data_ids = []
+    for key in records.source_records(instance, item, sorted(keys)) if keys else ():
+        with contextlib.suppress(AstraError):  # a key that is none
+            data_id = item.parse_key(key)
+            if data_id.matches(item.allowed(data_id.release, where) or {}):
+                data_ids.append(data_id)
+    seen = sources.examine(instance, item, data_ids, root) if data_ids else []
+    return [found for found in seen if found.file is None]
+
+
+def refusal(unreachable: Counter[str]) -> str:
+    """What to say where not everything could be looked at."""
+    told = [f"{f'{count} known files: ' if count else ''}{why}" for why, count in unreachable.most_common(LISTED)]
+    return "\n".join(["not everything could be looked at; all else is done", *told])
+
+
 def take(context: dg.OpExecutionContext, found: Discovery) -> None:
-    """Register and record what was found, and say so."""
+    """Register and record what was found, unregister what is to be forgotten, and say so."""
     register(context.instance, found.product, found.new, registry.groups())
+    unregister(context.instance, found.product, found.to_forget, registry.groups())
     sources.record(context, found.product, found.to_record)
     context.log.info(str(found))
     for skipped in found.skipped[:LISTED]:
@@ -116,12 +181,16 @@ def discover_files(context: dg.OpExecutionContext, config: DiscoverConfig) -> No
     """Register and record what is new or changed; what is known and unchanged costs a look-up."""
     records.warn_if_slow(context)
     total = 0
+    unreachable: Counter[str] = Counter()
     try:
         for found in search(context.instance, config):
             take(context, found)
             total += len(found.inputs)
+            unreachable.update(found.unreachable)
     except AstraError as error:
         raise dg.Failure(str(error), allow_retries=False) from None
+    if unreachable:
+        raise dg.Failure(refusal(unreachable), allow_retries=False)
     if not total:
         context.log.warning(f"no files found below {settings.sas_base_dir()}; is SAS_BASE_DIR right?")
 

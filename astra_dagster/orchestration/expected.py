@@ -3,8 +3,8 @@
 A task over a file that is not there does nothing about it and succeeds; once the file has come it is one to do.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import dagster as dg
@@ -12,8 +12,10 @@ from pydantic import Field
 
 from astra_dagster import settings
 from astra_dagster.datamodel.catalogue import Rejected, keys_from_table
-from astra_dagster.datamodel.products import DataID, Product, product
-from astra_dagster.errors import AstraError, CatalogueError
+from astra_dagster.datamodel.discovery import FoundFile
+from astra_dagster.datamodel.products import Product, product
+from astra_dagster.errors import AstraError, CatalogueError, UnreachableError
+from astra_dagster.orchestration import records, sources
 from astra_dagster.orchestration.partitions import register, registered
 from astra_dagster.tasks import registry
 
@@ -41,6 +43,8 @@ class Expected:
         Those that are not registered.
     on_disk
         How many of the files are there.
+    unreachable
+        Why nobody can tell of some whether they are there, with the number of these.
     rejected
         Rows that give no key.
     """
@@ -50,18 +54,22 @@ class Expected:
     new: tuple[str, ...]
     on_disk: int
     rejected: tuple[Rejected, ...]
+    unreachable: Counter[str] = field(default_factory=Counter)
 
     @property
     def rejections(self) -> list[str]:
-        """What is wrong with the rejected rows, at most `SHOWN` of them."""
+        """What is wrong with the rejected rows, at most `SHOWN` of them, and with what cannot be looked at."""
         more = len(self.rejected) - SHOWN
-        return [*map(str, self.rejected[:SHOWN]), *([f"and {more} more"] if more > 0 else [])]
+        reasons = [f"{count} files: {reason}" for reason, count in self.unreachable.most_common(SHOWN)]
+        return [*map(str, self.rejected[:SHOWN]), *([f"and {more} more"] if more > 0 else []), *reasons]
 
     def __str__(self) -> str:
-        keys, new = len(self.keys), len(self.new)
+        keys, new, unreachable = len(self.keys), len(self.new), self.unreachable.total()
         return (
             f"{self.product.name}: {keys} files, {new} new, {keys - new} known; "
-            f"{self.on_disk} on disk, {keys - self.on_disk} not yet; {len(self.rejected)} rows rejected"
+            f"{self.on_disk} on disk, {keys - self.on_disk - unreachable} not yet"
+            + (f", {unreachable} cannot be looked at" if unreachable else "")
+            + f"; {len(self.rejected)} rows rejected"
         )
 
 
@@ -85,22 +93,12 @@ def expect(instance: dg.DagsterInstance, config: RegisterConfig) -> Expected:
     keys = tuple(data_id.key for data_id in data_ids)
     known = set(registered(instance, item))
     new = tuple(key for key in keys if key not in known)
-    return Expected(item, keys, new, _on_disk(data_ids, root), tuple(rejected))
-
-
-def _on_disk(data_ids: Sequence[DataID], root: Path) -> int:
-    """How many of the files are there; into a folder that is not there, nobody looks for each of its files."""
-    folders: dict[Path, bool] = {}
-    count = 0
-    for data_id in data_ids:
-        folder = data_id.path(root).parent
-        try:
-            if folder not in folders:
-                folders[folder] = folder.is_dir()
-            count += folders[folder] and data_id.existing_path(root) is not None
-        except OSError:  # a folder on the way may not be entered
-            continue
-    return count
+    on_disk, unreachable = 0, Counter[str]()
+    for _, found in sources.locate(data_ids, root, records.source_records(instance, item, keys)):
+        on_disk += isinstance(found, FoundFile)
+        if isinstance(found, UnreachableError):
+            unreachable[found.without_key()] += 1
+    return Expected(item, keys, new, on_disk, tuple(rejected), unreachable)
 
 
 def register_expected(instance: dg.DagsterInstance, expected: Expected) -> None:

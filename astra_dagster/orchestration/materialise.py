@@ -91,10 +91,9 @@ def materialise(
         _run_plans(context, plans, workers, done)
         for plan in plans if _launched_for_partitions(context) else ():
             failed = done[plan.store.task.name].failures
-            if plan.no_input and failed:
-                context.log.warning(
-                    f"Dagster will show {len(plan.no_input)} partitions without input as failed as well"
-                )
+            without = len(plan.no_input) + len(plan.gone)
+            if without and failed:
+                context.log.warning(f"Dagster will show {without} partitions without input as failed as well")
             if plan.complete and (record_all or failed or BACKFILL_ID_TAG in context.run.tags):
                 there = [(work, written) for work in plan.complete if (written := plan.store.find(work))]
                 _Recorder(context, [plan]).add(plan.store, there).flush()

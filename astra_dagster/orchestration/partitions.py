@@ -74,6 +74,18 @@ def register(instance: dg.DagsterInstance, item: Product, keys: Sequence[str], g
             instance.add_dynamic_partitions(group.asset_name, chunk)
 
 
+def unregister(instance: dg.DagsterInstance, item: Product, keys: Iterable[str], groups: Iterable[Group] = ()) -> None:
+    """Unregister partition keys, and the groups of which nothing is left; records and outputs stay."""
+    gone = list(keys)
+    for key in gone:
+        instance.delete_dynamic_partition(item.asset_name, key)
+    mine = [group for group in groups if group.product == item] if gone else []
+    left = registered(instance, item) if mine else ()
+    for group in mine:
+        for key in set(registered(instance, group)) - {group.key_of(key) for key in left}:
+            instance.delete_dynamic_partition(group.asset_name, key)
+
+
 def registered(instance: dg.DagsterInstance, item: Product | Group) -> Sequence[str]:
     """All registered partition keys, in the order of their registration."""
     return instance.get_dynamic_partitions(item.asset_name)

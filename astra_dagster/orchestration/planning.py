@@ -3,141 +3,28 @@
 Reads records and disk, writes nothing.
 """
 
+import contextlib
 import hashlib
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
 
 import dagster as dg
 
 from astra_dagster.datamodel.products import DataID, Product, Where
-from astra_dagster.errors import AstraError, Fault, InvalidKeyError
+from astra_dagster.errors import AstraError, AwayError, InvalidKeyError, UnreachableError
 from astra_dagster.orchestration import records, sources
 from astra_dagster.orchestration.partitions import registered
+from astra_dagster.orchestration.plan import FAILED_BEFORE, GONE, NO_INPUT, Plan, Reason
 from astra_dagster.orchestration.sources import Input
-from astra_dagster.tasks.completeness import Record, why_incomplete
-from astra_dagster.tasks.partitions import Group, GroupID, Many, PartIndex
-from astra_dagster.tasks.store import Given, OutputStore, Work, Written
+from astra_dagster.tasks.completeness import why_incomplete
+from astra_dagster.tasks.partitions import Group, GroupID, Many
+from astra_dagster.tasks.store import Given, OutputStore, Work
 from astra_dagster.tasks.task import Task
 
-FAILED_BEFORE = "failed before: "
-"""Beginning of the reason of what failed when the same was tried last."""
-
-
-class Reason(str):
-    """Why something is not complete; `fault` is whose fault it was, of what failed when it was tried last."""
-
-    fault: Fault | None
-
-    def __new__(cls, text: str, fault: Fault | None = None) -> Self:
-        """A reason in these words."""
-        made = super().__new__(cls, text)
-        made.fault = fault
-        return made
-
-
-NO_INPUT = Reason("no input yet")
-
-State = Given | Reason
-"""What a requirement gives to a partition, or why it gives nothing: `NO_INPUT`, or what must be done first."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run would do.
-
-    Attributes
-    ----------
-    store
-        Of the task.
-    complete
-        Work that is done, its output being there and recorded.
-    found
-        Work whose output is there, made from this input by this code and these parameters, while the latest record
-        is another one or none: to be recorded, not computed.
-    incomplete
-        Work to do, with the reason.
-    waiting
-        Keys for which a task that is required must be done first, with the reason.
-    no_input
-        Keys whose file is not on this disk.
-    invalid
-        Registered keys that identify no file, with the error.
-    inputs
-        The files as they are now, by product and key.
-    """
-
-    store: OutputStore
-    complete: tuple[Work, ...]
-    found: tuple[tuple[Work, Written], ...]
-    incomplete: tuple[tuple[Work, Reason], ...]
-    waiting: tuple[tuple[str, Reason], ...]
-    no_input: tuple[str, ...]
-    invalid: tuple[tuple[str, AstraError], ...]
-    inputs: Mapping[Product, Mapping[str, Input]]
-    records: Mapping[str, Record] = field(repr=False, default_factory=dict)
-
-    @property
-    def partitions(self) -> int:
-        """Number of partitions."""
-        kinds = (self.complete, self.found, self.incomplete, self.waiting, self.no_input, self.invalid)
-        return sum(map(len, kinds))
-
-    @property
-    def given_up(self) -> frozenset[str]:
-        """Keys of what failed before by the fault of the file or of the task's code, or waits for what did.
-
-        Nothing tries that again by itself before the file or the code changes.
-        """
-        reasons = [*((work.data_id.key, reason) for work, reason in self.incomplete), *self.waiting]
-        return frozenset(key for key, reason in reasons if reason.fault in (Fault.FILE, Fault.TASK))
-
-    @property
-    def reasons(self) -> Counter[str]:
-        """Number of incomplete partitions by reason."""
-        return Counter(_short(reason) for _, reason in self.incomplete)
-
-    def lines(self) -> list[str]:
-        """The plan in words."""
-        lines = [f"{len(self.complete)} complete, {len(self.incomplete)} to do"]
-        lines += [f"  {count} {reason}" for reason, count in self.reasons.most_common()]
-        if self.waiting:
-            lines.append(f"{len(self.waiting)} wait for a task that they require")
-            waiting = Counter(_short(reason) for _, reason in self.waiting)
-            lines += [f"  {count} {reason}" for reason, count in waiting.most_common()]
-        if self.found:
-            lines.append(f"{len(self.found)} outputs are there already, to be recorded again and not computed")
-        if self.no_input:
-            lines.append(f"no input yet: {len(self.no_input)}")
-        if self.invalid:
-            lines.append(f"{len(self.invalid)} with an invalid partition key")
-        return lines
-
-    def why(self, key: str) -> str:
-        """What becomes of one partition, and why."""
-        for work in self.complete:
-            if work.data_id.key == key:
-                return "complete"
-        for work, _ in self.found:
-            if work.data_id.key == key:
-                return "its output is there already, to be recorded again and not computed"
-        for work, reason in self.incomplete:
-            if work.data_id.key == key:
-                return f"to do: {reason}"
-        for other, reason in self.waiting:
-            if other == key:
-                return f"waits: {reason}"
-        for other, error in self.invalid:
-            if other == key:
-                return f"invalid: {error}"
-        return NO_INPUT if key in self.no_input else "not registered"
-
-
-def _short(reason: str) -> str:
-    """A reason as plans count it: what failed before is told file by file, and counted as one."""
-    return reason.partition(FAILED_BEFORE)[0] + "failed before" if FAILED_BEFORE in reason else reason
+State = Given | Reason | UnreachableError
+"""What a requirement gives to a partition, or why it gives nothing: `NO_INPUT`, `GONE`, or what must be done first; an
+error where nobody can tell."""
 
 
 def select_keys(
@@ -217,17 +104,15 @@ def make_plan(
 
 
 def members(instance: dg.DagsterInstance, requirement: Many, keys: Sequence[str], root: Path) -> list[str]:
-    """Keys of all partitions that belong to these of a requirement of many."""
+    """Keys of all partitions that belong to these of a requirement of many, as far as that can be told."""
     index = requirement.index(registered(instance, requirement.product))
     found: dict[str, None] = {}
     for key in keys:
-        found.update(dict.fromkeys(_members_of(requirement, requirement.domain.parse_key(key), index, root)))
+        with contextlib.suppress(AstraError):  # a plan tells it, of this one alone
+            one = requirement.domain.parse_key(key)
+            path = one.existing_path(root) if isinstance(one, DataID) else None
+            found.update(dict.fromkeys(requirement.members(one, path, index)))
     return list(found)
-
-
-def _members_of(requirement: Many, one: DataID | GroupID, index: PartIndex, root: Path) -> list[str]:
-    path = one.existing_path(root) if isinstance(one, DataID) else None
-    return requirement.members(one, path, index)
 
 
 @dataclass
@@ -259,8 +144,17 @@ class Planner:
 
     @property
     def absent(self) -> list[DataID]:
-        """Files that it has looked for and that are not here."""
-        return [found.data_id for seen in self.inputs.values() for found in seen.values() if found.file is None]
+        """Files that it has looked for and that are not here, to be fetched.
+
+        Where some of a product and release may be on a disk that is away, none of these: they might be on it as well,
+        and would be written where it is to be mounted.
+        """
+        absent = []
+        for seen in self.inputs.values():
+            away = {found.data_id.release for found in seen.values() if isinstance(found.error, AwayError)}
+            missing = (found.data_id for found in seen.values() if found.file is None and found.error is None)
+            absent += [data_id for data_id in missing if data_id.release not in away]
+        return absent
 
     def plan(self, store: OutputStore, keys: Sequence[str], overwrite: bool = False) -> Plan:
         """Plan a task over these partitions; see `make_plan`."""
@@ -283,20 +177,28 @@ class Planner:
                 invalid.append((key, error))
         states = [self._states(requirement, data_ids) for requirement in task.requires]
         known = records.task_records(self.instance, task, [data_id.key for data_id in data_ids])
-        complete, there, incomplete, waiting, no_input = [], [], [], [], []
+        complete, there, incomplete, waiting, no_input, gone = [], [], [], [], [], []
+        unreachable: list[tuple[str, UnreachableError]] = []
         for data_id in data_ids:
             key = data_id.key
             given = [state[key] for state in states]
-            missing = [state for state in given if not isinstance(state, Given)]
-            if missing:
-                first = next((state for state in missing if state != NO_INPUT), NO_INPUT)
-                if NO_INPUT in missing:
-                    no_input.append(key)
-                else:
-                    waiting.append((key, first))
+            lacking = _first_lacking(given)
+            if isinstance(lacking, UnreachableError):
+                unreachable.append((key, lacking))
+            elif lacking == NO_INPUT:
+                no_input.append(key)
+            elif lacking == GONE:
+                gone.append(key)
+            elif lacking is not None:
+                waiting.append((key, lacking))
+            if lacking is not None:
                 continue
             work = Work(data_id, tuple(state for state in given if isinstance(state, Given)))
-            reason = why_incomplete(known.get(key), work, store)
+            try:
+                reason = why_incomplete(known.get(key), work, store)
+            except UnreachableError as error:  # its output, which is not to be made again for that
+                unreachable.append((key, error))
+                continue
             if reason is None and overwrite:
                 reason = "overwrite"
             if reason is None:
@@ -314,6 +216,8 @@ class Planner:
             tuple(incomplete),
             tuple(waiting),
             tuple(no_input),
+            tuple(gone),
+            tuple(unreachable),
             tuple(invalid),
             self.inputs,
             known,
@@ -335,8 +239,10 @@ class Planner:
         states: dict[str, State] = {}
         for data_id in data_ids:
             found = known[data_id.key]
-            if found.file is None or found.version is None:
-                states[data_id.key] = NO_INPUT
+            if found.error is not None:
+                states[data_id.key] = found.error
+            elif found.file is None or found.version is None:
+                states[data_id.key] = GONE if found.gone else NO_INPUT
             else:
                 states[data_id.key] = Given(product.name, data_id.relative_path, found.version, (found.file.path,))
         return states
@@ -344,7 +250,8 @@ class Planner:
     def _task(self, task: Task, keys: Sequence[str]) -> dict[str, State]:
         store = OutputStore(self.outputs, task, task.values())
         plan = self.plan(store, keys)
-        states: dict[str, State] = dict.fromkeys(plan.no_input, NO_INPUT)
+        states: dict[str, State] = {**dict.fromkeys(plan.no_input, NO_INPUT), **dict.fromkeys(plan.gone, GONE)}
+        states.update(plan.unreachable)
         name = f"{task.family}/{store.digest}"
         for work in plan.complete:
             key = work.data_id.key
@@ -361,9 +268,17 @@ class Planner:
         index = requirement.index(registered(self.instance, requirement.product))
         belonging: dict[str, list[str]] = {}
         states: dict[str, State] = {}
+        domain = requirement.domain
+        files = self._states(domain, data_ids) if isinstance(domain, Product) else {}
         for one in data_ids:
+            file = files.get(one.key)
+            if file is not None and not isinstance(file, Given):
+                states[one.key] = file
+                continue
             try:
-                belonging[one.key] = _members_of(requirement, one, index, self.root)
+                belonging[one.key] = requirement.members(one, file.files[0] if file else None, index)
+            except UnreachableError as error:
+                states[one.key] = error
             except AstraError as error:
                 states[one.key] = Reason(str(error), error.fault)
         wanted: list[DataID] = []
@@ -374,15 +289,27 @@ class Planner:
                 continue
         given = self._states(requirement.of, wanted)
         for name, keys in belonging.items():
-            found = [(key, given[key]) for key in keys if given.get(key, NO_INPUT) != NO_INPUT]
-            lacking = next(((key, state) for key, state in found if not isinstance(state, Given)), None)
-            if lacking is not None:
+            # Of those whose file has not come, or was removed, a group does without.
+            found = [(key, given[key]) for key in keys if given.get(key, NO_INPUT) not in (NO_INPUT, GONE)]
+            unknown = next((state for _, state in found if isinstance(state, UnreachableError)), None)
+            lacking = next(((key, state) for key, state in found if isinstance(state, Reason)), None)
+            if unknown is not None:
+                states[name] = unknown
+            elif lacking is not None:
                 states[name] = Reason(f"{lacking[0]}: {lacking[1]}", lacking[1].fault)
             elif not found:
-                states[name] = NO_INPUT
+                states[name] = GONE if GONE in map(given.get, keys) else NO_INPUT
             else:
                 states[name] = _together([(key, state) for key, state in found if isinstance(state, Given)])
         return states
+
+
+def _first_lacking(given: Sequence[State]) -> Reason | UnreachableError | None:
+    """Why a partition cannot be done, by the weightiest of the reasons; None if all is given."""
+    missing = [state for state in given if not isinstance(state, Given)]
+    unknown = next((state for state in missing if isinstance(state, UnreachableError)), None)
+    absent = next((state for state in (NO_INPUT, GONE) if state in missing), None)
+    return unknown or absent or next(iter(missing), None)
 
 
 def _together(members: Sequence[tuple[str, Given]]) -> Given:
@@ -395,3 +322,6 @@ def _together(members: Sequence[tuple[str, Given]]) -> Given:
         "all-" + hashlib.sha256(versions.encode()).hexdigest()[:16],
         tuple(given.files[0] for _, given in ordered),
     )
+
+
+__all__ = ["FAILED_BEFORE", "GONE", "NO_INPUT", "Plan", "Planner", "make_plan", "members", "select_keys"]

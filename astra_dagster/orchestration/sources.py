@@ -4,7 +4,7 @@ They are assets that Dagster can run, not external ones: a run looks at the file
 marks go by observations alone, and its partition pages by materialisations alone.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +12,14 @@ import dagster as dg
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
 from astra_dagster import settings
+from astra_dagster.datamodel.absence import Absences
 from astra_dagster.datamodel.discovery import HASHED, FoundFile, content_version, file_version
 from astra_dagster.datamodel.products import SEED_PRODUCTS, DataID, Product, product
-from astra_dagster.errors import AstraError, ConfigurationError
+from astra_dagster.errors import AstraError, ConfigurationError, UnreachableError
 from astra_dagster.orchestration import records
 from astra_dagster.orchestration.partitions import partitions_def
 from astra_dagster.orchestration.watched import watched
+from astra_dagster.presence import is_folder, status_of
 
 _MODEL = "https://data.sdss.org/datamodel/files/"
 _PAGES = {
@@ -40,6 +42,10 @@ _GROUPS = {
 """Asset groups by the beginning of a product's name."""
 
 
+SHOWN = 20
+"""Files that cannot be looked at that the message of a failed run spells out."""
+
+
 @dataclass(frozen=True, slots=True)
 class Input:
     """The file of a data ID as it is on disk now.
@@ -52,6 +58,8 @@ class Input:
         Whether its latest record says the same.
     before
         Data version in its latest record, None if there is none.
+    error
+        Why nobody can tell whether it is there or what it holds; then it has no file and no version.
     """
 
     data_id: DataID
@@ -59,6 +67,12 @@ class Input:
     version: str | None
     recorded: bool
     before: str | None = None
+    error: UnreachableError | None = None
+
+    @property
+    def gone(self) -> bool:
+        """Whether it was here before, and was removed."""
+        return self.file is None and self.error is None and self.before is not None
 
 
 def group_of(name: str) -> str:
@@ -103,11 +117,19 @@ def source_asset(item: Product) -> dg.AssetsDefinition:
         except AstraError as error:
             raise dg.Failure(str(error), allow_retries=False) from None
         record(here, item, found)
+        unreachable = [f"{file.data_id.key}: {file.error.without_key()}" for file in found if file.error is not None]
         changed = sum(file.file is not None and not file.recorded for file in found)
-        absent = sum(file.file is None for file in found)
+        gone = sum(file.gone for file in found)
+        absent = sum(file.file is None for file in found) - gone - len(unreachable)
+        as_recorded = len(found) - changed - gone - absent - len(unreachable)
         context.log.info(
-            f"{changed} new or changed, {len(found) - changed - absent} as recorded, no input yet: {absent}"
+            f"{changed} new or changed, {as_recorded} as recorded, no input yet: {absent}, input gone: {gone}"
         )
+        if unreachable:
+            told = "\n".join(unreachable[:SHOWN])
+            raise dg.Failure(
+                f"{len(unreachable)} of {len(found)} files cannot be looked at\n{told}", allow_retries=False
+            )
         yield dg.Output(None, metadata={SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True})
 
     return source
@@ -118,21 +140,42 @@ def examine(instance: dg.DagsterInstance, item: Product, data_ids: Sequence[Data
     by_content = watched(item).by_content
     known = records.source_records(instance, item, [data_id.key for data_id in data_ids])
     inputs = []
+    for data_id, found in locate(data_ids, root, known):
+        record = known.get(data_id.key)
+        if isinstance(found, FoundFile):
+            inputs.append(_compared(found, record, by_content=by_content))
+        else:
+            before = record.version if record else None
+            inputs.append(Input(data_id, None, None, recorded=False, before=before, error=found))
+    return inputs
+
+
+def locate(
+    data_ids: Iterable[DataID], root: Path, known: Container[str]
+) -> Iterator[tuple[DataID, FoundFile | UnreachableError | None]]:
+    """Look for files; of each what there is, None if it has not come or was removed, or why nobody can tell.
+
+    Parameters
+    ----------
+    known
+        Keys of files that were here before: such a file has not only not come yet, its disk may be away.
+    """
     folders: dict[Path, bool] = {}  # of files that have not come yet, most folders are not there either
+    absences = Absences(root)
     for data_id in data_ids:
         try:
             folder = data_id.path(root).parent
-            there = folders[folder] if folder in folders else folders.setdefault(folder, folder.is_dir())
+            there = folders[folder] if folder in folders else folders.setdefault(folder, is_folder(folder))
             path = data_id.existing_path(root) if there else None
-            status = path.stat() if path is not None else None
-        except OSError:  # a folder on the way may not be entered, or the file went away just now
-            path = status = None
-        if path is None or status is None:
-            inputs.append(Input(data_id, None, None, recorded=False))
-            continue
-        file = FoundFile(data_id, path, status.st_size, status.st_mtime_ns)
-        inputs.append(_compared(file, known.get(data_id.key), by_content=by_content))
-    return inputs
+            status = status_of(path) if path is not None else None
+            if path is not None and status is not None:
+                yield data_id, FoundFile(data_id, path, status.st_size, status.st_mtime_ns)
+                continue
+            if data_id.key in known:
+                absences.refuse_outage(data_id)
+            yield data_id, None
+        except UnreachableError as error:
+            yield data_id, error
 
 
 def compare(
@@ -145,13 +188,17 @@ def compare(
 
 
 def _compared(file: FoundFile, record: records.SourceRecord | None, *, by_content: bool) -> Input:
+    before = record.version if record else None
     state = file_version(file.size, file.mtime_ns)
     hashed = record is not None and record.version.startswith(HASHED)
     if record is not None and record.file == state and (hashed or not by_content):
-        return Input(file.data_id, file, record.version, recorded=True, before=record.version)
+        return Input(file.data_id, file, record.version, recorded=True, before=before)
     # A file once recorded by its contents stays so: an unchanged copy with a new date keeps its version.
-    version = content_version(file.path) if by_content or hashed else state
-    return Input(file.data_id, file, version, recorded=False, before=record.version if record else None)
+    try:
+        version = content_version(file.path) if by_content or hashed else state
+    except UnreachableError as error:
+        return Input(file.data_id, None, None, recorded=False, before=before, error=error)
+    return Input(file.data_id, file, version, recorded=False, before=before)
 
 
 def record(context: dg.OpExecutionContext, item: Product, inputs: Iterable[Input]) -> None:

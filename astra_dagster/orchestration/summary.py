@@ -8,7 +8,7 @@ import dagster as dg
 import numpy as np
 
 from astra_dagster.errors import AstraError
-from astra_dagster.orchestration.planning import Plan
+from astra_dagster.orchestration.planning import GONE, NO_INPUT, Plan
 from astra_dagster.tasks.runner import Outcome
 
 SHOWN = 20
@@ -41,7 +41,8 @@ class Done:
     @classmethod
     def planned(cls, plan: Plan, unfetched: Mapping[str, AstraError]) -> "Done":
         """Before anything is done; `unfetched` are files that could not be fetched, by partition key."""
-        failed = [*plan.invalid, *((key, unfetched[key]) for key in plan.no_input if key in unfetched)]
+        missing = ((key, unfetched[key]) for key in (*plan.no_input, *plan.gone) if key in unfetched)
+        failed: list[tuple[str, AstraError]] = [*plan.invalid, *plan.unreachable, *missing]
         return cls(plan, [*((key, error.without_key()) for key, error in failed), *plan.waiting])
 
     def add(self, outcome: Outcome) -> None:
@@ -63,7 +64,8 @@ class Done:
             "computed": self.computed,
             "complete before": len(self.plan.complete),
             "recorded again": len(self.plan.found),
-            "no input yet": len(self.plan.no_input),
+            NO_INPUT: len(self.plan.no_input),
+            GONE: len(self.plan.gone),
             "failed": len(self.failures),
         }
         return {name: count for name, count in counts.items() if count}

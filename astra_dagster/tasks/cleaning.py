@@ -7,14 +7,13 @@ is the business of `own_files`, how they are removed that of `removal`.
 import contextlib
 import os
 import re
-import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from astra_dagster.tasks import own_files
-from astra_dagster.tasks.known_tasks import COMPLETE, FOUND, GONE, TO_DO, UNSURE, Family
+from astra_dagster.tasks.known_tasks import AWAY, COMPLETE, FOUND, GONE, TO_DO, UNSURE, Family
 from astra_dagster.tasks.own_files import Inspected, OwnFile, identity_of, place_of
 from astra_dagster.tasks.removal import Candidate
 
@@ -24,7 +23,7 @@ KINDS = {
     "code": "outputs of another code version than today's",
     "unrecorded": "outputs without a record that no run would take up",
     "unregistered": "outputs of recorded partitions that are not registered any more",
-    "no-input": "outputs whose input file has gone: they cannot be computed again",
+    "no-input": "outputs whose input file was removed, or may be on a disk that is away",
     "failures": "notes of failures of partitions that are complete, or not registered",
     "temporary": "temporary files of killed runs",
     "unknown-task": "outputs of tasks that are not registered",
@@ -36,6 +35,11 @@ KINDS = {
 
 NEED_PLAN = frozenset({"code", "unrecorded", "no-input", "failures", "recordable"})
 """Kinds that only a plan can tell."""
+
+LAST = "they cannot be computed again: --kind no-input"
+OUTAGE = "their files cannot be looked at, or their folders are empty or away: it may be an outage"
+YOUNG = "younger than this look at them"
+"""Why outputs stay that a run may want, or of which there may be no other."""
 
 HOUR, MINUTE, DAY = 3600.0, 60.0, 86400.0
 _FAMILY, _DIGEST = re.compile(r"[a-z][a-z0-9_]{0,99}"), re.compile(r"[0-9a-f]{12}")
@@ -67,7 +71,14 @@ class Found:
     problems: list[tuple[str, str]] = field(default_factory=list)
 
 
-def find(root: Path, families: Mapping[str, Family], selection: Selection) -> Found:
+def find(
+    root: Path,
+    families: Mapping[str, Family],
+    selection: Selection,
+    *,
+    began: int,
+    held: Mapping[str, str] | None = None,
+) -> Found:
     """Find what there is to clean; change nothing.
 
     Parameters
@@ -76,12 +87,16 @@ def find(root: Path, families: Mapping[str, Family], selection: Selection) -> Fo
         The outputs folder.
     families
         What is known of the registered tasks, by the name of their folder.
+    began
+        When it was begun to gather what is known, as `file_system_time` says it: of what is younger nothing is known.
+    held
+        Why all of a family stays, by the name of its folder; under the empty name why everything does.
     """
-    found = Found()
+    found, holds = Found(), held or {}
     order, there = list(KINDS), _folders(str(root), _FAMILY, found)
     for name in sorted({*there, *families}):
         known = families.get(name)
-        finder = _Finder(str(root), name, known, selection, found)
+        finder = _Finder(str(root), name, known, selection, found, began, holds.get("") or holds.get(name, ""))
         for digest in _folders(f"{root}/{name}", _DIGEST, found) if name in there else ():
             if finder.selected(digest):
                 finder.look_through(digest)
@@ -114,7 +129,8 @@ class _Finder:
     known: Family | None
     selection: Selection
     found: Found
-    now: float = field(default_factory=time.time)
+    now: int
+    held: str
 
     def selected(self, digest: str) -> bool:
         of_today = self.known.today.get(digest, []) if self.known else []
@@ -148,8 +164,9 @@ class _Finder:
             elif whole and state in (COMPLETE, FOUND):
                 if state == FOUND:
                     self._offer("recordable", digest, file, "the next run records it")
-            elif state == GONE:
-                self._offer("no-input", digest, file)
+            elif state in (GONE, AWAY):
+                asked = state == GONE and "no-input" in self.selection.kinds
+                self._offer("no-input", digest, file, "" if asked else LAST if state == GONE else OUTAGE)
             elif digest in known.states and (inspected := self._inspect(digest, file)):
                 if not whole or inspected.code_version not in {task.version for task in known.today[digest]}:
                     self._offer("code", digest, file, inspected=inspected)
@@ -188,7 +205,7 @@ class _Finder:
     def _temporary(self, digest: str, file: OwnFile) -> bool:
         """Offer a temporary file, unless it may be in use: elsewhere processes are not seen, so a minute is waited."""
         with contextlib.suppress(OSError):
-            age = self.now - file.entry.stat(follow_symlinks=False).st_mtime
+            age = (self.now - file.entry.stat(follow_symlinks=False).st_mtime_ns) / 1e9
             if age > HOUR or (age > MINUTE and not _running(own_files.writer_of(file.entry.name))):
                 return self._offer("temporary", digest, file)
         return False
@@ -211,11 +228,12 @@ class _Finder:
             identity = identity_of(file.entry.stat(follow_symlinks=False))
         except OSError:  # it went away just now
             return True
-        if chosen.older_days is not None and identity[2] > (self.now - chosen.older_days * DAY) * 1e9:
+        if chosen.older_days is not None and identity[2] > self.now - chosen.older_days * DAY * 1e9:
             return False
         named = self.name in chosen.tasks or digest in chosen.digests
         if not kept and kind != "temporary" and self.known is not None and not self.known.carried and not named:
             kept = f"this DAGSTER_HOME has no record of the task: --task {self.name}"
+        kept = kept or self.held or (YOUNG if identity[2] >= self.now else "")
         if not kept:
             inspected = inspected or self._inspect(digest, file)
             if inspected is None:

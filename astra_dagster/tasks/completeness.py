@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
+from astra_dagster.presence import status_of
 from astra_dagster.tasks.store import OutputStore, Work, Written
 
 
@@ -62,6 +63,11 @@ def why_incomplete(record: Record | None, work: Work, store: OutputStore) -> str
         Its latest record, None if it has none.
     work
         The partition with what it is given today.
+
+    Raises
+    ------
+    UnreachableError
+        If nobody can tell whether its output is there.
     """
     if record is None:
         return "no record"
@@ -72,10 +78,10 @@ def why_incomplete(record: Record | None, work: Work, store: OutputStore) -> str
     if record.input != _hashed(work.input_version):
         upstream = ", ".join(task.name for task in store.task.upstream)
         return f"upstream changed: {upstream}" if upstream else "input changed"
-    try:
-        size = store.path(work.data_id).stat().st_size
-    except OSError:
+    status = status_of(store.path(work.data_id))
+    if status is None:
         return "output missing"
+    size = status.st_size
     return None if size == record.size else f"output has {size} bytes, recorded were {record.size}"
 
 

@@ -1,12 +1,12 @@
 """Tasks that divide spectra by a sinusoidal continuum: sums of sines and cosines, fitted to continuum pixels."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from astra_dagster.analysis.continuum import fit_continuum, normalise
 from astra_dagster.analysis.regions import NAMED, named_regions, read_regions
 from astra_dagster.datamodel.products import product
 from astra_dagster.errors import ParameterError
+from astra_dagster.presence import is_file
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.tasks.parameters import Parameters, parameter
 from astra_dagster.tasks.task import spectrum_task
@@ -38,7 +38,7 @@ class ContinuumParameters(Parameters):
     def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.continuum_regions, str) and self.continuum_regions not in NAMED:
-            if not Path(self.continuum_regions).is_file():
+            if not is_file(self.continuum_regions):
                 raise ParameterError(
                     f"continuum_regions cannot be {self.continuum_regions!r}",
                     hint=f"expected {' or '.join(NAMED)}, a file that exists, or pairs of wavelengths",

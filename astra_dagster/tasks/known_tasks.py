@@ -12,9 +12,9 @@ from astra_dagster.tasks.completeness import Record
 from astra_dagster.tasks.own_files import place_of
 from astra_dagster.tasks.task import Task
 
-COMPLETE, FOUND, TO_DO, GONE, UNSURE = "complete", "found", "to do", "gone", "unsure"
+COMPLETE, FOUND, TO_DO, AWAY, GONE, UNSURE = "complete", "found", "to do", "away", "gone", "unsure"
 """What a plan says of a partition: that its output is there and recorded, is there and to be recorded, or is to be
-made; that its input has gone; that nobody can tell."""
+made; that its input may be on a disk that is away, or was removed; that there is nothing to be said."""
 
 
 @dataclass(frozen=True)

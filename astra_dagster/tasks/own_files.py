@@ -5,8 +5,11 @@ Which of them are no longer needed, and how they are removed, is not decided her
 
 import os
 import re
+import secrets
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from astra_dagster import files
@@ -21,6 +24,9 @@ OUTPUT, NOTE, TABLE, PARAMETERS, TEMPORARY = "output", "note", "table", "paramet
 
 Identity = tuple[int, int, int]
 """Inode, size in bytes and modification time in nanoseconds: equal for a file that nobody touched."""
+
+SKEW = 3_600
+"""By how many seconds the clock of a file system may differ from this machine's."""
 
 _TEMPORARY = re.compile(r"\.astra-([0-9]{1,10})-[0-9a-f]{12}\.tmp")
 
@@ -69,6 +75,23 @@ def writer_of(name: str) -> int:
     """Process that wrote a temporary file."""
     match = _TEMPORARY.fullmatch(name)
     return int(match[1]) if match else 0
+
+
+def file_system_time(root: Path) -> int:
+    """What time it is, in nanoseconds, by the clock that dates the files below a folder: not always this machine's.
+
+    Where nothing can be written it is taken to be `SKEW` earlier than here, so that nothing looks older than it is.
+    """
+    path = root / f".astra-{os.getpid()}-{secrets.token_hex(6)}.tmp"
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            return os.fstat(descriptor).st_mtime_ns
+        finally:
+            os.close(descriptor)
+            path.unlink()
+    except OSError:
+        return time.time_ns() - SKEW * 10**9
 
 
 def walk(folder: str, family: str, problems: list[tuple[str, str]]) -> Iterator[OwnFile]:

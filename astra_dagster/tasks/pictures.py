@@ -6,6 +6,7 @@ from pathlib import Path
 
 from astra_dagster.datamodel.products import DataID
 from astra_dagster.errors import AstraError, InputMissingError
+from astra_dagster.presence import is_file
 from astra_dagster.spectra.browser import page
 from astra_dagster.spectra.output import read_output
 from astra_dagster.spectra.readers import read_spectra
@@ -32,7 +33,7 @@ def shown_output(store: OutputStore, data_id: DataID | GroupID) -> Shown:
     if task.output != "fits":
         raise AstraError(f"{task.name} makes no spectra", hint="show what it was made from, without the task")
     path = store.path(data_id)
-    if not path.is_file():
+    if not is_file(path):
         raise InputMissingError(
             "there is no such output",
             key=data_id.key,

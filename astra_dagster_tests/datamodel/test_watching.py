@@ -6,7 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from astra_dagster.datamodel.discovery import find_files
 from astra_dagster.datamodel.watch_state import BusyError, State, Watch
 from astra_dagster.datamodel.watching import COARSE, RECENT, SKEW, Look, look_at
 from astra_dagster.errors import OutputError
+from astra_dagster_tests.outages import Undo, circle, unlinked
 
 VISITS = product("apVisit")
 RELEASES = ("DR17", "DR19")
@@ -241,6 +242,21 @@ def test_what_is_gone_is_told_until_it_is_forgotten(watcher: Watcher, night: Pat
     put(night / NAME.format(1))
     assert watcher.look().folders == folders + 2
     assert watcher.take() == {NAME.format(1)}
+
+
+@pytest.mark.parametrize("outage", [unlinked, circle])
+@pytest.mark.parametrize("above", [0, 1, 3])
+def test_nothing_is_concluded_from_links_to_what_is_away(
+    outage: Callable[[Path], Undo], above: int, watcher: Watcher, night: Path
+) -> None:
+    folder = (night, *night.parents)[above]
+    undo = outage(folder)
+    for _ in range(2):
+        assert str(folder) in watcher.look().unreachable
+        assert watcher.gone() == watcher.take() == set()
+    undo()
+    assert watcher.look().unreachable == []
+    assert watcher.gone() == watcher.take() == set()
 
 
 def test_where_nothing_can_be_examined_nothing_is_gone(watcher: Watcher, night: Path, tmp_path: Path) -> None:

@@ -350,7 +350,7 @@ def test_every_reason_of_a_plan(instance: dg.DagsterInstance, tasks: dict[str, T
     update(instance, tasks["spec_continuum"])
     assert why(depth, keys[1]) == "to do: upstream changed: spec_continuum"
     SPEC.parse_key(keys[4]).path(mirror).unlink()
-    assert why(snr, keys[4]) == why(depth, keys[4]) == "no input yet"
+    assert why(snr, keys[4]) == why(depth, keys[4]) == "input gone"
     SPEC.parse_key(keys[5]).path(mirror).write_bytes(b"SIMPLE")
     update(instance, snr)
     assert why(snr, keys[5]).startswith("to do: failed before: not a FITS file")

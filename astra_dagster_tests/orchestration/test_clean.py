@@ -4,19 +4,22 @@ import json
 import os
 import shutil
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 
-from astra_dagster import DataID, product
+from astra_dagster import product
 from astra_dagster.errors import AstraError
-from astra_dagster.orchestration.clean import CleanConfig, size_text, survey, table
+from astra_dagster.orchestration import clean as clean_module
+from astra_dagster.orchestration.clean import CleanConfig, carry_out, holding, size_text, survey, table
 from astra_dagster.orchestration.discover import discover_job
 from astra_dagster.orchestration.jobs import update_job_name, update_run_config
 from astra_dagster.orchestration.partitions import register, registered
-from astra_dagster.orchestration.planning import make_plan
+from astra_dagster.orchestration.planning import Plan, make_plan
 from astra_dagster.tasks import registry
 from astra_dagster.tasks.cleaning import Found
 from astra_dagster.tasks.removal import Candidate, remove
@@ -167,6 +170,76 @@ def test_folders_stay_while_another_run_may_write_into_them(instance: dg.Dagster
     assert not path(keys[0]).parent.exists()
 
 
+def run_of(
+    instance: dg.DagsterInstance, job: str, status: str, assets: Collection[str] = (), **config: object
+) -> dg.DagsterRun:
+    """A run that somebody else has started."""
+    selection = {dg.AssetKey(name) for name in assets} or None
+    ops = {"ops": {f"{job}_partitions": {"config": config}}} if config else {}
+    run = dg.DagsterRun(job, status=dg.DagsterRunStatus[status], asset_selection=selection, run_config=ops)
+    return instance.add_run(run)
+
+
+def test_what_a_run_under_way_may_write_stays(instance: dg.DagsterInstance) -> None:
+    update_snr, update_continuum, assets = "update_ap_visit_snr", "update_ap_visit_continuum", "__ASSET_JOB"
+    for job, status, selected, also, holds in (
+        (update_snr, "STARTED", (), [], True),
+        (update_snr, "NOT_STARTED", (), [], True),
+        (update_snr, "STARTING", (), [], True),
+        (update_snr, "CANCELING", (), [], True),
+        (update_snr, "FAILURE", (), [], False),
+        (update_continuum, "STARTED", (), [], False),
+        (update_continuum, "STARTED", (), [NAME], True),
+        (assets, "STARTED", ("ap_visit", NAME), [], True),
+        (assets, "STARTED", (f"{NAME}_table",), [], True),
+        (assets, "STARTED", ("ap_visit", "spec_snr"), [], False),
+        ("update_ap_visit", "STARTED", (), [], True),
+        ("a_job_of_ones_own", "STARTED", (), [], True),
+        ("discover", "STARTED", (), [], False),
+    ):
+        other = run_of(instance, job, status, selected, **({"also": also} if also else {}))
+        held = holding(instance)
+        told = f"the run {other.run_id[:8]} of {job} is not finished"
+        assert (held.get("") or held.get(NAME, "")) == (told if holds else ""), (job, status, selected)
+        instance.report_run_failed(other)
+
+
+def test_a_run_that_comes_after_the_survey_holds_too(instance: dg.DagsterInstance, keys: list[str]) -> None:
+    instance.delete_dynamic_partition("ap_visit", keys[0])
+    root = store().root
+    found = survey(instance, root, CleanConfig().selection(root))
+    other = run_of(instance, update_job_name(store().task), "STARTED")
+    assert kinds(instance) == {"(unregistered)": 1}
+    removal = carry_out(instance, root, found)
+    assert removal.removed == []
+    told = f"the run {other.run_id[:8]} of update_ap_visit_snr is not finished"
+    assert removal.left == [(found.candidates[0].path, told)]
+    instance.report_run_failed(other)
+    assert len(carry_out(instance, root, found).removed) == 1
+
+
+def test_what_is_made_during_the_survey_stays(
+    instance: dg.DagsterInstance, keys: list[str], mirror: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files change, and what nobody knows of makes their outputs anew, when the survey has seen the files only."""
+    instance.wipe_assets([dg.AssetKey(NAME)])
+    update(instance, where={"telescope": ["lco25m"]})
+    mine = [key for key in keys if "apo25m" in key]
+
+    def late(*arguments: Any) -> Plan:
+        for key in mine:
+            os.utime(VISITS.parse_key(key).path(mirror), (1, 1))
+        made = make_plan(*arguments)
+        for key in mine:
+            path(key).write_bytes(path(key).read_bytes())
+        return made
+
+    monkeypatch.setattr(clean_module, "make_plan", late)
+    assert kinds(instance) == {"(unrecorded)": len(mine)}
+    assert metadata(clean(instance, remove=True))["removed"].value == 0
+    assert all(path(key).exists() for key in mine)
+
+
 def test_partitions_that_are_not_registered_any_more(instance: dg.DagsterInstance, keys: list[str]) -> None:
     instance.delete_dynamic_partition("ap_visit", keys[0])
     complete = plan(instance)[0]
@@ -181,35 +254,33 @@ def test_partitions_that_are_not_registered_any_more(instance: dg.DagsterInstanc
     assert kinds(instance) == {}
 
 
-def test_inputs_that_have_gone(
-    instance: dg.DagsterInstance, keys: list[str], mirror: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    VISITS.parse_key(keys[0]).path(mirror).unlink()
-    VISITS.parse_key(keys[1]).path(mirror).unlink()
-    assert kinds(instance) == {"no-input": 2}
-    reach = DataID.existing_path
-
-    def refused(data_id: DataID, root: Path) -> Path | None:
-        if data_id.key == keys[1]:
-            raise PermissionError(13, "Permission denied")
-        return reach(data_id, root)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(DataID, "existing_path", refused)
-        assert kinds(instance) == {"no-input": 1}
+def test_inputs_that_have_gone(instance: dg.DagsterInstance, keys: list[str], mirror: Path) -> None:
+    gone, looped, unlinked = (VISITS.parse_key(key).path(mirror) for key in keys[:3])
+    for file in (gone, looped, unlinked):
+        file.unlink()
+    looped.symlink_to(looped)
+    unlinked.symlink_to("nowhere")
+    assert kinds(instance) == {"(no-input)": 3}
+    assert metadata(clean(instance, remove=True, older_days=0))["removed"].value == 0
+    assert kinds(instance, kinds=["no-input"]) == {"no-input": 1, "(no-input)": 2}
     before = plan(instance)
-    assert metadata(clean(instance, remove=True))["removed"].value == 2
+    assert metadata(clean(instance, remove=True, kinds=["no-input"]))["removed"].value == 1
     assert plan(instance) == before
+    assert not path(keys[0]).exists()
 
 
 def test_a_mirror_that_is_not_mounted_loses_nothing(
     instance: dg.DagsterInstance, keys: list[str], mirror: Path
 ) -> None:
     shutil.move(mirror / "dr17", mirror / "elsewhere")
-    assert kinds(instance) == {}
+    assert kinds(instance) == {"(no-input)": 12}
     shutil.rmtree(mirror)
     mirror.mkdir()
-    assert kinds(instance) == {}
+    assert kinds(instance) == {"(no-input)": 18}
+    removed = metadata(clean(instance, remove=True, older_days=0, kinds=["no-input"]))
+    assert removed["removed"].value == 0
+    (row,) = (record.data for record in removed["found"].value.records)
+    assert row["stays"].endswith("it may be an outage")
     mirror.rmdir()
     assert not clean(instance, remove=True).success  # and says that SAS_BASE_DIR is no folder
     assert kinds(instance, kinds=["temporary"]) == {}  # which needs no plan
@@ -257,15 +328,18 @@ def test_variants_chains_and_groups(
     for key in keys:
         if "/9911/" in key:
             VISITS.parse_key(key).path(mirror).unlink()
-    assert kinds(instance) == {"no-input": 4 + 4 + 1}
-    assert kinds(instance, tasks=["ap_visit_snr_half"]) == {"no-input": 4}
-    assert kinds(instance, tasks=["plate_snr"]) == {"no-input": 1}
+    assert kinds(instance) == {"(no-input)": 4 + 4 + 1}  # all of a folder: it may be an outage
+    other = VISITS.parse_key(keys[8]).path(mirror).with_name("apVisit-dr17-9911-57900-007.fits")
+    other.write_bytes(b"another of the same folder")
+    assert kinds(instance, tasks=["ap_visit_snr_half"], kinds=["no-input"]) == {"no-input": 4}
+    assert kinds(instance, tasks=["plate_snr"], kinds=["no-input"]) == {"no-input": 1}
+    other.unlink()
     instance.delete_dynamic_partition(groups.name, four)
-    assert kinds(instance, tasks=["plate_snr"]) == {"no-input": 1, "unregistered": 1}
+    assert kinds(instance, tasks=["plate_snr"]) == {"(no-input)": 1, "unregistered": 1}
     assert one != four
 
     monkeypatch.delenv("ASTRA_CONFIG")  # now the user's own tasks are not known, nor is the variant
-    assert kinds(instance) == {"no-input": 4, "(other-parameters)": 19, "(unknown-task)": 5}
+    assert kinds(instance) == {"(no-input)": 4, "(other-parameters)": 19, "(unknown-task)": 5}
     assert kinds(instance, tasks=["plate_snr"]) == {"unknown-task": 5}
 
 

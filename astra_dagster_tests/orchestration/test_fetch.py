@@ -1,5 +1,6 @@
 """Runs that first fetch what is not on this disk from a server."""
 
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -12,10 +13,11 @@ from dagster._core.execution.plan.instance_concurrency_context import InstanceCo
 
 from astra_dagster import product
 from astra_dagster.cli import main
+from astra_dagster.datamodel.discovery import find_files
 from astra_dagster.definitions import defs
 from astra_dagster.orchestration.fetch import POOL
 from astra_dagster.orchestration.jobs import update_job_name, update_run_config
-from astra_dagster.orchestration.partitions import registered
+from astra_dagster.orchestration.partitions import register
 from astra_dagster.tasks.registry import find_task
 from astra_dagster_tests.datamodel.server import File, Server, status
 
@@ -25,8 +27,10 @@ NUMBER = 18
 
 @pytest.fixture
 def keys(instance: dg.DagsterInstance, mirror: Path) -> list[str]:
-    assert CliRunner().invoke(main, ["discover", "--product", "apVisit"]).exit_code == 0
-    return list(registered(instance, VISITS))
+    """All visits, registered and never recorded."""
+    found = [file.data_id.key for release in ("DR17", "DR19") for file in find_files(VISITS, release, mirror)[0]]
+    register(instance, VISITS, found)
+    return found
 
 
 @pytest.fixture
@@ -97,7 +101,22 @@ def test_an_asset_run_fetches_too(instance: dg.DagsterInstance, server: Server, 
     )
     assert result.success
     assert len(instance.get_materialized_partitions(dg.AssetKey("ap_visit_snr"))) == 4
-    assert len(instance.get_materialized_partitions(dg.AssetKey("ap_visit"))) == NUMBER
+    assert len(instance.get_materialized_partitions(dg.AssetKey("ap_visit"))) == 4
+
+
+def test_what_may_be_on_a_disk_that_is_away_is_not_fetched(server: Server, keys: list[str], mirror: Path) -> None:
+    """Nor is what was never here of the same release: it would be written where that disk is to be mounted."""
+    assert "4 computed" in run("--fetch", "--where", "plate=9911").output
+    VISITS.parse_key(keys[8]).path(mirror).unlink()
+    assert "1 computed" in run("--fetch", "--overwrite", "--where", "plate=9911", "--where", "fibre=31").output
+    shutil.rmtree(VISITS.parse_key(keys[8]).path(mirror).parent)
+    before = len(server.requests)
+    result = run("--fetch", "--release", "DR17")
+    assert result.exit_code == 1
+    assert "  4 was here before, and this folder is empty now" in result.output
+    assert "no input yet: 8" in result.output
+    assert len(server.requests) == before
+    assert "6 computed" in run("--fetch", "--release", "DR19").output
 
 
 def test_the_pool_limits_how_many_runs_fetch(instance: dg.DagsterInstance, server: Server) -> None:

@@ -9,7 +9,7 @@ import pytest
 from dagster._core.definitions.partitions.context import partition_loading_context
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 
-from astra_dagster import DataID, product
+from astra_dagster import product
 from astra_dagster.definitions import build_definitions, defs
 from astra_dagster.orchestration import records
 from astra_dagster.orchestration.discover import discover_job
@@ -254,19 +254,27 @@ def test_a_missing_file_is_no_failure(instance: dg.DagsterInstance, keys: list[s
     assert failed(instance) == set()
 
 
-def test_a_file_that_cannot_be_reached_stops_no_other(
-    instance: dg.DagsterInstance, keys: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reach = DataID.existing_path
-
-    def refused(data_id: DataID, root: Path) -> Path | None:
-        if data_id.key == keys[3]:
-            raise PermissionError(13, "Permission denied")
-        return reach(data_id, root)
-
-    monkeypatch.setattr(DataID, "existing_path", refused)
-    assert update(instance).success
+def test_a_file_that_cannot_be_reached_fails_alone(instance: dg.DagsterInstance, keys: list[str], mirror: Path) -> None:
+    path = VISITS.parse_key(keys[3]).path(mirror)
+    aside = path.rename(path.with_name("aside"))
+    path.symlink_to(path)  # nobody can tell what is behind it, not even root
+    assert not update(instance).success
     assert recorded(instance) == set(keys) - {keys[3]}
+    assert failed(instance) == {keys[3]}
+    sources = defs.resolve_implicit_global_asset_job_def().execute_in_process(
+        instance=instance,
+        asset_selection=[dg.AssetKey("ap_visit")],
+        tags=dict(zip(RANGE, (keys[0], keys[-1]), strict=True)),
+        raise_on_error=False,
+    )
+    (event,) = [e for e in sources.all_events if e.is_step_failure]
+    assert event.step_failure_data.user_failure_data.description == (
+        f"1 of 18 files cannot be looked at\n{keys[3]}: cannot be looked at: too many levels of symbolic links "
+        f"(file {path}); a link in it leads back to itself"
+    )
+    aside.replace(path)
+    assert update(instance).success
+    assert failed(instance) == set()
 
 
 def test_an_invalid_registered_key_fails_alone(instance: dg.DagsterInstance, keys: list[str]) -> None:

@@ -4,13 +4,13 @@ import os
 import shutil
 import time
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from astra_dagster.tasks import cleaning
 from astra_dagster.tasks.cleaning import Found, Selection
 from astra_dagster.tasks.completeness import record_of
-from astra_dagster.tasks.known_tasks import COMPLETE, Family
+from astra_dagster.tasks.known_tasks import COMPLETE, TO_DO, Family
 from astra_dagster.tasks.removal import Removal, remove
 from astra_dagster.tasks.snr import SNRParameters, ap_visit_snr
 from astra_dagster.tasks.store import OutputStore, Work
@@ -36,6 +36,7 @@ class Place:
     store: OutputStore
     work: list[Work]
     family: Family
+    held: dict[str, str] = field(default_factory=dict)
 
     @property
     def keys(self) -> list[str]:
@@ -48,13 +49,20 @@ class Place:
         states = {**self.family.states[self.store.digest], self.keys[i]: state}
         self.family = replace(self.family, states={self.store.digest: states})
 
+    def unwanted(self, i: int) -> None:
+        """Lose the record of a partition, and have it made anew by the next run."""
+        self.forget(i)
+        self.state(i, TO_DO)
+
     def forget(self, i: int) -> None:
         """Lose the record of a partition."""
         records = {key: record for key, record in self.family.records[NAME].items() if key != self.keys[i]}
         self.family = replace(self.family, records={NAME: records})
 
     def find(self, **selection: object) -> Found:
-        return cleaning.find(self.root, {NAME: self.family}, Selection(**selection))
+        """What there is to clean, by a look that was begun after all that was written here."""
+        began = time.time_ns() + 10**9
+        return cleaning.find(self.root, {NAME: self.family}, Selection(**selection), began=began, held=self.held)
 
     def kinds(self, **selection: object) -> dict[str, int]:
         """Number of candidates by kind; in brackets those that stay."""

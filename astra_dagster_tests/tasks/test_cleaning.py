@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +20,8 @@ from astra_dagster.tasks.cleaning import Found, Selection
 from astra_dagster.tasks.collection import collect
 from astra_dagster.tasks.completeness import record_of
 from astra_dagster.tasks.continuum import ap_visit_continuum
-from astra_dagster.tasks.known_tasks import FOUND, GONE, TO_DO, UNSURE, Family
-from astra_dagster.tasks.own_files import place_of
+from astra_dagster.tasks.known_tasks import AWAY, FOUND, GONE, TO_DO, UNSURE, Family
+from astra_dagster.tasks.own_files import SKEW, file_system_time, place_of
 from astra_dagster.tasks.partitions import GroupID
 from astra_dagster.tasks.removal import remove
 from astra_dagster.tasks.snr import ap_visit_snr
@@ -63,7 +64,7 @@ def test_what_is_complete_is_not_listed(place: Place) -> None:
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    assert cleaning.find(tmp_path / "none", {}, Selection()) == Found()
+    assert cleaning.find(tmp_path / "none", {}, Selection(), began=0) == Found()
 
 
 @pytest.mark.parametrize("digest_in", ["nothing", "a record"])
@@ -151,8 +152,55 @@ def test_partitions_that_are_not_registered(place: Place) -> None:
 
 def test_inputs_that_have_gone(place: Place) -> None:
     place.state(0, GONE)
-    assert place.kinds() == {"no-input": 1}
-    assert len(place.clean().removed) == 1
+    place.state(1, AWAY)
+    assert place.kinds() == {"(no-input)": 2}
+    assert place.clean(older_days=0, tasks=[NAME]).removed == []
+    assert place.kinds(kinds=["no-input"]) == {"no-input": 1, "(no-input)": 1}
+    assert len(place.clean(kinds=["no-input"]).removed) == 1
+    assert place.path(1).exists()
+    assert {c.kept for c in place.find(kinds=["no-input"]).candidates} == {cleaning.OUTAGE}
+
+
+@pytest.mark.parametrize("family", ["", NAME, "another"])
+def test_what_a_run_holds_stays(family: str, place: Place) -> None:
+    place.other(replace(ap_visit_snr, parameters=Older))
+    place.other(replace(ap_visit_snr, name="not_registered", family=""))
+    place.held = {family: "the run 0123 is not finished"}
+    goes, unknown = family == "another", family != ""
+    kinds = place.kinds(tasks=[NAME, "not_registered"])
+    assert kinds == {"superseded" if goes else "(superseded)": 3, "unknown-task" if unknown else "(unknown-task)": 3}
+    assert len(place.clean(tasks=[NAME, "not_registered"]).removed) == 3 * goes + 3 * unknown
+    assert {c.kept for c in place.find().candidates if c.kind == "superseded"} <= {"the run 0123 is not finished"}
+
+
+@pytest.mark.parametrize("ahead", [-7200, 7200])
+def test_what_is_younger_than_the_look_stays_whatever_this_machine_says_it_is(ahead: int, place: Place) -> None:
+    """The file server's clock dates the files; that of this machine may be hours off."""
+    for i in range(3):
+        place.unwanted(i)
+        age(place.path(i), ahead + (-1, 0, 1)[i])  # a second after, just as, and a second before the look began
+    began = place.path(1).stat().st_mtime_ns
+    found = cleaning.find(place.root, {NAME: place.family}, Selection(), began=began)
+    assert [(c.path[-8:], c.kept) for c in found.candidates] == [
+        *(("003.json", ""), ("001.json", cleaning.YOUNG), ("002.json", cleaning.YOUNG))
+    ]
+    assert [c.path[-8:] for c in remove(place.root, found.candidates).removed] == ["003.json"]
+
+
+def test_the_time_of_the_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = time.time_ns()
+    now = file_system_time(tmp_path)
+    assert before - 10**8 < now < time.time_ns() + 10**8
+    assert list(tmp_path.iterdir()) == []
+    assert time.time_ns() - file_system_time(tmp_path / "none") > (SKEW - 1) * 10**9
+    real = os.fstat
+
+    def dated(descriptor: int) -> os.stat_result:
+        values = list(real(descriptor))
+        return os.stat_result(values, {"st_mtime_ns": 5})
+
+    monkeypatch.setattr(os, "fstat", dated)
+    assert file_system_time(tmp_path) == 5  # what the server says
 
 
 def test_notes_of_failures(place: Place) -> None:
@@ -227,17 +275,17 @@ def test_a_dagster_home_without_a_record_of_the_task_removes_nothing(place: Plac
 
 
 def test_selections(place: Place) -> None:
-    place.state(0, GONE)
+    place.unwanted(0)
     other = place.other(fudge_factor=2.0)
-    assert place.kinds(kinds=["no-input"]) == {"no-input": 1}
+    assert place.kinds(kinds=["unrecorded"]) == {"unrecorded": 1}
     assert place.kinds(digests=[other.digest]) == {"other-parameters": 3}
-    assert place.kinds(digests=[place.store.digest]) == {"no-input": 1}
+    assert place.kinds(digests=[place.store.digest]) == {"unrecorded": 1}
     assert place.kinds(tasks=["another"]) == {}
     assert place.kinds(older_days=1) == {}
     age(place.path(0), 3 * DAY)
     age(other.path(place.work[0].data_id), 3 * DAY)
     age(other.folder / "parameters.json", 3 * DAY)
-    assert place.kinds(older_days=2) == {"no-input": 1, "other-parameters": 1}
+    assert place.kinds(older_days=2) == {"unrecorded": 1, "other-parameters": 1}
     assert len(place.clean(older_days=2).removed) == 2
     assert (other.folder / "parameters.json").exists()
     assert other.path(place.work[1].data_id).exists()
@@ -264,20 +312,21 @@ def test_fits_outputs(place: Place) -> None:
     records = {work.data_id.key: record_of(store, work, store.find(work)) for work in place.work[:2]}
     states = {store.digest: dict.fromkeys(place.keys[:3], GONE)}
     known = {NAME: place.family, task.name: Family([task], frozenset(place.keys), {task.name: records}, states)}
-    found = cleaning.find(place.root, known, Selection())
+    began = time.time_ns() + 10**9
+    found = cleaning.find(place.root, known, Selection(kinds=["no-input"]), began=began)
     assert [(c.kind, c.path[-8:]) for c in found.candidates] == [("no-input", "001.fits"), ("no-input", "002.fits")]
     assert len(remove(place.root, found.candidates).removed) == 2
     newer = replace(task, version="next")
     run(store, place.work[:1])
     states = {store.digest: {place.keys[0]: TO_DO}}
     known[task.name] = Family([newer], frozenset(place.keys), {task.name: records}, states)
-    found = cleaning.find(place.root, known, Selection(kinds=["code"]))
+    found = cleaning.find(place.root, known, Selection(kinds=["code"]), began=began)
     assert [c.path[-8:] for c in found.candidates] == ["001.fits"]
 
 
 def test_what_is_removed_leaves_no_empty_folder(place: Place) -> None:
     for i in range(12):
         place.state(i, GONE)
-    place.clean()
+    place.clean(kinds=["no-input"])
     assert list(tree(place.store.folder)) == ["parameters.json"]
     assert json.loads((place.store.folder / "parameters.json").read_text())["task"] == NAME

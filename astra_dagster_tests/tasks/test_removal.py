@@ -3,8 +3,10 @@
 import io
 import os
 import shutil
+import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 from astra_dagster.spectra.encode import primary
 from astra_dagster.tasks import cleaning
 from astra_dagster.tasks.cleaning import Selection
-from astra_dagster.tasks.known_tasks import GONE, Family
+from astra_dagster.tasks.known_tasks import TO_DO, Family
 from astra_dagster.tasks.own_files import inspect, walk
 from astra_dagster.tasks.removal import remove
 from astra_dagster.tasks.snr import ap_visit_snr
@@ -83,7 +85,7 @@ def test_foreign_files_stay_and_so_do_their_folders(place: Place) -> None:
     for path in place.root.rglob("*"):
         age(path, DAY)
     (place.root / NAME / "empty").mkdir()
-    found = cleaning.find(place.root, {NAME: place.family}, everything(place))
+    found = place.find(**vars(everything(place)))
     removed = remove(place.root, found.candidates).removed
     assert Counter(c.kind for c in found.candidates) == {"other-parameters": 2}
     assert len(removed) == 2
@@ -127,9 +129,11 @@ def test_trees_of_foreign_names_are_untouched(
             age(place, DAY)
     before = tree(root)
     for tasks in ([ap_visit_snr], []):
-        known = {NAME: Family(tasks, ["DR17/x"], {NAME: {}}, {TODAY: {"DR17/x": GONE}})} if tasks else {}
-        selection = Selection(tasks=[NAME], older_days=0, other_parameters=True)
-        assert remove(root, cleaning.find(root, known, selection).candidates).removed == []
+        known = {NAME: Family(tasks, ["DR17/x"], {NAME: {}}, {TODAY: {"DR17/x": TO_DO}})} if tasks else {}
+        selection = Selection(tasks=[NAME], kinds=list(cleaning.KINDS), older_days=0, other_parameters=True)
+        assert (
+            remove(root, cleaning.find(root, known, selection, began=time.time_ns() + 10**9).candidates).removed == []
+        )
     assert tree(root) == before
     shutil.rmtree(root)
 
@@ -166,7 +170,7 @@ def test_the_outputs_folder_itself_may_be_a_link(place: Place, tmp_path: Path) -
     other = place.other(fudge_factor=2.0)
     link = tmp_path / "link"
     link.symlink_to(place.root)
-    found = cleaning.find(link, {NAME: place.family}, Selection(other_parameters=True))
+    found = replace(place, root=link).find(other_parameters=True)
     assert len(remove(link, found.candidates).removed) == 3
     assert not other.folder.exists()
 
@@ -206,7 +210,7 @@ def rewritten(path: Path) -> None:
 def test_a_file_that_changes_after_it_was_listed_stays(
     place: Place, change: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place.state(0, GONE)
+    place.unwanted(0)
     found = place.find()
     change(place.path(0))
     monkeypatch.setattr(os, "rename", None)  # nor is it put aside
@@ -223,7 +227,7 @@ def test_a_file_that_changes_after_it_was_listed_stays(
 def test_a_file_written_at_the_moment_of_removal_is_not_lost(
     place: Place, again: bool, links: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place.state(0, GONE)
+    place.unwanted(0)
     found = place.find()
     path, real = place.path(0), os.rename
 
@@ -257,8 +261,8 @@ def test_a_run_that_begins_meanwhile_keeps_its_parameters(place: Place) -> None:
 
 
 def test_what_cannot_be_read_is_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    place.state(0, GONE)
-    place.state(1, GONE)
+    place.unwanted(0)
+    place.unwanted(1)
     real = os.open
 
     def refused(path: object, *arguments: object, **named: object) -> int:
@@ -281,15 +285,15 @@ def test_a_folder_that_cannot_be_listed_is_told(place: Place, monkeypatch: pytes
         return real(path)
 
     monkeypatch.setattr(os, "scandir", refused)
-    place.state(0, GONE)
+    place.unwanted(0)
     found = place.find()
     assert [problem[1] for problem in found.problems] == ["cannot be listed: Permission denied"]
-    assert [c.kind for c in found.candidates] == ["no-input"]  # and no output is said to be lost
+    assert [c.kind for c in found.candidates] == ["unrecorded"]  # and no output is said to be lost
 
 
 def test_what_cannot_be_removed_is_told_and_stops_no_other(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     for i in range(3):
-        place.state(i, GONE)
+        place.unwanted(i)
     found = place.find()
     before, real, count = tree(place.root), os.unlink, [0]
 
