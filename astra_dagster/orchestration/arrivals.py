@@ -28,12 +28,13 @@ from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.storage.tags import RUN_KEY_TAG, SENSOR_NAME_TAG
 
 from astra_dagster import settings
+from astra_dagster.datamodel.absence import Absences
 from astra_dagster.datamodel.discovery import file_version, top_folder
 from astra_dagster.datamodel.products import DataID
 from astra_dagster.datamodel.releases import releases
 from astra_dagster.datamodel.watch_state import BusyError, Sighting, State, Watch, discard, is_damage
 from astra_dagster.datamodel.watching import Look, is_recent, look_at
-from astra_dagster.errors import AstraError, InputMissingError, OutputError
+from astra_dagster.errors import AstraError, InputMissingError, OutputError, UnreachableError
 from astra_dagster.orchestration import records, sources
 from astra_dagster.orchestration.partitions import chunks, register
 from astra_dagster.orchestration.planning import Planner
@@ -237,15 +238,24 @@ class _Ticking:
         return len(waits)
 
     def _tell_gone(self) -> None:
-        """Record files that are gone; of one that has a compressed variant, that is the file now."""
+        """Record files that are gone; of one that has a compressed variant, that is the file now.
+
+        Of what a disk may have taken away nothing is recorded: when it is back, its files are seen again.
+        """
+        absences = Absences(self.root)
         while (told := self.watch.gone(TOGETHER)) and time.monotonic() < self.deadline:
             keys = []
             for release, path in told:
                 data_id = self._data_id(release, path)
-                there = data_id.existing_path(self.root) if data_id else None
-                if data_id and there is None:
-                    keys.append(data_id.key)
-                elif there is not None:
+                try:
+                    there = data_id.existing_path(self.root) if data_id else None
+                    if data_id and there is None:
+                        absences.refuse_outage(data_id)
+                        keys.append(data_id.key)
+                except UnreachableError as error:
+                    self.made.notes.append(str(error))
+                    continue
+                if there is not None:
                     with self.watch.transaction():
                         self.watch.look_again(there)
             known = records.source_records(self.instance, self.item, keys)

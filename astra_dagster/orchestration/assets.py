@@ -7,8 +7,8 @@ import dagster as dg
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
 from astra_dagster import settings
-from astra_dagster.errors import AstraError
 from astra_dagster.orchestration import records, sources
+from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.launchpad import Launchpad, RunConfig, told
 from astra_dagster.orchestration.materialise import Job, materialise
 from astra_dagster.orchestration.partitions import partitions_def
@@ -57,7 +57,7 @@ def task_asset(task: Task) -> dg.AssetsDefinition:
                 "no partition is in this range: it goes in the order of registration, from its first to its last",
                 allow_retries=False,
             )
-        try:
+        with plain_failures():
             config, parameters = launchpad.read(context.op_execution_context)
             store = OutputStore(settings.check_outputs_dir(), task, parameters)
             jobs = [Job(store, context.partition_keys, config.overwrite)]
@@ -65,8 +65,6 @@ def task_asset(task: Task) -> dg.AssetsDefinition:
             here = context.op_execution_context
             every = materialise(here, jobs, executor.choose(), record_all=bool(later), fetching=config.fetching)
             done = every[task.name]
-        except AstraError as error:
-            raise dg.Failure(str(error), allow_retries=False) from None
         if done.failures and not later:
             raise failure(done.failures, len(context.partition_keys), done.metadata)
         if done.failures:

@@ -92,23 +92,24 @@ def storage_error(reason: str, where: str | None) -> StorageError:
 
 
 @contextlib.contextmanager
-def storage_errors() -> Iterator[None]:
-    """Raise one of our errors in place of those of databases and disks, inside a run.
+def plain_failures() -> Iterator[None]:
+    """Inside an op or asset: let it fail in one line, for our errors and those of databases and disks.
 
     Raises
     ------
-    AstraError
-        What stands behind an error, where that is known; others are left as they are.
+    dagster.Failure
+        In place of an error of which it is known what stands behind it, and which is its cause; others stay as they
+        are.
     """
     try:
         yield
-    except AstraError:
+    except dg.Failure:
         raise
     except Exception as error:
         known = known_error(error)
         if known is None:
             raise
-        raise known from error
+        raise dg.Failure(str(known), allow_retries=False) from error
 
 
 def opening_error(error: Exception, home: Path) -> AstraError:

@@ -20,8 +20,9 @@ from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from pydantic import Field
 
 from astra_dagster import settings
-from astra_dagster.errors import AstraError, ConfigurationError, OutputError, ParameterError
+from astra_dagster.errors import OutputError, ParameterError
 from astra_dagster.orchestration import records
+from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.partitions import registered
 from astra_dagster.orchestration.tables import latest, table_name
 from astra_dagster.tasks import checking_outputs, checking_tables
@@ -53,12 +54,10 @@ def task_checks(task: Task) -> dg.AssetChecksDefinition:
 
     @dg.multi_asset_check(name=f"{task.name}_checks", specs=_specs(task.name, checks), can_subset=True)
     def look(context: dg.AssetCheckExecutionContext, config: CheckConfig) -> Iterator[dg.AssetCheckResult]:
-        try:
+        with plain_failures():
             root, outputs = settings.sas_base_dir(), settings.outputs_dir()
-        except AstraError as error:
-            raise dg.Failure(str(error), allow_retries=False) from None
-        known = newest_records(context.instance, task, config.newest, context.run.run_id)
-        last = newest_records(context.instance, task, 1).values()
+            known = newest_records(context.instance, task, config.newest, context.run.run_id)
+            last = newest_records(context.instance, task, 1).values()
         store = _store(outputs, task, next((record.digest for record in last), None))
         same = {
             key: record
@@ -86,10 +85,8 @@ def table_checks(task: Task) -> dg.AssetChecksDefinition:
             yield from _results(context, asset, checks, lambda _: Verdict(0, "rows", note="there is no table yet"))
             return
         path = Path(str(made.metadata["parquet"].value))
-        try:
+        with plain_failures():
             store = _store(settings.outputs_dir(), task, checking_tables.digest_of(path))
-        except ConfigurationError as error:
-            raise dg.Failure(str(error), allow_retries=False) from None
         table = checking_tables.Table(store, path, lambda: inputs(context.instance, task))
 
         def judged(check: Check[checking_tables.Table]) -> Verdict:

@@ -13,6 +13,7 @@ from pydantic import Field
 from astra_dagster import settings
 from astra_dagster.errors import AstraError, nearest
 from astra_dagster.orchestration import records
+from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.jobs import update_job_name
 from astra_dagster.orchestration.partitions import registered
 from astra_dagster.orchestration.planning import make_plan
@@ -218,14 +219,12 @@ def shown(path: str) -> str:
 def clean_outputs(context: dg.OpExecutionContext, config: CleanConfig) -> None:
     """One table, logged and kept with the run."""
     root = settings.outputs_dir()
-    try:
+    with plain_failures():
         found = survey(context.instance, root, config.selection(root))
-    except AstraError as error:
-        raise dg.Failure(str(error), allow_retries=False) from None
-    context.log.info("\n".join(table(found)))
-    for path, reason in found.problems[:LISTED]:
-        context.log.warning(f"{shown(path)}: {reason}")
-    removal = carry_out(context.instance, root, found, context.run_id) if config.remove else Removal()
+        context.log.info("\n".join(table(found)))
+        for path, reason in found.problems[:LISTED]:
+            context.log.warning(f"{shown(path)}: {reason}")
+        removal = carry_out(context.instance, root, found, context.run_id) if config.remove else Removal()
     for path, reason in removal.left[:LISTED]:
         context.log.warning(f"left {shown(path)}: {reason}")
     numbers = ("recorded", "files", "size")

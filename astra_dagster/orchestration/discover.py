@@ -21,6 +21,7 @@ from astra_dagster.errors import (
     UnresolvableTemplateError,
 )
 from astra_dagster.orchestration import records, sources
+from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.partitions import register, registered, unregister
 from astra_dagster.orchestration.sources import Input
 from astra_dagster.tasks import registry
@@ -182,13 +183,11 @@ def discover_files(context: dg.OpExecutionContext, config: DiscoverConfig) -> No
     records.warn_if_slow(context)
     total = 0
     unreachable: Counter[str] = Counter()
-    try:
+    with plain_failures():
         for found in search(context.instance, config):
             take(context, found)
             total += len(found.inputs)
             unreachable.update(found.unreachable)
-    except AstraError as error:
-        raise dg.Failure(str(error), allow_retries=False) from None
     if unreachable:
         raise dg.Failure(refusal(unreachable), allow_retries=False)
     if not total:

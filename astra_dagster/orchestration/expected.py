@@ -14,8 +14,9 @@ from astra_dagster import settings
 from astra_dagster.datamodel.catalogue import Rejected, keys_from_table
 from astra_dagster.datamodel.discovery import FoundFile
 from astra_dagster.datamodel.products import Product, product
-from astra_dagster.errors import AstraError, CatalogueError, UnreachableError
+from astra_dagster.errors import CatalogueError, UnreachableError
 from astra_dagster.orchestration import records, sources
+from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.partitions import register, registered
 from astra_dagster.tasks import registry
 
@@ -109,11 +110,9 @@ def register_expected(instance: dg.DagsterInstance, expected: Expected) -> None:
 @dg.op(description="Register the partitions of the files that a table lists, whether they are there or not.")
 def register_table(context: dg.OpExecutionContext, config: RegisterConfig) -> None:
     """Register what is new; what is wrong with the table's rows is a warning."""
-    try:
+    with plain_failures():
         expected = expect(context.instance, config)
         register_expected(context.instance, expected)
-    except AstraError as error:
-        raise dg.Failure(str(error), allow_retries=False) from None
     context.log.info(str(expected))
     for line in expected.rejections:
         context.log.warning(line)

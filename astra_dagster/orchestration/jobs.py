@@ -12,6 +12,7 @@ from pydantic import Field
 from astra_dagster import settings
 from astra_dagster.errors import AstraError
 from astra_dagster.orchestration import records
+from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.launchpad import Launchpad, RunConfig
 from astra_dagster.orchestration.materialise import Job, materialise
 from astra_dagster.orchestration.planning import Planner, members, select_keys
@@ -52,14 +53,12 @@ def update_job(task: Task, planner: Planner | None = None) -> dg.JobDefinition:
         config_schema=launchpad.schema,
     )
     def update(context: dg.OpExecutionContext, executor: ExecutorResource) -> None:
-        try:
+        with plain_failures():
             config, parameters = launchpad.read(context)
             store = OutputStore(settings.check_outputs_dir(), task, parameters)
             stores = [store, *(OutputStore(store.root, other, other.values()) for other in map(find_task, config.also))]
             jobs = jobs_of(context.instance, stores, config.releases, config.where, overwrite=config.overwrite)
             run_jobs(context, jobs, executor, planner, fetching=config.fetching)
-        except AstraError as error:
-            raise dg.Failure(str(error), allow_retries=False) from None
 
     @dg.job(
         name=update_job_name(task),

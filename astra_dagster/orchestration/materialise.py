@@ -13,7 +13,6 @@ from tqdm import tqdm
 from astra_dagster import settings
 from astra_dagster.errors import AstraError, DiskFullError
 from astra_dagster.orchestration import records, sources
-from astra_dagster.orchestration.causes import storage_errors
 from astra_dagster.orchestration.fetch import fetch
 from astra_dagster.orchestration.look import FEW, something_to_look_at
 from astra_dagster.orchestration.planning import Plan, Planner
@@ -47,7 +46,6 @@ class Job:
     overwrite: bool = False
 
 
-@storage_errors()
 def materialise(
     context: dg.OpExecutionContext,
     jobs: Sequence[Job],

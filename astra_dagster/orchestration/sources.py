@@ -15,8 +15,9 @@ from astra_dagster import settings
 from astra_dagster.datamodel.absence import Absences
 from astra_dagster.datamodel.discovery import HASHED, FoundFile, content_version, file_version
 from astra_dagster.datamodel.products import SEED_PRODUCTS, DataID, Product, product
-from astra_dagster.errors import AstraError, ConfigurationError, UnreachableError
+from astra_dagster.errors import ConfigurationError, UnreachableError
 from astra_dagster.orchestration import records
+from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.partitions import partitions_def
 from astra_dagster.orchestration.watched import watched
 from astra_dagster.presence import is_folder, status_of
@@ -111,12 +112,10 @@ def source_asset(item: Product) -> dg.AssetsDefinition:
     )
     def source(context: dg.AssetExecutionContext):  # type: ignore[no-untyped-def]
         here = context.op_execution_context
-        try:
+        with plain_failures():
             data_ids = [item.parse_key(key) for key in context.partition_keys]
             found = examine(context.instance, item, data_ids, settings.sas_base_dir())
-        except AstraError as error:
-            raise dg.Failure(str(error), allow_retries=False) from None
-        record(here, item, found)
+            record(here, item, found)
         unreachable = [f"{file.data_id.key}: {file.error.without_key()}" for file in found if file.error is not None]
         changed = sum(file.file is not None and not file.recorded for file in found)
         gone = sum(file.gone for file in found)

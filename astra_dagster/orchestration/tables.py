@@ -8,9 +8,9 @@ from pydantic import Field
 from tqdm import tqdm
 
 from astra_dagster import settings
-from astra_dagster.errors import AstraError
 from astra_dagster.orchestration import records
 from astra_dagster.orchestration.assets import described, owner_of, promised_columns
+from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.launchpad import Launchpad
 from astra_dagster.orchestration.partitions import chunks, registered
 from astra_dagster.orchestration.summary import SHOWN
@@ -55,7 +55,7 @@ def collection(task: Task) -> dg.AssetsDefinition:
         dagster_type=dg.Nothing,
     )
     def asset(context: dg.AssetExecutionContext):  # type: ignore[no-untyped-def]
-        try:
+        with plain_failures():
             config, parameters = launchpad.read(context.op_execution_context)
             store = OutputStore(settings.check_outputs_dir(), task, parameters)
             with tqdm(unit="file", disable=None, desc=table_name(task)) as progress:
@@ -66,8 +66,6 @@ def collection(task: Task) -> dg.AssetsDefinition:
                     overwrite=config.overwrite,
                     progress=progress.update,
                 )
-        except AstraError as error:
-            raise dg.Failure(str(error), allow_retries=False) from None
         for _, reason in made.unreadable[:SHOWN]:
             context.log.warning(f"left out: {reason}")
         if len(made.unreadable) > SHOWN:

@@ -16,8 +16,9 @@ from astra_dagster import settings
 from astra_dagster.datamodel.discovery import FoundFile
 from astra_dagster.datamodel.products import Product
 from astra_dagster.datamodel.watching import RECENT
-from astra_dagster.errors import AstraError, InputMissingError
+from astra_dagster.errors import InputMissingError
 from astra_dagster.orchestration import records, sources
+from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.discover import DiscoverConfig, search, take
 from astra_dagster.orchestration.jobs import jobs_of, run_jobs
 from astra_dagster.orchestration.materialise import Job
@@ -65,7 +66,7 @@ def any_job(item: Product) -> dg.JobDefinition:
     def update(context: dg.OpExecutionContext, config: AnyConfig, executor: ExecutorResource) -> None:
         records.warn_if_slow(context)
         seen, instance, root = watched(item), context.instance, settings.sas_base_dir()
-        try:
+        with plain_failures():
             if config.partitions:
                 keys = named(instance, item, config.partitions)
                 data_ids = [item.parse_key(key) for key in keys]
@@ -82,8 +83,6 @@ def any_job(item: Product) -> dg.JobDefinition:
                 planner = Planner(instance, outputs, root)
                 jobs = _without_failed(context, planner, jobs)
             run_jobs(context, jobs, executor, planner)
-        except AstraError as error:
-            raise dg.Failure(str(error), allow_retries=False) from None
 
     @dg.job(
         name=any_job_name(item),

@@ -140,3 +140,19 @@ def test_a_file_that_went_away_for_good_is_not_waited_for(daemon: Daemon, mirror
     assert KEY.format(2) not in recorded(daemon.instance)
     assert daemon.tick(LONGEST_WAIT).later == 0
     assert not list(Path(os.environ["ASTRA_OUTPUTS"]).rglob("*-002.json*"))
+
+
+def test_a_disk_that_is_away_takes_no_file_with_it(daemon: Daemon, mirror: Path) -> None:
+    daemon()
+    plate = mirror / FOLDER
+    away = plate.rename(plate.with_name("away"))
+    plate.mkdir()  # what it was mounted on
+    made = daemon.tick()
+    assert (made.gone, made.requests) == (0, [])
+    assert any("this folder is empty now" in note for note in made.notes)
+    assert not daemon.instance.fetch_observations(dg.AssetKey("ap_visit"), limit=1).records
+    plate.rmdir()
+    away.rename(plate)
+    for wait in (2, FIRST_WAIT):
+        made = daemon.tick(wait)
+        assert (made.new, made.changed, made.again, made.requests) == (0, 0, 0, [])
