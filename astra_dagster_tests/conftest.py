@@ -14,9 +14,10 @@ from astra_dagster.demo import write_mirror
 from astra_dagster.tasks import importing
 from astra_dagster_tests.postgresql import server
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # So a shell starts what it runs in the background, and what is started here would inherit it.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        # So a shell, or nohup, starts what it runs in the background, and what is started here would inherit it.
+        signal.signal(number, usual)
 
 settings.register_profile(
     "default", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]

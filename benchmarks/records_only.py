@@ -14,9 +14,9 @@ SIZE = 900
 VERSION = "0123456789abcdef"
 
 
-def made_chunk(stores: bytes, chunk: Sequence[Item]) -> list[Written]:
+def made_chunk(folders: Sequence[str], stores: bytes, chunk: Sequence[Item]) -> list[Written]:
     """Say that a chunk is done. As in a run, the stores come pickled, and notes of earlier failures are removed."""
-    opened = runner._unpickled(stores)
+    opened = runner._unpickled(tuple(folders), stores)
     done = []
     for i, work in chunk:
         opened[i].forget_failure(work.data_id)

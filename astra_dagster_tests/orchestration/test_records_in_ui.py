@@ -76,7 +76,7 @@ def summary(result: Any, asset: str) -> dict[str, Any]:
 def test_a_run_says_what_became_of_its_partitions(instance: dg.DagsterInstance, keys: list[str], mirror: Path) -> None:
     VISITS.parse_key(keys[1]).path(mirror).unlink()
     shown = summary(materialise(instance, keys[:6], "ap_visit_snr"), "ap_visit_snr")
-    assert (shown["computed"].value, shown["no input yet"].value) == (5, 1)
+    assert (shown["computed"].value, shown["input gone"].value) == (5, 1)
     assert "snr: 5 from " in shown["results"].value
     assert "failures" not in shown
     again = summary(materialise(instance, keys[:8], "ap_visit_snr"), "ap_visit_snr")

@@ -24,7 +24,7 @@ from astra_dagster.tasks import runner
 from astra_dagster.tasks.results import Column
 from astra_dagster.tasks.runner import Outcome
 from astra_dagster.tasks.snr import SNRParameters, ap_visit_snr
-from astra_dagster.tasks.store import Given, OutputStore, Work
+from astra_dagster.tasks.store import Failure, Given, OutputStore, Work
 from astra_dagster.tasks.task import Task
 from astra_dagster.tasks.workers import Workers
 
@@ -141,7 +141,7 @@ def test_twenty_files_of_which_half_are_bad(tmp_path: Path, monkeypatch: pytest.
         with pytest.raises(kind, match=match):
             raise error
         assert len(str(error)) < 1000
-        assert store.failure(work) == error.without_key()
+        assert store.failure(work) == Failure(error.without_key(), error.fault)
     for work in (works[0], works[19]):
         assert json.loads(store.path(work.data_id).read_text())["results"] == {"n": int(work.data_id.key[-3:])}
     # The others are not marked, whether or not they were done together with the bad ones.
