@@ -6,6 +6,7 @@ Whatever is lost of it, a worker or the server, is told as one thing: the pool i
 import contextlib
 import multiprocessing
 import os
+import pickle
 import shutil
 import signal
 import sys
@@ -42,6 +43,7 @@ class Pool(ProcessPoolExecutor):
         self._manager: Any = None  # a thread
         self._servers: set[int] = set()
         self._refused = ""
+        self._under_way: set[Future[Any]] = set()
 
     @property
     def broken(self) -> bool:
@@ -57,13 +59,16 @@ class Pool(ProcessPoolExecutor):
             If a process is gone, or cannot be started.
         """
         try:
-            return super().submit(_work, function, *arguments, **named)
+            future = super().submit(_work, function, *arguments, **named)
         except (OSError, EOFError) as error:  # the fork server is gone
             self._refused = f"{type(error).__name__}: {error}"
             raise BrokenProcessPool(self._refused) from error
         finally:
             self._manager = self._manager or self._executor_manager_thread
             self._servers.add(_server())
+        self._under_way.add(future)
+        future.add_done_callback(self._under_way.discard)
+        return future
 
     def stop(self) -> None:
         """Begin nothing more: what is not begun yet is cancelled, within an instant."""
@@ -72,7 +77,7 @@ class Pool(ProcessPoolExecutor):
     def close(self) -> str:
         """End it, with all that it still does. Returns how its processes ended, for an error message."""
         processes = list(self._started.values())
-        if self.broken or self._shutdown_thread or self._pending_work_items:
+        if self.broken or self._under_way:
             for process in processes:
                 process.terminate()
             until = time.monotonic() + GRACE
@@ -192,6 +197,11 @@ class _Process(ForkServerProcess):
             super().start()
         finally:
             sys.modules["__main__"] = main
+
+    def run(self) -> None:
+        """Work; when another process was ended while it took its work, what is left of that is nothing to work on."""
+        with contextlib.suppress(EOFError, pickle.UnpicklingError):
+            super().run()
 
 
 class _Context(ForkServerContext):

@@ -14,7 +14,7 @@ import pytest
 
 from astra_dagster.errors import ConfigurationError
 from astra_dagster.tasks import pool
-from astra_dagster.tasks.pool import start_fork_server
+from astra_dagster.tasks.pool import Pool, start_fork_server
 from astra_dagster.tasks.workers import Workers, spread
 from astra_dagster_tests.processes import mark, processes_of, wait_for_files, wait_until_gone
 from astra_dagster_tests.tasks.test_workers import DASK
@@ -123,3 +123,13 @@ def test_a_long_temporary_folder(workers: str, tmp_path: Path) -> None:
     (tmp_path / "begun").mkdir()
     with started(workers, tmp_path / "begun", ["short"] * 3, {"TMPDIR": str(long)}) as run:
         assert run.communicate()[0] == "1\n"
+
+
+def test_processes_that_have_nothing_to_do_end_by_themselves(capfd: pytest.CaptureFixture[str]) -> None:
+    """None is ended while it takes work: what it leaves of that would confuse another."""
+    pool = Pool(2)
+    futures = [pool.submit(abs, -number) for number in range(50)]
+    assert [future.result() for future in futures] == list(range(50))
+    pool.stop()
+    assert pool.close() == "exit code 0"
+    assert capfd.readouterr().err == ""
