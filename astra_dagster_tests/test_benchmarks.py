@@ -129,3 +129,8 @@ taken = measured([sys.executable, "-c", parent], {})
 print(taken.cpu >= 0.5, taken.largest > 200)
 """)
     assert made == "True True\n"
+
+
+def test_runs_whose_processes_are_killed_lose_nothing(run: Run) -> None:
+    rows = run("kills.py", "--trials", "1", "--files", "6", "--only", "run, in-process")
+    assert rows["all"] == ["1", "1", "0"] or rows["all"] == ["1", "0", "0"]  # it may have been over before
