@@ -4,6 +4,7 @@ The clock runs from before a command is started until it has ended. Time of the 
 processes that it starts: on Linux their orphans come to this process, so that none is forgotten.
 """
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -109,24 +110,25 @@ def load() -> str:
 
 
 class _Sampler(threading.Thread):
-    """Looks at the memory of all processes of a group now and then."""
+    """Looks at the memory of all processes of a session now and then."""
 
-    def __init__(self, group: int) -> None:
+    def __init__(self, session: int) -> None:
         super().__init__(daemon=True)
-        self.group = group
+        self.session = session
         self.most = 0
         self.ended = threading.Event()
 
     def run(self) -> None:
         while PROC.is_dir() and not self.ended.wait(SAMPLE):
-            self.most = max(self.most, sum(map(_memory, _members(self.group))))
+            self.most = max(self.most, sum(map(_memory, _members(self.session))))
 
 
-def _members(group: int) -> list[Path]:
+def _members(session: int) -> list[Path]:
+    """Processes of a session, whatever groups they have made; those that have ended too, until they are waited for."""
     found = []
     for folder in PROC.glob("[0-9]*"):
         try:
-            if int((folder / "stat").read_text().rpartition(")")[2].split()[2]) == group:
+            if int((folder / "stat").read_text().rpartition(")")[2].split()[3]) == session:
                 found.append(folder)
         except OSError:  # it has ended
             continue
@@ -147,19 +149,19 @@ def _adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
 
 
-def _orphans(group: int) -> list[resource.struct_rusage]:
+def _orphans(session: int) -> list[resource.struct_rusage]:
     """Wait for the processes that a command left behind, and say what they used."""
     uses = []
     end = time.monotonic() + PATIENCE
-    while True:
-        try:
-            number, _, used = os.wait4(-group, os.WNOHANG)
-        except ChildProcessError:
-            return uses
-        if number:
-            uses.append(used)
-        elif time.monotonic() < end:
-            time.sleep(0.01)
-        else:
-            os.killpg(group, signal.SIGKILL)
-            end += PATIENCE
+    while left := [int(folder.name) for folder in _members(session)]:
+        for process in left:
+            with contextlib.suppress(ChildProcessError):  # it is somebody else's to wait for
+                number, _, used = os.wait4(process, os.WNOHANG)
+                if number:
+                    uses.append(used)
+        if time.monotonic() > end:
+            for process in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+        time.sleep(0.01)
+    return uses
