@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from astra_dagster import __version__, settings
-from astra_dagster.errors import AstraError
+from astra_dagster.errors import AstraError, describe
 
 LOG = "astra-dagster.log"
 """File in ``DAGSTER_HOME/logs`` that tracebacks are added to."""
@@ -35,14 +35,15 @@ def failure(error: BaseException, known: AstraError | None = None) -> click.Clic
     known
         What is known of it, if that has been found out already.
     """
-    from astra_dagster.orchestration.causes import in_one_line, known_error
+    from astra_dagster.orchestration.causes import known_error
 
     known = known or known_error(error)
     log = write_log("".join(traceback.format_exception(error)))
     if known is not None:
         return click.ClickException(f"{known} (log: {log})")
-    said = in_one_line(f"{type(error).__name__}: {error}")
-    return click.ClickException(f"{said}; this is a mistake in astra-dagster: please report it with the log {log}")
+    return click.ClickException(
+        f"{describe(error)}; this is a mistake in astra-dagster: please report it with the log {log}"
+    )
 
 
 def of_step(info: Any) -> click.ClickException:

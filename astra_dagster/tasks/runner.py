@@ -168,7 +168,7 @@ def _unpickled(folders: tuple[str, ...], stores: bytes) -> list[OutputStore]:
         raise
     except Exception as error:  # a user's module may raise anything
         raise ConfigurationError(
-            f"a worker on {socket.gethostname()} cannot import the tasks: {type(error).__name__}: {error}",
+            f"a worker on {socket.gethostname()} cannot import the tasks: {describe(error)}",
             hint="every worker needs the packages of the run, installed, or where the run has them: "
             + (", ".join(folders) or "nowhere else"),
         ) from error
