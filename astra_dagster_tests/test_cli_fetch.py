@@ -8,8 +8,8 @@ from click.testing import CliRunner, Result
 
 from astra_dagster import product
 from astra_dagster.cli import main
-from astra_dagster_tests.datamodel import server as servers
-from astra_dagster_tests.datamodel.server import File, Server
+from astra_dagster_tests.archive import server as servers
+from astra_dagster_tests.archive.server import File, Server
 from astra_dagster_tests.disks import small_disk
 
 KEYS = [f"DR17/apo25m/120+12/5226/56000/{fibre:03}" for fibre in (1, 2, 3)]

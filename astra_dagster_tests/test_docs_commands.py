@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from astra_dagster.demo import write_mirror
-from astra_dagster_tests.datamodel.server import File, Server
+from astra_dagster_tests.archive.server import File, Server
 from astra_dagster_tests.documented import DOCS, as_shown, mistakes, mutated, pages, run, steps_of_page
 
 FROM_NOTHING = {"index.md", "tutorial.md", "how-to/mirror.md"}

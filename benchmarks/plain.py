@@ -15,7 +15,7 @@ from pathlib import Path
 import night
 from threadpoolctl import threadpool_limits
 
-from astra_dagster.datamodel.discovery import file_version
+from astra_dagster.archive.discovery import file_version
 from astra_dagster.datamodel.products import DataID
 from astra_dagster.spectra.batch import stack
 from astra_dagster.spectra.readers import reader

@@ -17,11 +17,11 @@ from typing import TypeVar
 
 import dagster as dg
 
+from astra_dagster.archive.watch_state import Watch
+from astra_dagster.archive.watching import COARSE, look_at
 from astra_dagster.cli.init import DAGSTER_YAML
 from astra_dagster.datamodel.products import DataID, product
 from astra_dagster.datamodel.releases import releases
-from astra_dagster.datamodel.watch_state import Watch
-from astra_dagster.datamodel.watching import COARSE, look_at
 from astra_dagster.orchestration.arrivals import state_path, tick
 from astra_dagster.orchestration.partitions import register
 from astra_dagster.orchestration.watched import watched

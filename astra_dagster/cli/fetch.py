@@ -39,7 +39,7 @@ def fetch(
     """
     from tqdm import tqdm
 
-    from astra_dagster.datamodel.archive import Archive
+    from astra_dagster.archive.sas import Archive
 
     archive = Archive.from_settings()
     wanted = _data_ids(keys, name, releases, where)
@@ -87,7 +87,7 @@ def path(key: str, name: str | None) -> None:
 
     Example: astra-dagster path DR17/apo25m/120+12/5226/56000/001
     """
-    from astra_dagster.datamodel.archive import Archive
+    from astra_dagster.archive.sas import Archive
 
     (data_id,) = _data_ids([key], name)
     click.echo(Archive.from_settings().path(data_id))
@@ -101,7 +101,7 @@ def url(key: str, name: str | None) -> None:
 
     Example: astra-dagster url DR17/apo25m/120+12/5226/56000/001
     """
-    from astra_dagster.datamodel.archive import Archive
+    from astra_dagster.archive.sas import Archive
 
     (data_id,) = _data_ids([key], name)
     click.echo(Archive(Path(), settings.sas_url()).url(data_id))

@@ -28,12 +28,12 @@ from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.storage.tags import RUN_KEY_TAG, SENSOR_NAME_TAG
 
 from astra_dagster import settings
-from astra_dagster.datamodel.absence import Absences
-from astra_dagster.datamodel.discovery import file_version, top_folder
+from astra_dagster.archive.absence import Absences
+from astra_dagster.archive.discovery import file_version, top_folder
+from astra_dagster.archive.watch_state import BusyError, Sighting, State, Watch, discard, is_damage
+from astra_dagster.archive.watching import Look, is_recent, look_at
 from astra_dagster.datamodel.products import DataID
 from astra_dagster.datamodel.releases import releases
-from astra_dagster.datamodel.watch_state import BusyError, Sighting, State, Watch, discard, is_damage
-from astra_dagster.datamodel.watching import Look, is_recent, look_at
 from astra_dagster.errors import AstraError, InputMissingError, OutputError, UnreachableError
 from astra_dagster.orchestration import records, sources
 from astra_dagster.orchestration.partitions import chunks, register

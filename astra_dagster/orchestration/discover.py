@@ -10,7 +10,7 @@ import dagster as dg
 from pydantic import Field
 
 from astra_dagster import settings
-from astra_dagster.datamodel.discovery import Skipped, find_files
+from astra_dagster.archive.discovery import Skipped, find_files
 from astra_dagster.datamodel.products import Product, Where, product, releases
 from astra_dagster.errors import (
     AstraError,

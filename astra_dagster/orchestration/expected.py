@@ -11,8 +11,8 @@ import dagster as dg
 from pydantic import Field
 
 from astra_dagster import settings
+from astra_dagster.archive.discovery import FoundFile
 from astra_dagster.datamodel.catalogue import Rejected, keys_from_table
-from astra_dagster.datamodel.discovery import FoundFile
 from astra_dagster.datamodel.products import Product, product
 from astra_dagster.errors import CatalogueError, UnreachableError
 from astra_dagster.orchestration import records, sources

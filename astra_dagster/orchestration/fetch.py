@@ -28,7 +28,7 @@ def fetch(context: dg.OpExecutionContext, data_ids: Sequence[DataID]) -> dict[st
     ConfigurationError
         If the settings name no archive.
     """
-    from astra_dagster.datamodel.archive import Archive  # slow to import, and few runs fetch
+    from astra_dagster.archive.sas import Archive  # slow to import, and few runs fetch
 
     archive = Archive.from_settings()
     failed: dict[str, AstraError] = {}

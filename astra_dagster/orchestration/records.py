@@ -28,7 +28,7 @@ from dagster._core.events import (
 from dagster._core.events.log import EventLogEntry
 from dagster._core.instance.utils import RUNLESS_JOB_NAME, RUNLESS_RUN_ID
 
-from astra_dagster.datamodel.discovery import HASHED
+from astra_dagster.archive.discovery import HASHED
 from astra_dagster.datamodel.products import DataID, Product
 from astra_dagster.orchestration.partitions import chunks
 from astra_dagster.tasks.completeness import Record, record_of

@@ -12,8 +12,8 @@ import dagster as dg
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
 from astra_dagster import settings
-from astra_dagster.datamodel.absence import Absences
-from astra_dagster.datamodel.discovery import HASHED, FoundFile, content_version, file_version
+from astra_dagster.archive.absence import Absences
+from astra_dagster.archive.discovery import HASHED, FoundFile, content_version, file_version
 from astra_dagster.datamodel.products import SEED_PRODUCTS, DataID, Product, product
 from astra_dagster.errors import ConfigurationError, UnreachableError
 from astra_dagster.orchestration import records

@@ -13,9 +13,9 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from pydantic import Field
 
 from astra_dagster import settings
-from astra_dagster.datamodel.discovery import FoundFile
+from astra_dagster.archive.discovery import FoundFile
+from astra_dagster.archive.watching import RECENT
 from astra_dagster.datamodel.products import Product
-from astra_dagster.datamodel.watching import RECENT
 from astra_dagster.errors import InputMissingError
 from astra_dagster.orchestration import records, sources
 from astra_dagster.orchestration.causes import plain_failures

@@ -19,8 +19,8 @@ from astropy.io import fits
 from astropy.table import MaskedColumn, Table
 
 from astra_dagster import DataID, product
+from astra_dagster.archive.discovery import find_files
 from astra_dagster.datamodel.catalogue import keys_from_table
-from astra_dagster.datamodel.discovery import find_files
 from astra_dagster.errors import CatalogueError, UnknownProductError, UnknownReleaseError
 
 VISITS, STARS = product("apVisit"), product("apStar")

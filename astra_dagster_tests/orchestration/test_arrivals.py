@@ -20,9 +20,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from astra_dagster import product
-from astra_dagster.datamodel.discovery import find_files
-from astra_dagster.datamodel.watch_state import LONGEST_WAIT, Watch
-from astra_dagster.datamodel.watching import COARSE, RECENT
+from astra_dagster.archive.discovery import find_files
+from astra_dagster.archive.watch_state import LONGEST_WAIT, Watch
+from astra_dagster.archive.watching import COARSE, RECENT
 from astra_dagster.definitions import defs
 from astra_dagster.errors import ConfigurationError, OutputError
 from astra_dagster.orchestration import arrivals, records, sources
@@ -462,7 +462,7 @@ import os, signal, sys, time
 import dagster as dg
 from astra_dagster import product
 from astra_dagster.datamodel import watching
-from astra_dagster.datamodel.watch_state import Watch
+from astra_dagster.archive.watch_state import Watch
 from astra_dagster.orchestration import arrivals, records, sources
 from astra_dagster.orchestration.watched import Watched
 

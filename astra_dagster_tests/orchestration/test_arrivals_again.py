@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 from dagster._core.storage.tags import RUN_KEY_TAG, SENSOR_NAME_TAG
 
-from astra_dagster.datamodel.watch_state import FIRST_WAIT, LONGEST_WAIT
+from astra_dagster.archive.watch_state import FIRST_WAIT, LONGEST_WAIT
 from astra_dagster.orchestration.arrivals import sensor_name
 from astra_dagster.orchestration.requests import Request
 from astra_dagster_tests.orchestration.test_arrivals import FOLDER, KEY, NAME, SEEN, Daemon, put, recorded

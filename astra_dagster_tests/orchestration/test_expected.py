@@ -10,8 +10,8 @@ from astropy.table import Table
 from click.testing import CliRunner, Result
 
 from astra_dagster import product
+from astra_dagster.archive.discovery import find_files
 from astra_dagster.cli import main
-from astra_dagster.datamodel.discovery import find_files
 from astra_dagster.definitions import defs
 from astra_dagster.orchestration.discover import discover_job
 from astra_dagster.orchestration.expected import register_job

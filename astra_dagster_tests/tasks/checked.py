@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from astra_dagster import product
-from astra_dagster.datamodel.discovery import find_files
+from astra_dagster.archive.discovery import find_files
 from astra_dagster.tasks import runner
 from astra_dagster.tasks.checking import Finding, Verdict
 from astra_dagster.tasks.completeness import record_of

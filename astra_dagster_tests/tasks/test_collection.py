@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from astra_dagster import product
-from astra_dagster.datamodel.discovery import find_files
+from astra_dagster.archive.discovery import find_files
 from astra_dagster.errors import OutputError
 from astra_dagster.spectra.fits import FitsFile
 from astra_dagster.tasks import rows, runner

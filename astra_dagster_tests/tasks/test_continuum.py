@@ -10,7 +10,7 @@ from astropy.io import fits
 
 from astra_dagster import release
 from astra_dagster.analysis.regions import named_regions
-from astra_dagster.datamodel.discovery import find_files
+from astra_dagster.archive.discovery import find_files
 from astra_dagster.errors import AstraError, ConfigurationError, ParameterError
 from astra_dagster.spectra.output import read_output
 from astra_dagster.spectra.preview import encode_figure, preview

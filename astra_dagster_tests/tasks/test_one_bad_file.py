@@ -223,7 +223,7 @@ from dataclasses import replace
 from pathlib import Path
 import numpy as np
 from astra_dagster import product
-from astra_dagster.datamodel.discovery import find_files
+from astra_dagster.archive.discovery import find_files
 from astra_dagster.tasks import runner
 from astra_dagster.tasks.results import Column
 from astra_dagster.tasks.snr import ap_star_snr

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from astra_dagster import DataID, product
-from astra_dagster.datamodel.discovery import find_files
+from astra_dagster.archive.discovery import find_files
 from astra_dagster.errors import AstraError, OutputError, SpectrumFileError, TaskError
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.readers import read_spectra

@@ -23,7 +23,7 @@ from astra_dagster import (
     spectrum_task,
     visits_of_star,
 )
-from astra_dagster.datamodel.discovery import find_files
+from astra_dagster.archive.discovery import find_files
 from astra_dagster.errors import ParameterError, SpectrumFileError, TaskError
 from astra_dagster.spectra import encode
 from astra_dagster.tasks.continuum import ap_star_continuum, spec_continuum

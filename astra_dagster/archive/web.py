@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
-from astra_dagster.datamodel.logins import Logins
+from astra_dagster.archive.logins import Logins
 from astra_dagster.errors import AccessDeniedError, DownloadError, NotOnSASError
 
 _CONNECT = 20.0  # s

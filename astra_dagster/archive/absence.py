@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from astra_dagster.datamodel.discovery import list_folder, top_folder
+from astra_dagster.archive.discovery import list_folder, top_folder
 from astra_dagster.datamodel.products import DataID
 from astra_dagster.errors import AwayError, UnreachableError
 from astra_dagster.presence import is_folder, status_of, unreachable

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from astra_dagster import product
-from astra_dagster.datamodel import discovery
-from astra_dagster.datamodel.discovery import find_files
-from astra_dagster.datamodel.watch_state import BusyError, State, Watch
-from astra_dagster.datamodel.watching import COARSE, RECENT, SKEW, Look, look_at
+from astra_dagster.archive import discovery
+from astra_dagster.archive.discovery import find_files
+from astra_dagster.archive.watch_state import BusyError, State, Watch
+from astra_dagster.archive.watching import COARSE, RECENT, SKEW, Look, look_at
 from astra_dagster.errors import OutputError
 from astra_dagster_tests.outages import Undo, circle, unlinked
 
@@ -316,7 +316,7 @@ def test_a_release_that_is_another_one_now_begins_anew(
 def test_one_at_a_time(watcher: Watcher) -> None:
     with watcher.open(), pytest.raises(BusyError):
         watcher.open()
-    code = f"from astra_dagster.datamodel.watch_state import Path, Watch; Watch(Path({str(watcher.path)!r}), Path('/'))"
+    code = f"from astra_dagster.archive.watch_state import Path, Watch; Watch(Path({str(watcher.path)!r}), Path('/'))"
     with watcher.open():
         other = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert "BusyError" in other.stderr
@@ -356,7 +356,7 @@ import os, signal
 from pathlib import Path
 from astra_dagster import product
 from astra_dagster.datamodel import watching
-from astra_dagster.datamodel.watch_state import Watch
+from astra_dagster.archive.watch_state import Watch
 keep = watching._keep
 def dying(*args):
     keep(*args)

@@ -1,6 +1,6 @@
 """What an archive server may do wrong, and what comes of it.
 
-As a command it prints the table: ``python -m astra_dagster_tests.datamodel.faults``.
+As a command it prints the table: ``python -m astra_dagster_tests.archive.faults``.
 """
 
 import random
@@ -9,11 +9,11 @@ import threading
 from pathlib import Path
 
 from astra_dagster import DataID, product
-from astra_dagster.datamodel.archive import Archive, Fetched
-from astra_dagster.datamodel.web import Patience
+from astra_dagster.archive.sas import Archive, Fetched
+from astra_dagster.archive.web import Patience
 from astra_dagster.errors import AccessDeniedError, DownloadError, NotOnSASError
-from astra_dagster_tests.datamodel import server as servers
-from astra_dagster_tests.datamodel.server import Behaviour, File, Server
+from astra_dagster_tests.archive import server as servers
+from astra_dagster_tests.archive.server import Behaviour, File, Server
 
 BYTES = random.Random(1).randbytes(300_000)
 QUICK = Patience(tries=3, first_wait=0.01, timeout=10)

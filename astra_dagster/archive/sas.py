@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Self
 
 from astra_dagster import settings
-from astra_dagster.datamodel.checksums import Checksums
-from astra_dagster.datamodel.download import download
+from astra_dagster.archive.checksums import Checksums
+from astra_dagster.archive.download import download
+from astra_dagster.archive.web import Client, Patience, Stopped
 from astra_dagster.datamodel.products import DataID
-from astra_dagster.datamodel.web import Client, Patience, Stopped
 from astra_dagster.errors import AstraError, DiskFullError, NotOnSASError
 
 WORKERS = 8

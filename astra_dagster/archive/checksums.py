@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from urllib.parse import unquote, urljoin
 
-from astra_dagster.datamodel.web import Client
+from astra_dagster.archive.web import Client
 
 _LINE = re.compile(r"^\\?([0-9a-fA-F]{40}) [ *](?:\./)?([^/\r\n]+)\r?$", re.MULTILINE)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from astra_dagster import product, releases
-from astra_dagster.datamodel.discovery import content_version, find_files
+from astra_dagster.archive.discovery import content_version, find_files
 from astra_dagster.errors import AstraError, InvalidKeyError
 
 FOLDER = "dr17/apogee/spectro/redux/dr17/visit/apo25m/120+12/5226/56000"

@@ -18,10 +18,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from astra_dagster import product, settings
-from astra_dagster.datamodel.archive import Archive, Fetched
-from astra_dagster.datamodel.discovery import file_version, find_files
-from astra_dagster.datamodel.partial import Partial, Version
-from astra_dagster.datamodel.web import Client, Patience, Transient, _retry_after
+from astra_dagster.archive.discovery import file_version, find_files
+from astra_dagster.archive.partial import Partial, Version
+from astra_dagster.archive.sas import Archive, Fetched
+from astra_dagster.archive.web import Client, Patience, Transient, _retry_after
 from astra_dagster.errors import (
     AccessDeniedError,
     ChecksumError,
@@ -29,8 +29,8 @@ from astra_dagster.errors import (
     DownloadError,
     NotOnSASError,
 )
-from astra_dagster_tests.datamodel import server as servers
-from astra_dagster_tests.datamodel.faults import (
+from astra_dagster_tests.archive import server as servers
+from astra_dagster_tests.archive.faults import (
     BYTES,
     IMPATIENT,
     LASTS,
@@ -42,7 +42,7 @@ from astra_dagster_tests.datamodel.faults import (
     remote,
     visit,
 )
-from astra_dagster_tests.datamodel.server import MODIFIED, Behaviour, File, Server
+from astra_dagster_tests.archive.server import MODIFIED, Behaviour, File, Server
 
 SECRET = "open-sesame"  # noqa: S105 (nobody's)
 
@@ -467,7 +467,7 @@ def test_a_netrc_that_cannot_be_read(server: Server, archive: Archive, home: Pat
     ],
 )
 def test_the_hosts_of_the_sas_have_their_own_logins(archive: Archive, release: str, entry: str) -> None:
-    from astra_dagster.datamodel.logins import Logins
+    from astra_dagster.archive.logins import Logins
 
     data_id = product("apVisit").data_id(release, telescope="apo25m", field="200+45", plate=3148, mjd=59162, fibre=33)
     assert entry in Logins().hint(Archive(archive.root).url(data_id))
@@ -649,7 +649,7 @@ CHILD = """
 import sys
 from pathlib import Path
 from astra_dagster import product
-from astra_dagster.datamodel.archive import Archive
+from astra_dagster.archive.sas import Archive
 for result in Archive(Path(sys.argv[1]), sys.argv[2]).fetch([product("apVisit").parse_key(sys.argv[3])]):
     print(result.received, result.error)
 """

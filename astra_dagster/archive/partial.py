@@ -15,7 +15,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Self
 
-from astra_dagster.datamodel.web import http_date
+from astra_dagster.archive.web import http_date
 from astra_dagster.files import check_sort, parse_json, read_file
 
 

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from astra_dagster.datamodel.discovery import Skipped, list_folder, starting_folders
+from astra_dagster.archive.discovery import Skipped, list_folder, starting_folders
+from astra_dagster.archive.watch_state import State, Watch
 from astra_dagster.datamodel.products import Product
 from astra_dagster.datamodel.templates import Template
-from astra_dagster.datamodel.watch_state import State, Watch
 from astra_dagster.errors import ConfigurationError, UnknownProductError, UnreachableError, UnresolvableTemplateError
 from astra_dagster.presence import status_of
 

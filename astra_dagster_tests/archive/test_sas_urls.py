@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from astra_dagster import product, release
-from astra_dagster.datamodel.archive import Archive
+from astra_dagster.archive.sas import Archive
 from astra_dagster.datamodel.tree import tree_names
 from astra_dagster_tests.datamodel.agreement import ROOT, sdss_values, some_data_id, unresolved
 

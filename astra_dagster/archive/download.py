@@ -12,10 +12,10 @@ from pathlib import Path
 import requests
 import urllib3
 
-from astra_dagster.datamodel.checksums import Checksums
-from astra_dagster.datamodel.partial import Busy, Partial, Version
+from astra_dagster.archive.checksums import Checksums
+from astra_dagster.archive.partial import Busy, Partial, Version
+from astra_dagster.archive.web import Client, Stopped, Transient, broken
 from astra_dagster.datamodel.templates import COMPRESSIONS
-from astra_dagster.datamodel.web import Client, Stopped, Transient, broken
 from astra_dagster.errors import ChecksumError, DownloadError, write_error
 
 _BLOCK = 1 << 20  # bytes
