@@ -35,13 +35,13 @@ from astra_dagster.archive.watching import Look, is_recent, look_at
 from astra_dagster.datamodel.products import DataID
 from astra_dagster.datamodel.releases import releases
 from astra_dagster.errors import AstraError, InputMissingError, OutputError, UnreachableError
+from astra_dagster.fits.truncation import is_cut_short
 from astra_dagster.orchestration import records, sources
 from astra_dagster.orchestration.partitions import chunks, register
 from astra_dagster.orchestration.planning import Planner
 from astra_dagster.orchestration.requests import Request, requests_for
 from astra_dagster.orchestration.signs_of_life import declare_dead
 from astra_dagster.orchestration.watched import Watched
-from astra_dagster.spectra.whole import is_cut_short
 from astra_dagster.tasks import registry
 from astra_dagster.tasks.partitions import Many
 from astra_dagster.tasks.store import OutputStore

@@ -17,6 +17,7 @@ from astra_dagster.archive.discovery import FoundFile
 from astra_dagster.archive.watching import RECENT
 from astra_dagster.datamodel.products import Product
 from astra_dagster.errors import InputMissingError
+from astra_dagster.fits.truncation import is_cut_short
 from astra_dagster.orchestration import records, sources
 from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.discover import DiscoverConfig, search, take
@@ -26,7 +27,6 @@ from astra_dagster.orchestration.planning import Planner, select_keys
 from astra_dagster.orchestration.requests import TO, named
 from astra_dagster.orchestration.resources import RESOURCES, ExecutorResource
 from astra_dagster.orchestration.watched import Watched, watched
-from astra_dagster.spectra.whole import is_cut_short
 from astra_dagster.tasks.store import OutputStore
 
 

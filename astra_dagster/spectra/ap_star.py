@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from astra_dagster.fits.header import Header, Scalar
+from astra_dagster.fits.model import Model, Shape
+from astra_dagster.fits.reader import Array, FitsFile
 from astra_dagster.spectra.batch import FLUX_UNIT, FloatArray, SpectrumBatch
-from astra_dagster.spectra.fits import Array, FitsFile
-from astra_dagster.spectra.header import Header, Scalar
 from astra_dagster.spectra.masks import flagged, from_errors, native, single
-from astra_dagster.spectra.model import Model, Shape
 
 PIXELS = 8575
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from astra_dagster.fits.model import Model, Shape
+from astra_dagster.fits.reader import Array, FitsFile
 from astra_dagster.spectra.batch import FLUX_UNIT, SpectrumBatch
-from astra_dagster.spectra.fits import Array, FitsFile
 from astra_dagster.spectra.masks import check_increasing, flagged, from_errors, native, single
-from astra_dagster.spectra.model import Model, Shape
 
 SHAPES: tuple[Shape, ...] = ((3, 2048), (3, 4096))
 """Chips and their pixels, of undithered and of dithered visits."""

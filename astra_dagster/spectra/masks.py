@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from astra_dagster.errors import SpectrumFileError
+from astra_dagster.fits.header import Scalar
+from astra_dagster.fits.reader import Array, FitsFile
 from astra_dagster.spectra.batch import BoolArray, FloatArray, SpectrumBatch
-from astra_dagster.spectra.fits import Array, FitsFile
-from astra_dagster.spectra.header import Scalar
 
 BAD_BITS = 16639
 """Bits 0-7 and 14 of the APOGEE pixel mask; the others are warnings, not reasons to reject a pixel."""

@@ -17,12 +17,12 @@ import numpy as np
 
 from astra_dagster.errors import AstraError, SpectrumFileError
 from astra_dagster.files import parse_json
-from astra_dagster.spectra import encode
+from astra_dagster.fits import writer as encode
+from astra_dagster.fits.header import Header, Scalar
+from astra_dagster.fits.model import Model
+from astra_dagster.fits.reader import LARGEST, Array, FitsFile
 from astra_dagster.spectra.batch import SpectrumBatch
-from astra_dagster.spectra.fits import LARGEST, Array, FitsFile
-from astra_dagster.spectra.header import Header, Scalar
 from astra_dagster.spectra.masks import check_increasing
-from astra_dagster.spectra.model import Model
 
 ORIGIN = "astra_dagster"
 

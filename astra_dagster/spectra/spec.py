@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from astra_dagster.errors import SpectrumFileError, UnreachableError
+from astra_dagster.fits.header import Scalar
+from astra_dagster.fits.model import Model
+from astra_dagster.fits.reader import FitsFile
 from astra_dagster.spectra.batch import FLUX_UNIT, SpectrumBatch
-from astra_dagster.spectra.fits import FitsFile
-from astra_dagster.spectra.header import Scalar
 from astra_dagster.spectra.masks import check_increasing, from_ivar, native, single
-from astra_dagster.spectra.model import Model
 
 ROWS = range(2, 20_001)
 """Pixels that a spectrum may have; real ones have 3,810 to 4,648."""

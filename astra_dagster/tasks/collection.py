@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from astra_dagster.errors import AstraError, OutputError
+from astra_dagster.fits.reader import FitsFile
 from astra_dagster.spectra import output
-from astra_dagster.spectra.fits import FitsFile
 from astra_dagster.tasks.atomic import replacing
 from astra_dagster.tasks.completeness import Record
 from astra_dagster.tasks.rows import read_outputs

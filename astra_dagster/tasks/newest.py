@@ -15,8 +15,8 @@ import numpy as np
 
 from astra_dagster.analysis.regions import named_regions
 from astra_dagster.errors import AstraError, InputMissingError
+from astra_dagster.fits.reader import FitsFile
 from astra_dagster.spectra.batch import SpectrumBatch
-from astra_dagster.spectra.fits import FitsFile
 from astra_dagster.spectra.output import read_output
 from astra_dagster.tasks.completeness import Record
 from astra_dagster.tasks.store import OutputStore

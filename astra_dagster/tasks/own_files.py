@@ -14,8 +14,8 @@ from typing import Any, BinaryIO
 
 from astra_dagster import files
 from astra_dagster.datamodel.keys import ABSENT
-from astra_dagster.spectra.fits import BLOCK
-from astra_dagster.spectra.header import Header
+from astra_dagster.fits.header import Header
+from astra_dagster.fits.reader import BLOCK
 from astra_dagster.spectra.output import ORIGIN
 from astra_dagster.tasks.parameters import digest as digest_of
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from astra_dagster.datamodel.products import DataID, Product
 from astra_dagster.errors import InvalidKeyError, SpectrumFileError
-from astra_dagster.spectra.fits import FitsFile
+from astra_dagster.fits.reader import FitsFile
 
 Parts = Mapping[str, str]
 Find = Callable[[DataID, Path], Iterable[Parts]]

@@ -11,8 +11,8 @@ import pyarrow as pa
 from astra_dagster.datamodel.products import DataID
 from astra_dagster.errors import AstraError, InvalidKeyError, OutputError
 from astra_dagster.files import parse_json, read_file
+from astra_dagster.fits.reader import FitsFile
 from astra_dagster.spectra import output
-from astra_dagster.spectra.fits import FitsFile
 from astra_dagster.tasks import kinds
 from astra_dagster.tasks.completeness import Record, record_of
 from astra_dagster.tasks.kinds import Kinds

@@ -21,9 +21,10 @@ from astra_dagster.datamodel.keys import ABSENT
 from astra_dagster.datamodel.products import DataID
 from astra_dagster.errors import AstraError, Fault, InputMissingError, OutputError
 from astra_dagster.files import SMALL, parse_json, read_file
-from astra_dagster.spectra import encode, output
+from astra_dagster.fits import writer as encode
+from astra_dagster.fits.reader import LARGEST, FitsFile
+from astra_dagster.spectra import output
 from astra_dagster.spectra.batch import SpectrumBatch
-from astra_dagster.spectra.fits import LARGEST, FitsFile
 from astra_dagster.spectra.output import Card
 from astra_dagster.spectra.readers import reader
 from astra_dagster.tasks.atomic import MOVE, replacing

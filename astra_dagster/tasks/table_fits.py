@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from astra_dagster.spectra import encode
-from astra_dagster.spectra.fits import BLOCK, Array
-from astra_dagster.spectra.header import Scalar
+from astra_dagster.fits import writer as encode
+from astra_dagster.fits.header import Scalar
+from astra_dagster.fits.reader import BLOCK, Array
 from astra_dagster.spectra.output import Card
 from astra_dagster.tasks import kinds
 from astra_dagster.tasks.table import unique

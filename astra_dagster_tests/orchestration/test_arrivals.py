@@ -25,6 +25,7 @@ from astra_dagster.archive.watch_state import LONGEST_WAIT, Watch
 from astra_dagster.archive.watching import COARSE, RECENT
 from astra_dagster.definitions import defs
 from astra_dagster.errors import ConfigurationError, OutputError
+from astra_dagster.fits.truncation import is_cut_short
 from astra_dagster.orchestration import arrivals, records, sources
 from astra_dagster.orchestration.arrivals import Tick, sensor_name, state_path, tick
 from astra_dagster.orchestration.discover import discover_job
@@ -32,7 +33,6 @@ from astra_dagster.orchestration.partitions import register, registered
 from astra_dagster.orchestration.requests import Request, named, stretches
 from astra_dagster.orchestration.sensors import run_request
 from astra_dagster.orchestration.watched import Watched, watched
-from astra_dagster.spectra.whole import is_cut_short
 
 VISITS = product("apVisit")
 SEEN = Watched(VISITS)

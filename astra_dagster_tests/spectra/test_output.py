@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from astra_dagster.errors import InputMissingError, SpectrumFileError
-from astra_dagster.spectra import encode
+from astra_dagster.fits import writer as encode
+from astra_dagster.fits.reader import FitsFile
 from astra_dagster.spectra.batch import FLUX_UNIT, SpectrumBatch
-from astra_dagster.spectra.fits import FitsFile
 from astra_dagster.spectra.output import encode_spectra, is_output, pairs, read_output, read_pairs
 
 TEXT = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=300)

@@ -16,7 +16,7 @@ import pytest
 from astra_dagster import product
 from astra_dagster.archive.discovery import find_files
 from astra_dagster.errors import OutputError
-from astra_dagster.spectra.fits import FitsFile
+from astra_dagster.fits.reader import FitsFile
 from astra_dagster.tasks import rows, runner
 from astra_dagster.tasks.collection import collect, table_path
 from astra_dagster.tasks.completeness import Record, record_of

@@ -17,9 +17,9 @@ import pytest
 from astra_dagster import product
 from astra_dagster.demo import write_ap_star, write_ap_visit
 from astra_dagster.errors import Fault, OutOfMemoryError, SpectrumFileError, TaskError
+from astra_dagster.fits.reader import LARGEST
 from astra_dagster.spectra import readers
 from astra_dagster.spectra.batch import SpectrumBatch
-from astra_dagster.spectra.fits import LARGEST
 from astra_dagster.tasks import runner
 from astra_dagster.tasks.results import Column
 from astra_dagster.tasks.runner import Outcome

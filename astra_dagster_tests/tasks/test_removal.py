@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from astra_dagster.spectra.encode import primary
+from astra_dagster.fits.writer import primary
 from astra_dagster.tasks import cleaning
 from astra_dagster.tasks.cleaning import Selection
 from astra_dagster.tasks.known_tasks import TO_DO, Family

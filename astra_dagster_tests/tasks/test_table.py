@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from astra_dagster import Column, grouped, product, spectrum_task
-from astra_dagster.spectra.fits import FitsFile
+from astra_dagster.fits.reader import FitsFile
 from astra_dagster.tasks import kinds, rows
 from astra_dagster.tasks.collection import collect, table_path
 from astra_dagster.tasks.completeness import Record

@@ -25,7 +25,7 @@ from astra_dagster import (
 )
 from astra_dagster.archive.discovery import find_files
 from astra_dagster.errors import ParameterError, SpectrumFileError, TaskError
-from astra_dagster.spectra import encode
+from astra_dagster.fits import writer as encode
 from astra_dagster.tasks.continuum import ap_star_continuum, spec_continuum
 from astra_dagster.tasks.parameters import descriptions
 from astra_dagster.tasks.snr import ap_visit_snr, spec_snr

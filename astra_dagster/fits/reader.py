@@ -23,8 +23,8 @@ import numpy.typing as npt
 
 from astra_dagster import files
 from astra_dagster.errors import CutShortError, InputMissingError, SpectrumFileError, UnreachableError
-from astra_dagster.spectra.header import CARD, Header
-from astra_dagster.spectra.model import Model, say_lengths
+from astra_dagster.fits.header import CARD, Header
+from astra_dagster.fits.model import Model, say_lengths
 
 Array = npt.NDArray[Any]
 

@@ -9,11 +9,11 @@ import pytest
 from astropy.io import fits
 
 from astra_dagster.errors import InputMissingError, SpectrumFileError
-from astra_dagster.spectra.fits import FitsFile
-from astra_dagster.spectra.header import CARD, Header
-from astra_dagster.spectra.model import Model
+from astra_dagster.fits.header import CARD, Header
+from astra_dagster.fits.model import Model
+from astra_dagster.fits.reader import FitsFile
+from astra_dagster_tests.fits.unchecked import ALL, read_image, read_table
 from astra_dagster_tests.spectra.synthetic import WRITERS, compressed
-from astra_dagster_tests.spectra.unchecked import ALL, read_image, read_table
 
 REAL = {"apVisit": 36, "apStar": 8, "spec": 2}
 """How many real files there are of each product."""

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from astra_dagster.spectra.fits import LARGEST, Array, FitsFile
-from astra_dagster.spectra.model import Model
+from astra_dagster.fits.model import Model
+from astra_dagster.fits.reader import LARGEST, Array, FitsFile
 
 ALL = "fiu"
 

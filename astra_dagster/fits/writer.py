@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from astra_dagster.spectra.fits import BLOCK, Array
-from astra_dagster.spectra.header import CARD, Scalar
+from astra_dagster.fits.header import CARD, Scalar
+from astra_dagster.fits.reader import BLOCK, Array
 
 Cards = Iterable[tuple[str, Scalar, str]]
 

@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from astra_dagster.errors import AstraError, SpectrumFileError
-from astra_dagster.spectra.fits import LARGEST, FitsFile
+from astra_dagster.fits.reader import LARGEST, FitsFile
+from astra_dagster.fits.truncation import is_cut_short
 from astra_dagster.spectra.output import is_output, read_output
 from astra_dagster.spectra.readers import read_spectra
-from astra_dagster.spectra.whole import is_cut_short
 from astra_dagster_tests.spectra.synthetic import WRITERS
 from astra_dagster_tests.spectra.test_output import a_batch, write
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from astra_dagster.errors import InputMissingError
-from astra_dagster.spectra.whole import is_cut_short
+from astra_dagster.fits.truncation import is_cut_short
 
 VISIT = "dr17/apogee/spectro/redux/dr17/visit/apo25m/120+12/5226/56000/apVisit-dr17-5226-56000-001.fits"
 

@@ -8,7 +8,7 @@ from astropy.io import fits
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from astra_dagster.spectra.header import CARD, Header
+from astra_dagster.fits.header import CARD, Header
 
 
 def header(text: str) -> Header:

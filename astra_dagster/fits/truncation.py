@@ -4,7 +4,7 @@ from pathlib import Path
 
 from astra_dagster.datamodel.templates import COMPRESSIONS
 from astra_dagster.errors import CutShortError, SpectrumFileError
-from astra_dagster.spectra.fits import BLOCK, FitsFile
+from astra_dagster.fits.reader import BLOCK, FitsFile
 
 
 def is_cut_short(path: Path) -> bool:
