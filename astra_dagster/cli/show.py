@@ -55,11 +55,11 @@ def show(
     if path.suffix not in (".html", *PICTURES) or (png and path.suffix != ".png"):
         raise click.UsageError(f"--output cannot end in {path.suffix or 'nothing'!r} here")
     if path.suffix == ".html":
-        from astra_dagster.spectra.browser import page
+        from astra_dagster.viewer.browser import page
 
         contents = page(shown, row).encode()
     else:
-        from astra_dagster.spectra.preview import encode_figure, picture
+        from astra_dagster.viewer.preview import encode_figure, picture
 
         contents = encode_figure(picture(shown, row), path.suffix)
     with replacing(path, what="picture" if path.suffix in PICTURES else "page", hint=ELSEWHERE) as stream:

@@ -8,9 +8,9 @@ import dagster as dg
 
 from astra_dagster.datamodel.products import DataID
 from astra_dagster.errors import AstraError, describe
-from astra_dagster.spectra.preview import preview_png
 from astra_dagster.tasks.pictures import shown_input, shown_output, write_page
 from astra_dagster.tasks.store import OutputStore, Work
+from astra_dagster.viewer.preview import preview_png
 
 FEW = 4
 """Partitions of a run that get a picture and a page, half a second each; a run over more gets none."""

@@ -7,13 +7,13 @@ from pathlib import Path
 from astra_dagster.datamodel.products import DataID
 from astra_dagster.errors import AstraError, InputMissingError
 from astra_dagster.presence import is_file
-from astra_dagster.spectra.browser import page
 from astra_dagster.spectra.output import read_output
 from astra_dagster.spectra.readers import read_spectra
-from astra_dagster.spectra.shown import Shown
 from astra_dagster.tasks.atomic import replacing
 from astra_dagster.tasks.partitions import GroupID
 from astra_dagster.tasks.store import OutputStore
+from astra_dagster.viewer.browser import page
+from astra_dagster.viewer.shown import Shown
 
 LONGEST = 200
 """Characters of a parameter that are shown."""
@@ -79,7 +79,7 @@ def shown_input(data_id: DataID, root: Path, instrument: str | None = None) -> S
 
 
 def write_page(path: Path, shown: Sequence[Shown], row: int = 0) -> None:
-    """Write the page of some spectra, whole or not at all; see `astra_dagster.spectra.browser.page`.
+    """Write the page of some spectra, whole or not at all; see `astra_dagster.viewer.browser.page`.
 
     Raises
     ------

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from astra_dagster.spectra.batch import FloatArray, SpectrumBatch
-from astra_dagster.spectra.lines import FRAMES, lines_of, redshift
-from astra_dagster.spectra.shown import Curve, Shown, curve, limits
+from astra_dagster.viewer.lines import FRAMES, lines_of, redshift
+from astra_dagster.viewer.shown import Curve, Shown, curve, limits
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

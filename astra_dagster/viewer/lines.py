@@ -69,7 +69,7 @@ FRAMES = {
 def main_lines() -> tuple[Line, ...]:
     """All lines that the package knows, by wavelength; ``lines.txt`` says where they are from."""
     found = []
-    for text in (files("astra_dagster.spectra") / "lines.txt").read_text(encoding="utf-8").splitlines():
+    for text in (files("astra_dagster.viewer") / "lines.txt").read_text(encoding="utf-8").splitlines():
         if not text.startswith("#"):
             wavelength, kind, rank, name = text.split(maxsplit=3)
             found.append(Line(float(wavelength), name, kind, int(rank)))

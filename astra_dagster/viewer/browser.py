@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
-from astra_dagster.spectra.lines import FRAMES, LIGHT
-from astra_dagster.spectra.panels import LAYERS, File, Panels, Spectrum
-from astra_dagster.spectra.shown import Shown, curve
+from astra_dagster.viewer.lines import FRAMES, LIGHT
+from astra_dagster.viewer.panels import LAYERS, File, Panels, Spectrum
+from astra_dagster.viewer.shown import Shown, curve
 
 COLOURS = ("#1b1b1b", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#8c564b", "#332288", "#999933", "#888888")
 """Of spectra, such as the colour-blind tell apart; orange and red are the continuum's and the bad pixels'."""
@@ -67,7 +67,7 @@ def page(shown: Sequence[Shown], row: int = 0) -> str:
             document,
             INLINE,
             title,
-            template=(files("astra_dagster.spectra") / "browser.html").read_text(encoding="utf-8"),
+            template=(files("astra_dagster.viewer") / "browser.html").read_text(encoding="utf-8"),
             template_variables={
                 "title": title,
                 "files": [_told(file, row) for file in listed],

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from astra_dagster.spectra.batch import BoolArray, FloatArray
-from astra_dagster.spectra.lines import FRAMES, lines_of, redshift
-from astra_dagster.spectra.shown import Curve, Shown, limits
+from astra_dagster.viewer.lines import FRAMES, lines_of, redshift
+from astra_dagster.viewer.shown import Curve, Shown, limits
 
 CONTINUUM, BAD = "#e08214", "#d62728"
 LINES = {"star": "#4f6d8f", "nebula": "#2a7f62", "any": "#7b4f8f"}

@@ -21,12 +21,12 @@ from PIL import Image
 
 from astra_dagster.errors import AstraError
 from astra_dagster.spectra import SpectrumBatch, read_spectra
-from astra_dagster.spectra.browser import page
-from astra_dagster.spectra.lines import LIGHT, lines_of, main_lines, redshift
-from astra_dagster.spectra.panels import BAD, CONTINUUM
-from astra_dagster.spectra.preview import picture, preview, preview_png
-from astra_dagster.spectra.shown import Shown, curve
 from astra_dagster.tasks.continuum import ap_star_continuum, ap_visit_continuum, spec_continuum
+from astra_dagster.viewer.browser import page
+from astra_dagster.viewer.lines import LIGHT, lines_of, main_lines, redshift
+from astra_dagster.viewer.panels import BAD, CONTINUUM
+from astra_dagster.viewer.preview import picture, preview, preview_png
+from astra_dagster.viewer.shown import Shown, curve
 
 CONTINUA = {"apVisit": ap_visit_continuum, "apStar": ap_star_continuum, "spec": spec_continuum}
 
@@ -309,7 +309,7 @@ def test_a_picture_names_lines_without_overlap(synthetic: Path) -> None:
 
 
 def test_nothing_is_imported_before_it_is_needed() -> None:
-    code = "import sys, astra_dagster.cli, astra_dagster.spectra.browser, astra_dagster.spectra.preview\n"
+    code = "import sys, astra_dagster.cli, astra_dagster.viewer.browser, astra_dagster.viewer.preview\n"
     code += "print([name for name in ('bokeh', 'matplotlib', 'PIL') if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"
