@@ -11,10 +11,10 @@ from click.testing import CliRunner, Result
 
 from astra_dagster.cli import main
 from astra_dagster.datamodel.products import product
+from astra_dagster.outputs.pictures import shown_output, write_page
+from astra_dagster.outputs.store import Given, OutputStore, Work
 from astra_dagster.spectra import read_spectra
 from astra_dagster.tasks.continuum import ap_visit_continuum
-from astra_dagster.tasks.pictures import shown_output, write_page
-from astra_dagster.tasks.store import Given, OutputStore, Work
 from astra_dagster_tests.spectra.synthetic import write_mwm
 
 KEYS = tuple(f"DR17/apo25m/120+12/5226/56000/{fibre:03d}" for fibre in (1, 2))

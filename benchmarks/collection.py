@@ -20,10 +20,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from astra_dagster.datamodel.products import DataID, product
+from astra_dagster.outputs.completeness import Record, record_of
+from astra_dagster.outputs.store import Given, OutputStore, Work, Written
 from astra_dagster.tasks.collection import collect
-from astra_dagster.tasks.completeness import Record, record_of
 from astra_dagster.tasks.snr import ap_visit_snr
-from astra_dagster.tasks.store import Given, OutputStore, Work, Written
 
 RECORDS = "records.txt"
 FIBRES = 300

@@ -18,8 +18,8 @@ import night
 import plain
 
 from astra_dagster.datamodel.products import DataID, product
+from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tasks.runner import CHUNK
-from astra_dagster.tasks.store import OutputStore
 
 SAS = Path()
 STORES: dict[str, OutputStore] = {}
@@ -107,7 +107,9 @@ def main() -> None:
     STORES.update((store.task.name, store) for store in plain.stores_of(arguments.outputs, arguments.tasks))
     given = (arguments.tasks, arguments.files, arguments.batch)
     wanted = list(everything(*given)) if arguments.each else [Night(*given)]
-    written = nullcontext() if arguments.flushed else mock.patch("astra_dagster.tasks.store.replacing", _through_target)
+    written = (
+        nullcontext() if arguments.flushed else mock.patch("astra_dagster.outputs.store.replacing", _through_target)
+    )
     with written:
         done = luigi.build(wanted, local_scheduler=True, workers=arguments.workers, log_level="WARNING")
     if not done:

@@ -122,8 +122,8 @@ def plans_of(
     """Plans of tasks and of all that they require, in the order in which they would run, and the planner."""
     from astra_dagster.orchestration.jobs import jobs_of
     from astra_dagster.orchestration.planning import Planner
+    from astra_dagster.outputs.store import OutputStore
     from astra_dagster.tasks.registry import find_task
-    from astra_dagster.tasks.store import OutputStore
 
     found = [find_task(name) for name in dict.fromkeys(tasks)]
     if values and len(found) > 1:

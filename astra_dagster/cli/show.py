@@ -10,7 +10,7 @@ import click
 
 from astra_dagster import settings
 from astra_dagster.cli.common import data_id_of, pair, setting
-from astra_dagster.tasks.atomic import replacing
+from astra_dagster.outputs.atomic import replacing
 
 PICTURES = (".png", ".pdf", ".svg")
 ELSEWHERE = "make it writable, or say with --output where it goes"
@@ -80,9 +80,9 @@ def _keys_and_task(what: Sequence[str]) -> tuple[list[str], str | None]:
 
 
 def _outputs(keys: Sequence[str], name: str, values: Sequence[str]) -> list[Any]:
+    from astra_dagster.outputs.pictures import shown_output
+    from astra_dagster.outputs.store import OutputStore
     from astra_dagster.tasks import registry
-    from astra_dagster.tasks.pictures import shown_output
-    from astra_dagster.tasks.store import OutputStore
 
     task = registry.find_task(name)
     store = OutputStore(settings.outputs_dir(), task, task.values(dict(pair(text, "--set") for text in values)))
@@ -90,7 +90,7 @@ def _outputs(keys: Sequence[str], name: str, values: Sequence[str]) -> list[Any]
 
 
 def _input(key: str, name: str | None, instrument: str | None) -> Any:
-    from astra_dagster.tasks.pictures import shown_input
+    from astra_dagster.outputs.pictures import shown_input
 
     return shown_input(data_id_of(key, name), settings.sas_base_dir(), instrument)
 

@@ -25,12 +25,12 @@ from astra_dagster.orchestration import records
 from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.partitions import registered
 from astra_dagster.orchestration.tables import latest, table_name
+from astra_dagster.outputs.completeness import Record
+from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tasks import checking_outputs, checking_tables
 from astra_dagster.tasks.checking import LISTED, Check, Finding, Verdict
-from astra_dagster.tasks.completeness import Record
 from astra_dagster.tasks.newest import Newest
 from astra_dagster.tasks.partitions import Many
-from astra_dagster.tasks.store import OutputStore
 from astra_dagster.tasks.task import Task
 
 PAGE = 1000

@@ -18,13 +18,13 @@ from astra_dagster.orchestration.jobs import update_job_name
 from astra_dagster.orchestration.partitions import registered
 from astra_dagster.orchestration.planning import make_plan
 from astra_dagster.orchestration.tables import table_name
+from astra_dagster.outputs.own_files import file_system_time
+from astra_dagster.outputs.store import OutputStore
 from astra_dagster.presence import is_folder
 from astra_dagster.tasks import cleaning, registry
 from astra_dagster.tasks.cleaning import KINDS, Found, Selection
 from astra_dagster.tasks.known_tasks import AWAY, COMPLETE, FOUND, GONE, TO_DO, UNSURE, Family
-from astra_dagster.tasks.own_files import file_system_time
 from astra_dagster.tasks.removal import Removal, remove
-from astra_dagster.tasks.store import OutputStore
 from astra_dagster.tasks.task import Task
 
 LISTED = 100

@@ -8,8 +8,8 @@ import dagster as dg
 
 from astra_dagster.datamodel.products import DataID
 from astra_dagster.errors import AstraError, describe
-from astra_dagster.tasks.pictures import shown_input, shown_output, write_page
-from astra_dagster.tasks.store import OutputStore, Work
+from astra_dagster.outputs.pictures import shown_input, shown_output, write_page
+from astra_dagster.outputs.store import OutputStore, Work
 from astra_dagster.viewer.preview import preview_png
 
 FEW = 4

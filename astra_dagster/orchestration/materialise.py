@@ -17,8 +17,8 @@ from astra_dagster.orchestration.fetch import fetch
 from astra_dagster.orchestration.look import FEW, something_to_look_at
 from astra_dagster.orchestration.planning import Plan, Planner
 from astra_dagster.orchestration.summary import Done
+from astra_dagster.outputs.store import OutputStore, Work, Written
 from astra_dagster.tasks import runner
-from astra_dagster.tasks.store import OutputStore, Work, Written
 from astra_dagster.tasks.workers import Workers
 
 RECORD = 500

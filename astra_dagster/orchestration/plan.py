@@ -11,8 +11,8 @@ from typing import Self
 from astra_dagster.datamodel.products import Product
 from astra_dagster.errors import AstraError, Fault, UnreachableError
 from astra_dagster.orchestration.sources import Input
-from astra_dagster.tasks.completeness import Record
-from astra_dagster.tasks.store import OutputStore, Work, Written
+from astra_dagster.outputs.completeness import Record
+from astra_dagster.outputs.store import OutputStore, Work, Written
 
 
 class Reason(str):

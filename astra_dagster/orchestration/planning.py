@@ -17,9 +17,9 @@ from astra_dagster.orchestration import records, sources
 from astra_dagster.orchestration.partitions import registered
 from astra_dagster.orchestration.plan import FAILED_BEFORE, GONE, NO_INPUT, Plan, Reason
 from astra_dagster.orchestration.sources import Input
-from astra_dagster.tasks.completeness import why_incomplete
+from astra_dagster.outputs.completeness import why_incomplete
+from astra_dagster.outputs.store import Given, OutputStore, Work
 from astra_dagster.tasks.partitions import Group, GroupID, Many
-from astra_dagster.tasks.store import Given, OutputStore, Work
 from astra_dagster.tasks.task import Task
 
 State = Given | Reason | UnreachableError

@@ -31,9 +31,9 @@ from dagster._core.instance.utils import RUNLESS_JOB_NAME, RUNLESS_RUN_ID
 from astra_dagster.archive.discovery import HASHED
 from astra_dagster.datamodel.products import DataID, Product
 from astra_dagster.orchestration.partitions import chunks
-from astra_dagster.tasks.completeness import Record, record_of
+from astra_dagster.outputs.completeness import Record, record_of
+from astra_dagster.outputs.store import OutputStore, Work, Written
 from astra_dagster.tasks.partitions import Many
-from astra_dagster.tasks.store import OutputStore, Work, Written
 from astra_dagster.tasks.task import Task
 
 FILE_TAG = "astra/file"

@@ -14,9 +14,9 @@ from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.launchpad import Launchpad
 from astra_dagster.orchestration.partitions import chunks, registered
 from astra_dagster.orchestration.summary import SHOWN
-from astra_dagster.tasks.completeness import Record
-from astra_dagster.tasks.layout import FORMAT, PART, PROVENANCE, SPECTRUM, WHICH, part_names
-from astra_dagster.tasks.store import OutputStore
+from astra_dagster.outputs.completeness import Record
+from astra_dagster.outputs.layout import FORMAT, PART, PROVENANCE, SPECTRUM, WHICH, part_names
+from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tasks.task import Task
 
 if TYPE_CHECKING:  # pyarrow and SQLAlchemy are imported where they are used, for the definitions to load fast

@@ -27,7 +27,7 @@ from astra_dagster.orchestration.planning import Planner, select_keys
 from astra_dagster.orchestration.requests import TO, named
 from astra_dagster.orchestration.resources import RESOURCES, ExecutorResource
 from astra_dagster.orchestration.watched import Watched, watched
-from astra_dagster.tasks.store import OutputStore
+from astra_dagster.outputs.store import OutputStore
 
 
 def range_job(seen: Watched) -> UnresolvedAssetJobDefinition:

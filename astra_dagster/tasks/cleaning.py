@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from astra_dagster.tasks import own_files
+from astra_dagster.outputs import own_files
+from astra_dagster.outputs.own_files import Inspected, OwnFile, identity_of, place_of
 from astra_dagster.tasks.known_tasks import AWAY, COMPLETE, FOUND, GONE, TO_DO, UNSURE, Family
-from astra_dagster.tasks.own_files import Inspected, OwnFile, identity_of, place_of
 from astra_dagster.tasks.removal import Candidate
 
 KINDS = {

@@ -16,11 +16,11 @@ import pyarrow.compute as pc
 
 from astra_dagster.errors import AstraError, OutputError
 from astra_dagster.fits.reader import FitsFile
+from astra_dagster.outputs.atomic import replacing
+from astra_dagster.outputs.completeness import Record
+from astra_dagster.outputs.store import OutputStore
 from astra_dagster.spectra import output
-from astra_dagster.tasks.atomic import replacing
-from astra_dagster.tasks.completeness import Record
 from astra_dagster.tasks.rows import read_outputs
-from astra_dagster.tasks.store import OutputStore
 from astra_dagster.tasks.table import (
     IDENTITIES,
     assemble,

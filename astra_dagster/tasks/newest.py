@@ -16,10 +16,10 @@ import numpy as np
 from astra_dagster.analysis.regions import named_regions
 from astra_dagster.errors import AstraError, InputMissingError
 from astra_dagster.fits.reader import FitsFile
+from astra_dagster.outputs.completeness import Record
+from astra_dagster.outputs.store import OutputStore
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.output import read_output
-from astra_dagster.tasks.completeness import Record
-from astra_dagster.tasks.store import OutputStore
 
 NUMBERS = frozenset(["int", "float", "[int]", "[float]", "[]"])
 """Kinds of values, as `kinds` names them, that are numbers or rows of numbers."""

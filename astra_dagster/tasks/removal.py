@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
-from astra_dagster.tasks.own_files import PARAMETERS, TABLE, Identity, identity_of, walk
+from astra_dagster.outputs.own_files import PARAMETERS, TABLE, Identity, identity_of, walk
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 

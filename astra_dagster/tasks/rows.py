@@ -12,12 +12,12 @@ from astra_dagster.datamodel.products import DataID
 from astra_dagster.errors import AstraError, InvalidKeyError, OutputError
 from astra_dagster.files import parse_json, read_file
 from astra_dagster.fits.reader import FitsFile
+from astra_dagster.outputs.completeness import Record, record_of
+from astra_dagster.outputs.store import Given, OutputStore, Work, Written
 from astra_dagster.spectra import output
 from astra_dagster.tasks import kinds
-from astra_dagster.tasks.completeness import Record, record_of
 from astra_dagster.tasks.kinds import Kinds
 from astra_dagster.tasks.partitions import Group, GroupID
-from astra_dagster.tasks.store import Given, OutputStore, Work, Written
 from astra_dagster.tasks.task import Domain
 
 CHUNK = 1000

@@ -16,11 +16,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from astra_dagster.files import open_file
+from astra_dagster.outputs.layout import FORMAT, KEY, PART, PROVENANCE, SPECTRUM, WHICH, part_names
+from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tasks import kinds
-from astra_dagster.tasks.layout import FORMAT, KEY, PART, PROVENANCE, SPECTRUM, WHICH, part_names
 from astra_dagster.tasks.results import Column
 from astra_dagster.tasks.rows import Rows
-from astra_dagster.tasks.store import OutputStore
 
 GROUP = 2**16
 """Rows that are written together."""

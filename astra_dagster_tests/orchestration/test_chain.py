@@ -20,8 +20,8 @@ from astra_dagster.orchestration import records
 from astra_dagster.orchestration.jobs import update_job_name, update_run_config
 from astra_dagster.orchestration.partitions import registered
 from astra_dagster.orchestration.planning import Plan, make_plan
+from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tasks import registry
-from astra_dagster.tasks.store import OutputStore
 from astra_dagster.tasks.task import Task
 
 SPEC = product("spec")

@@ -20,10 +20,10 @@ from astra_dagster.orchestration.discover import discover_job
 from astra_dagster.orchestration.jobs import update_job_name, update_run_config
 from astra_dagster.orchestration.partitions import register, registered
 from astra_dagster.orchestration.planning import Plan, make_plan
+from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tasks import registry
 from astra_dagster.tasks.cleaning import Found
 from astra_dagster.tasks.removal import Candidate, remove
-from astra_dagster.tasks.store import OutputStore
 
 NAME = "ap_visit_snr"
 VISITS = product("apVisit")

@@ -25,10 +25,10 @@ from astra_dagster.orchestration.jobs import jobs_of, update_job_name, update_ru
 from astra_dagster.orchestration.partitions import registered
 from astra_dagster.orchestration.watch_jobs import any_job_name, any_run_config
 from astra_dagster.orchestration.watched import watched
+from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tasks import registry, runner
 from astra_dagster.tasks.continuum import ap_visit_continuum
 from astra_dagster.tasks.declared import read_declared
-from astra_dagster.tasks.store import OutputStore
 
 # Dagster's own use of what pydantic is replacing, wherever it reads a defs.yaml.
 pytestmark = pytest.mark.filterwarnings("ignore:`parse_obj_as` is deprecated")

@@ -16,8 +16,8 @@ from astra_dagster.orchestration.discover import discover_job
 from astra_dagster.orchestration.jobs import update_job_name, update_run_config
 from astra_dagster.orchestration.partitions import register, registered
 from astra_dagster.orchestration.planning import make_plan, select_keys
+from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tasks import registry
-from astra_dagster.tasks.store import OutputStore
 
 SNR = registry.tasks()["ap_visit_snr"]
 VISITS = product("apVisit")

@@ -18,9 +18,9 @@ from astra_dagster.orchestration.discover import discover_job
 from astra_dagster.orchestration.jobs import update_job_name, update_run_config
 from astra_dagster.orchestration.partitions import register
 from astra_dagster.orchestration.tables import collection, latest, table_name
+from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tasks import registry
 from astra_dagster.tasks.snr import ap_visit_snr
-from astra_dagster.tasks.store import OutputStore
 from astra_dagster.tasks.task import Task
 
 TASKS = registry.tasks()

@@ -7,13 +7,13 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from astra_dagster.outputs.completeness import record_of
+from astra_dagster.outputs.store import OutputStore, Work
 from astra_dagster.tasks import cleaning
 from astra_dagster.tasks.cleaning import Found, Selection
-from astra_dagster.tasks.completeness import record_of
 from astra_dagster.tasks.known_tasks import COMPLETE, TO_DO, Family
 from astra_dagster.tasks.removal import Removal, remove
 from astra_dagster.tasks.snr import SNRParameters, ap_visit_snr
-from astra_dagster.tasks.store import OutputStore, Work
 from astra_dagster.tasks.task import Task
 from astra_dagster_tests.tasks.test_runner import run, work_on
 

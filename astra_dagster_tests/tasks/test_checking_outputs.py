@@ -8,6 +8,7 @@ import pytest
 from astropy.io import fits
 
 from astra_dagster import SpectrumBatch, ap_star, ap_visit, grouped, product, spectrum_task
+from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tasks import registry
 from astra_dagster.tasks.checking_outputs import (
     BAD_PIXELS,
@@ -23,7 +24,6 @@ from astra_dagster.tasks.checking_outputs import (
 from astra_dagster.tasks.continuum import ContinuumParameters, ap_star_continuum, ap_visit_continuum, spec_continuum
 from astra_dagster.tasks.newest import levels
 from astra_dagster.tasks.snr import SNRParameters, ap_star_snr, ap_visit_snr, spec_snr
-from astra_dagster.tasks.store import OutputStore
 from astra_dagster.tasks.task import Task
 from astra_dagster_tests.tasks.checked import OTHER, STAR, VISIT, named, newest, only, visit_path
 

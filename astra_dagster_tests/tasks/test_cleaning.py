@@ -14,18 +14,18 @@ from hypothesis import strategies as st
 from astra_dagster import grouped, product
 from astra_dagster.datamodel.keys import ABSENT
 from astra_dagster.errors import AstraError
+from astra_dagster.outputs.completeness import record_of
+from astra_dagster.outputs.own_files import SKEW, file_system_time, place_of
+from astra_dagster.outputs.store import OutputStore
 from astra_dagster.spectra.readers import read_spectra
 from astra_dagster.tasks import cleaning
 from astra_dagster.tasks.cleaning import Found, Selection
 from astra_dagster.tasks.collection import collect
-from astra_dagster.tasks.completeness import record_of
 from astra_dagster.tasks.continuum import ap_visit_continuum
 from astra_dagster.tasks.known_tasks import AWAY, FOUND, GONE, TO_DO, UNSURE, Family
-from astra_dagster.tasks.own_files import SKEW, file_system_time, place_of
 from astra_dagster.tasks.partitions import GroupID
 from astra_dagster.tasks.removal import remove
 from astra_dagster.tasks.snr import ap_visit_snr
-from astra_dagster.tasks.store import OutputStore
 from astra_dagster_tests.tasks.cleaned import DAY, NAME, Older, Place, age, make_place, tree
 from astra_dagster_tests.tasks.test_runner import run
 

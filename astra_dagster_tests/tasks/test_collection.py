@@ -17,12 +17,12 @@ from astra_dagster import product
 from astra_dagster.archive.discovery import find_files
 from astra_dagster.errors import OutputError
 from astra_dagster.fits.reader import FitsFile
+from astra_dagster.outputs.completeness import Record, record_of
+from astra_dagster.outputs.store import Given, OutputStore, Work
 from astra_dagster.tasks import rows, runner
 from astra_dagster.tasks.collection import collect, table_path
-from astra_dagster.tasks.completeness import Record, record_of
 from astra_dagster.tasks.continuum import ap_star_continuum
 from astra_dagster.tasks.snr import ap_visit_snr
-from astra_dagster.tasks.store import Given, OutputStore, Work
 from astra_dagster.tasks.table import read_head
 from astra_dagster_tests.tasks.collected import (
     COLUMNS,
@@ -230,7 +230,7 @@ def test_killed_while_writing_leaves_the_old_table(tmp_path: Path) -> None:
 import os, signal
 from pathlib import Path
 from astra_dagster.tasks.collection import collect
-from astra_dagster.tasks.completeness import Record
+from astra_dagster.outputs.completeness import Record
 from astra_dagster_tests.tasks.collected import store_of
 fsync = os.fsync
 os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)

@@ -9,12 +9,12 @@ import pytest
 import sqlalchemy as sa
 
 from astra_dagster.errors import ConfigurationError, OutputError
+from astra_dagster.outputs.completeness import Record
+from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tasks import database, database_types
 from astra_dagster.tasks.collection import collect
-from astra_dagster.tasks.completeness import Record
 from astra_dagster.tasks.database import configured_url, parse_url, upsert
 from astra_dagster.tasks.snr import ap_visit_snr
-from astra_dagster.tasks.store import OutputStore
 from astra_dagster_tests.tasks.collected import free_toy, key_of, results_of, rows_of, store_of, write, write_many
 
 

@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from astra_dagster.errors import ConfigurationError
+from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tasks import registry
 from astra_dagster.tasks.continuum import ap_visit_continuum
 from astra_dagster.tasks.declared import Declared, read_declared
 from astra_dagster.tasks.parameters import Parameters
 from astra_dagster.tasks.snr import ap_visit_snr, spec_snr
-from astra_dagster.tasks.store import OutputStore
 from astra_dagster.tasks.task import Task, spectrum_task
 
 KNOWN = (ap_visit_continuum, ap_visit_snr, spec_snr)

@@ -18,13 +18,13 @@ from astra_dagster import product
 from astra_dagster.demo import write_ap_star, write_ap_visit
 from astra_dagster.errors import Fault, OutOfMemoryError, SpectrumFileError, TaskError
 from astra_dagster.fits.reader import LARGEST
+from astra_dagster.outputs.store import Failure, Given, OutputStore, Work
 from astra_dagster.spectra import readers
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.tasks import runner
 from astra_dagster.tasks.results import Column
 from astra_dagster.tasks.runner import Outcome
 from astra_dagster.tasks.snr import SNRParameters, ap_visit_snr
-from astra_dagster.tasks.store import Failure, Given, OutputStore, Work
 from astra_dagster.tasks.task import Task
 from astra_dagster.tasks.workers import Workers
 
@@ -227,7 +227,7 @@ from astra_dagster.archive.discovery import find_files
 from astra_dagster.tasks import runner
 from astra_dagster.tasks.results import Column
 from astra_dagster.tasks.snr import ap_star_snr
-from astra_dagster.tasks.store import Given, OutputStore, Work
+from astra_dagster.outputs.store import Given, OutputStore, Work
 files, most = find_files(product("apStar"), "DR17", Path({str(tmp_path / "sas")!r}))[0], []
 chunk = [(0, Work(file.data_id, (Given("apStar", "x", "1", (file.path,)),))) for file in files]
 def middle(spectra, parameters):

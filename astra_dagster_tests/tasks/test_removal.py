@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from astra_dagster.fits.writer import primary
+from astra_dagster.outputs.own_files import inspect, walk
 from astra_dagster.tasks import cleaning
 from astra_dagster.tasks.cleaning import Selection
 from astra_dagster.tasks.known_tasks import TO_DO, Family
-from astra_dagster.tasks.own_files import inspect, walk
 from astra_dagster.tasks.removal import remove
 from astra_dagster.tasks.snr import ap_visit_snr
 from astra_dagster_tests.tasks.cleaned import DAY, NAME, TODAY, Place, age, make_place, tree

@@ -12,14 +12,14 @@ import pytest
 from astra_dagster import DataID, product
 from astra_dagster.archive.discovery import find_files
 from astra_dagster.errors import AstraError, OutputError, SpectrumFileError, TaskError
+from astra_dagster.outputs.completeness import Record, record_of, why_incomplete
+from astra_dagster.outputs.store import Given, OutputStore, Work
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.readers import read_spectra
 from astra_dagster.tasks import runner
-from astra_dagster.tasks.completeness import Record, record_of, why_incomplete
 from astra_dagster.tasks.results import Column, called
 from astra_dagster.tasks.runner import Outcome
 from astra_dagster.tasks.snr import SNRParameters, ap_visit_snr
-from astra_dagster.tasks.store import Given, OutputStore, Work
 from astra_dagster.tasks.task import Task
 
 

@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
+from astra_dagster.outputs.store import OutputStore, Work, Written
 from astra_dagster.presence import status_of
-from astra_dagster.tasks.store import OutputStore, Work, Written
 
 
 @dataclass(frozen=True, slots=True)

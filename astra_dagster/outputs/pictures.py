@@ -6,12 +6,12 @@ from pathlib import Path
 
 from astra_dagster.datamodel.products import DataID
 from astra_dagster.errors import AstraError, InputMissingError
+from astra_dagster.outputs.atomic import replacing
+from astra_dagster.outputs.store import OutputStore
 from astra_dagster.presence import is_file
 from astra_dagster.spectra.output import read_output
 from astra_dagster.spectra.readers import read_spectra
-from astra_dagster.tasks.atomic import replacing
 from astra_dagster.tasks.partitions import GroupID
-from astra_dagster.tasks.store import OutputStore
 from astra_dagster.viewer.browser import page
 from astra_dagster.viewer.shown import Shown
 

@@ -1,0 +1,1 @@
+"""Files that tasks write: where they are, what is in them, and whether they are complete."""
