@@ -12,7 +12,7 @@
 
     - ``products = ["mwmStar"]``: products that get a source asset besides the seed products;
     - ``packages = ["my_tasks"]``: packages with tasks of one's own, and ``defs = "defs"``: a folder of declared ones;
-    - ``workers = "processes:4"``: who computes (see `astra_dagster.tasks.workers`);
+    - ``workers = "processes:4"``: who computes (see `astra_dagster.execution.workers`);
     - ``fetch = true``: files that are not on this disk are fetched;
     - ``[releases.NAME]``: a release of one's own (see `astra_dagster.datamodel.releases`);
     - ``[watch.PRODUCT]``: how a product is watched (see `astra_dagster.orchestration.watched`);

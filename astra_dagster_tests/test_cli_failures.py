@@ -214,7 +214,7 @@ def test_a_database_server_that_goes_away_during_a_run(
 
 
 def use_mishap(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (folder / "astra.toml").write_text('packages = ["astra_dagster_tests.tasks.mishap"]\nworkers = "in-process"\n')
+    (folder / "astra.toml").write_text('packages = ["astra_dagster_tests.execution.mishap"]\nworkers = "in-process"\n')
     monkeypatch.setenv("ASTRA_CONFIG", str(folder / "astra.toml"))
 
 

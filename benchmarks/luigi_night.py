@@ -18,8 +18,8 @@ import night
 import plain
 
 from astra_dagster.datamodel.products import DataID, product
+from astra_dagster.execution.runner import CHUNK
 from astra_dagster.outputs.store import OutputStore
-from astra_dagster.tasks.runner import CHUNK
 
 SAS = Path()
 STORES: dict[str, OutputStore] = {}

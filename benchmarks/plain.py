@@ -17,12 +17,12 @@ from threadpoolctl import threadpool_limits
 
 from astra_dagster.archive.discovery import file_version
 from astra_dagster.datamodel.products import DataID
+from astra_dagster.execution.runner import CHUNK
 from astra_dagster.outputs.store import Given, OutputStore, Work
 from astra_dagster.spectra.batch import stack
 from astra_dagster.spectra.readers import reader
 from astra_dagster.tasks.continuum import ap_visit_continuum
 from astra_dagster.tasks.results import called
-from astra_dagster.tasks.runner import CHUNK
 from astra_dagster.tasks.snr import ap_visit_snr
 from astra_dagster.tasks.task import Task
 

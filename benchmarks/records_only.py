@@ -6,9 +6,9 @@ output is written, with the same results for each; no output is there afterwards
 
 from collections.abc import Sequence
 
+from astra_dagster.execution import runner
+from astra_dagster.execution.runner import Item
 from astra_dagster.outputs.store import Written
-from astra_dagster.tasks import runner
-from astra_dagster.tasks.runner import Item
 
 SIZE = 900
 VERSION = "0123456789abcdef"

@@ -12,14 +12,14 @@ from tqdm import tqdm
 
 from astra_dagster import settings
 from astra_dagster.errors import AstraError, DiskFullError
+from astra_dagster.execution import runner
+from astra_dagster.execution.workers import Workers
 from astra_dagster.orchestration import records, sources
 from astra_dagster.orchestration.fetch import fetch
 from astra_dagster.orchestration.look import FEW, something_to_look_at
 from astra_dagster.orchestration.planning import Plan, Planner
 from astra_dagster.orchestration.summary import Done
 from astra_dagster.outputs.store import OutputStore, Work, Written
-from astra_dagster.tasks import runner
-from astra_dagster.tasks.workers import Workers
 
 RECORD = 500
 """Outputs that are recorded together."""

@@ -5,7 +5,7 @@ from pydantic import Field
 
 from astra_dagster import settings
 from astra_dagster.errors import ConfigurationError
-from astra_dagster.tasks.workers import FORMS, Workers
+from astra_dagster.execution.workers import FORMS, Workers
 
 
 class ExecutorResource(dg.ConfigurableResource):

@@ -8,8 +8,8 @@ import dagster as dg
 import numpy as np
 
 from astra_dagster.errors import AstraError
+from astra_dagster.execution.runner import Outcome
 from astra_dagster.orchestration.planning import GONE, NO_INPUT, Plan
-from astra_dagster.tasks.runner import Outcome
 
 SHOWN = 20
 """Failures that the message of a failed run spells out."""

@@ -20,13 +20,14 @@ from astra_dagster import product
 from astra_dagster.cli import main
 from astra_dagster.definitions import build_definitions
 from astra_dagster.errors import ConfigurationError
+from astra_dagster.execution import runner
 from astra_dagster.orchestration.component import SpectrumTask, task_definitions
 from astra_dagster.orchestration.jobs import jobs_of, update_job_name, update_run_config
 from astra_dagster.orchestration.partitions import registered
 from astra_dagster.orchestration.watch_jobs import any_job_name, any_run_config
 from astra_dagster.orchestration.watched import watched
 from astra_dagster.outputs.store import OutputStore
-from astra_dagster.tasks import registry, runner
+from astra_dagster.tasks import registry
 from astra_dagster.tasks.continuum import ap_visit_continuum
 from astra_dagster.tasks.declared import read_declared
 

@@ -12,14 +12,14 @@ import pytest
 from click.testing import CliRunner
 
 from astra_dagster.cli import main
-from astra_dagster_tests.tasks.cluster import dask_cluster
-from astra_dagster_tests.tasks.test_workers import DASK
+from astra_dagster_tests.execution.cluster import dask_cluster
+from astra_dagster_tests.execution.test_workers import DASK
 
 RUN = [sys.executable, "-m", "astra_dagster", "run", "deadly", "--set", "seconds=0.3"]
 
 
 def discover(config: Path, workers: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    config.write_text(f'packages = ["astra_dagster_tests.tasks.deadly"]\nworkers = "{workers}"\n')
+    config.write_text(f'packages = ["astra_dagster_tests.execution.deadly"]\nworkers = "{workers}"\n')
     monkeypatch.setenv("ASTRA_CONFIG", str(config))
     assert CliRunner().invoke(main, ["discover"]).exit_code == 0
 

@@ -6,11 +6,11 @@ import dagster as dg
 import numpy as np
 import pytest
 
+from astra_dagster.execution import runner
 from astra_dagster.spectra import readers
 from astra_dagster.spectra.batch import SpectrumBatch
-from astra_dagster.tasks import runner
+from astra_dagster_tests.execution.test_one_bad_file import bomb, sparse
 from astra_dagster_tests.orchestration.test_main_job import VISITS, discover, recorded, registered, update
-from astra_dagster_tests.tasks.test_one_bad_file import bomb, sparse
 
 
 def test_a_run_in_process_names_key_file_and_reason_of_each(

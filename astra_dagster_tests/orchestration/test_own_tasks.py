@@ -13,8 +13,8 @@ from click.testing import CliRunner
 
 from astra_dagster.cli import main
 from astra_dagster_tests import web_ui
-from astra_dagster_tests.tasks.cluster import dask_cluster
-from astra_dagster_tests.tasks.test_workers import DASK
+from astra_dagster_tests.execution.cluster import dask_cluster
+from astra_dagster_tests.execution.test_workers import DASK
 
 TASK = '''\
 """Tasks that need more than their own module, and some of it only when they run."""

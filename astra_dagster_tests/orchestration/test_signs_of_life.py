@@ -32,7 +32,9 @@ Start = Callable[[], tuple[subprocess.Popen[bytes], str]]
 def home(instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
     """An instance as `astra-dagster init` makes it, whose files are found and whose task takes its time."""
     (tmp_path / "home" / "dagster.yaml").write_text(DAGSTER_YAML.replace("seconds: 15", "seconds: 2"))
-    (tmp_path / "astra.toml").write_text('packages = ["astra_dagster_tests.tasks.deadly"]\nworkers = "processes:1"\n')
+    (tmp_path / "astra.toml").write_text(
+        'packages = ["astra_dagster_tests.execution.deadly"]\nworkers = "processes:1"\n'
+    )
     monkeypatch.setenv("ASTRA_CONFIG", str(tmp_path / "astra.toml"))
     assert CliRunner().invoke(main, ["discover", "--product", "apVisit"]).exit_code == 0
     with dg.DagsterInstance.get() as made:

@@ -15,7 +15,7 @@ from astra_dagster.tasks.known_tasks import COMPLETE, TO_DO, Family
 from astra_dagster.tasks.removal import Removal, remove
 from astra_dagster.tasks.snr import SNRParameters, ap_visit_snr
 from astra_dagster.tasks.task import Task
-from astra_dagster_tests.tasks.test_runner import run, work_on
+from astra_dagster_tests.execution.test_runner import run, work_on
 
 NAME = "ap_visit_snr"
 TODAY = ap_visit_snr.digest(ap_visit_snr.values())

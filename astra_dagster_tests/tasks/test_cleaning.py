@@ -26,8 +26,8 @@ from astra_dagster.tasks.known_tasks import AWAY, FOUND, GONE, TO_DO, UNSURE, Fa
 from astra_dagster.tasks.partitions import GroupID
 from astra_dagster.tasks.removal import remove
 from astra_dagster.tasks.snr import ap_visit_snr
+from astra_dagster_tests.execution.test_runner import run
 from astra_dagster_tests.tasks.cleaned import DAY, NAME, Older, Place, age, make_place, tree
-from astra_dagster_tests.tasks.test_runner import run
 
 KEYS = (
     *("DR17/apo25m/120+12/5226/56000/001", "DR13/apo25m/-/5564/55903/105"),

@@ -16,10 +16,11 @@ import pytest
 from astra_dagster import product
 from astra_dagster.archive.discovery import find_files
 from astra_dagster.errors import OutputError
+from astra_dagster.execution import runner
 from astra_dagster.fits.reader import FitsFile
 from astra_dagster.outputs.completeness import Record, record_of
 from astra_dagster.outputs.store import Given, OutputStore, Work
-from astra_dagster.tasks import rows, runner
+from astra_dagster.tasks import rows
 from astra_dagster.tasks.collection import collect, table_path
 from astra_dagster.tasks.continuum import ap_star_continuum
 from astra_dagster.tasks.snr import ap_visit_snr

@@ -12,10 +12,11 @@ from astra_dagster import release
 from astra_dagster.analysis.regions import named_regions
 from astra_dagster.archive.discovery import find_files
 from astra_dagster.errors import AstraError, ConfigurationError, ParameterError
+from astra_dagster.execution import runner
+from astra_dagster.execution.runner import Outcome
 from astra_dagster.outputs.store import OutputStore, Work
 from astra_dagster.spectra.output import read_output
 from astra_dagster.spectra.readers import read_spectra
-from astra_dagster.tasks import runner
 from astra_dagster.tasks.continuum import (
     ContinuumParameters,
     OpticalContinuumParameters,
@@ -23,11 +24,10 @@ from astra_dagster.tasks.continuum import (
     ap_visit_continuum,
     spec_continuum,
 )
-from astra_dagster.tasks.runner import Outcome
 from astra_dagster.tasks.snr import ap_star_snr, spec_snr
 from astra_dagster.tasks.task import Task
 from astra_dagster.viewer.preview import encode_figure, preview
-from astra_dagster_tests.tasks.test_runner import work_of
+from astra_dagster_tests.execution.test_runner import work_of
 
 CONTINUUM = (ap_visit_continuum, ap_star_continuum, spec_continuum)
 

@@ -22,8 +22,8 @@ from astra_dagster.tasks.cleaning import Selection
 from astra_dagster.tasks.known_tasks import TO_DO, Family
 from astra_dagster.tasks.removal import remove
 from astra_dagster.tasks.snr import ap_visit_snr
+from astra_dagster_tests.execution.test_runner import run
 from astra_dagster_tests.tasks.cleaned import DAY, NAME, TODAY, Place, age, make_place, tree
-from astra_dagster_tests.tasks.test_runner import run
 
 
 @pytest.fixture

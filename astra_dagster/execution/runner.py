@@ -30,13 +30,13 @@ from astra_dagster.errors import (
     WorkerLostError,
     describe,
 )
+from astra_dagster.execution.workers import Lost, Workers, spread
 from astra_dagster.outputs.store import Given, OutputStore, Work, Written, read_task_output
 from astra_dagster.spectra.batch import SpectrumBatch, stack
 from astra_dagster.spectra.readers import reader
 from astra_dagster.tasks import importing
 from astra_dagster.tasks.partitions import Many
 from astra_dagster.tasks.results import Results, called, size_of
-from astra_dagster.tasks.workers import Lost, Workers, spread
 
 logger = logging.getLogger(__name__)
 

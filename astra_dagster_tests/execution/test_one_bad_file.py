@@ -17,16 +17,16 @@ import pytest
 from astra_dagster import product
 from astra_dagster.demo import write_ap_star, write_ap_visit
 from astra_dagster.errors import Fault, OutOfMemoryError, SpectrumFileError, TaskError
+from astra_dagster.execution import runner
+from astra_dagster.execution.runner import Outcome
+from astra_dagster.execution.workers import Workers
 from astra_dagster.fits.reader import LARGEST
 from astra_dagster.outputs.store import Failure, Given, OutputStore, Work
 from astra_dagster.spectra import readers
 from astra_dagster.spectra.batch import SpectrumBatch
-from astra_dagster.tasks import runner
 from astra_dagster.tasks.results import Column
-from astra_dagster.tasks.runner import Outcome
 from astra_dagster.tasks.snr import SNRParameters, ap_visit_snr
 from astra_dagster.tasks.task import Task
-from astra_dagster.tasks.workers import Workers
 
 VISITS = product("apVisit")
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar, get_args
 
 from astra_dagster.errors import ConfigurationError
-from astra_dagster.tasks.pool import Pool, open_pool, start_fork_server
+from astra_dagster.execution.pool import Pool, open_pool, start_fork_server
 
 POLL = 0.25
 """Seconds between two looks at whether to stop."""

@@ -12,13 +12,13 @@ import pytest
 from astra_dagster import DataID, product
 from astra_dagster.archive.discovery import find_files
 from astra_dagster.errors import AstraError, OutputError, SpectrumFileError, TaskError
+from astra_dagster.execution import runner
+from astra_dagster.execution.runner import Outcome
 from astra_dagster.outputs.completeness import Record, record_of, why_incomplete
 from astra_dagster.outputs.store import Given, OutputStore, Work
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.readers import read_spectra
-from astra_dagster.tasks import runner
 from astra_dagster.tasks.results import Column, called
-from astra_dagster.tasks.runner import Outcome
 from astra_dagster.tasks.snr import SNRParameters, ap_visit_snr
 from astra_dagster.tasks.task import Task
 
@@ -156,7 +156,7 @@ def test_killed_while_writing_leaves_whole_files_only(synthetic: Path, tmp_path:
     script = f"""
 import os
 from pathlib import Path
-from astra_dagster_tests.tasks.test_runner import make_store, run, work_on
+from astra_dagster_tests.execution.test_runner import make_store, run, work_on
 real, count = os.fsync, [0]
 def dying(descriptor):
     count[0] += 1
@@ -232,7 +232,7 @@ def test_errors_survive_the_way_between_processes() -> None:
 
 def test_the_science_does_not_import_dagster() -> None:
     script = (
-        "import sys, astra_dagster, astra_dagster.tasks.runner, astra_dagster.tasks.snr, astra_dagster.demo;"
+        "import sys, astra_dagster, astra_dagster.execution.runner, astra_dagster.tasks.snr, astra_dagster.demo;"
         "assert 'dagster' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

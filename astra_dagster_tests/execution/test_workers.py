@@ -21,16 +21,17 @@ from astra_dagster import Parameters, product, spectrum_task
 from astra_dagster.datamodel.products import DataID
 from astra_dagster.demo import write_ap_visit
 from astra_dagster.errors import ConfigurationError, WorkerLostError
+from astra_dagster.execution import runner, workers
+from astra_dagster.execution.runner import Outcome
+from astra_dagster.execution.workers import AHEAD, InProcess, Lost, Workers, spread
 from astra_dagster.outputs.store import OutputStore, Work
 from astra_dagster.spectra.readers import reader
-from astra_dagster.tasks import importing, runner, workers
+from astra_dagster.tasks import importing
 from astra_dagster.tasks.continuum import ap_visit_continuum
-from astra_dagster.tasks.runner import Outcome
 from astra_dagster.tasks.snr import ap_visit_snr
 from astra_dagster.tasks.task import Task
-from astra_dagster.tasks.workers import AHEAD, InProcess, Lost, Workers, spread
-from astra_dagster_tests.tasks.deadly import Times, deadly, first_or_last, lost_when_done
-from astra_dagster_tests.tasks.test_runner import work_of
+from astra_dagster_tests.execution.deadly import Times, deadly, first_or_last, lost_when_done
+from astra_dagster_tests.execution.test_runner import work_of
 
 FILES = 40
 DASK = pytest.mark.skipif(
@@ -356,8 +357,8 @@ def test_a_program_without_a_guard_is_not_run_again_by_its_workers(plate: list[W
         log = pathlib.Path({str(tmp_path / "log")!r})
         log.open("a").write("x")
         from astra_dagster.tasks import importing, runner, workers
-        from astra_dagster.tasks.workers import Workers
-        from astra_dagster_tests.tasks.test_runner import work_on
+        from astra_dagster.execution.workers import Workers
+        from astra_dagster_tests.execution.test_runner import work_on
         import cloudpickle
         from astra_dagster import product, spectrum_task
         from astra_dagster.outputs.store import OutputStore

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from astra_dagster.errors import ConfigurationError
-from astra_dagster.tasks import pool
-from astra_dagster.tasks.pool import Pool, start_fork_server
-from astra_dagster.tasks.workers import Workers, spread
+from astra_dagster.execution import pool
+from astra_dagster.execution.pool import Pool, start_fork_server
+from astra_dagster.execution.workers import Workers, spread
+from astra_dagster_tests.execution.test_workers import DASK
 from astra_dagster_tests.processes import mark, processes_of, wait_for_files, wait_until_gone
-from astra_dagster_tests.tasks.test_workers import DASK
 
 ITEMS = [[i] for i in range(40)]
 
@@ -61,7 +61,7 @@ def test_a_pool_that_cannot_be_started_says_why(monkeypatch: pytest.MonkeyPatch)
 
 
 def started(workers: str, folder: Path, items: list[str], environment: dict[str, str]) -> subprocess.Popen[str]:
-    words = [sys.executable, "-m", "astra_dagster_tests.tasks.busy", workers, str(folder), *items]
+    words = [sys.executable, "-m", "astra_dagster_tests.execution.busy", workers, str(folder), *items]
     return subprocess.Popen(words, env={**os.environ, **environment}, start_new_session=True, stdout=-1, text=True)
 
 

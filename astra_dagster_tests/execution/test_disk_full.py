@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from astra_dagster.errors import DiskFullError, Fault, OutputError, write_error
+from astra_dagster.execution import runner
+from astra_dagster.execution.runner import IN_PROCESS, Outcome
+from astra_dagster.execution.workers import Workers
 from astra_dagster.outputs.atomic import replacing
 from astra_dagster.outputs.store import OutputStore, Work
-from astra_dagster.tasks import runner
-from astra_dagster.tasks.runner import IN_PROCESS, Outcome
-from astra_dagster.tasks.workers import Workers
 from astra_dagster_tests.disks import small_disk
-from astra_dagster_tests.tasks.test_runner import make_store, work_on
-from astra_dagster_tests.tasks.test_workers import DASK
+from astra_dagster_tests.execution.test_runner import make_store, work_on
+from astra_dagster_tests.execution.test_workers import DASK
 
 
 def full_after(number: int, code: int) -> Callable[[int], None]:

@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from astra_dagster.errors import ConfigurationError
-from astra_dagster.tasks.fork_server import GRACE
+from astra_dagster.execution.fork_server import GRACE
 
 TRIES = 5
 """How often in a row a pool is opened before it is said that it cannot be."""
@@ -129,7 +129,7 @@ def open_pool(number: int) -> Iterator[Pool]:
     )
 
 
-def start_fork_server(modules: Sequence[str] = ("astra_dagster.tasks.runner",)) -> None:
+def start_fork_server(modules: Sequence[str] = ("astra_dagster.execution.runner",)) -> None:
     """Start the server that processes are forked from, unless it runs already.
 
     No thread of this process, and no lock that it holds, is copied into a process that is forked from another.
@@ -140,7 +140,7 @@ def start_fork_server(modules: Sequence[str] = ("astra_dagster.tasks.runner",)) 
         What it imports, so that the processes need not.
     """
     _make_room_for_sockets()
-    forkserver.set_forkserver_preload(["astra_dagster.tasks.fork_server", *modules])
+    forkserver.set_forkserver_preload(["astra_dagster.execution.fork_server", *modules])
     with _undisturbed():
         resource_tracker.ensure_running()
     with _undisturbed():  # once more: the former ends by letting signals through

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from astra_dagster.tasks.workers import Workers, spread
+from astra_dagster.execution.workers import Workers, spread
 
 
 def work(chunk: list[tuple[Path, str]]) -> int:
@@ -44,7 +44,7 @@ def results(workers: str, folder: Path, items: list[str]) -> Iterator[int]:
 
 
 if __name__ == "__main__":
-    from astra_dagster_tests.tasks import busy  # not this module, which other processes do not have
+    from astra_dagster_tests.execution import busy  # not this module, which other processes do not have
 
     signal.signal(signal.SIGHUP, lambda *_: None)
     signal.signal(signal.SIGINT, lambda *_: None)
