@@ -22,7 +22,7 @@ from pathlib import Path
 from astra_dagster.datamodel.products import DataID, product
 from astra_dagster.outputs.completeness import Record, record_of
 from astra_dagster.outputs.store import Given, OutputStore, Work, Written
-from astra_dagster.tasks.collection import collect
+from astra_dagster.tables.collection import collect
 from astra_dagster.tasks.snr import ap_visit_snr
 
 RECORDS = "records.txt"
@@ -74,7 +74,7 @@ def step(name: str, folder: Path, database: str) -> None:
         flush=True,
     )
     if database:
-        from astra_dagster.tasks.database import upsert
+        from astra_dagster.tables.database import upsert
 
         start = time.perf_counter()
         rows = upsert(database, made.parquet)

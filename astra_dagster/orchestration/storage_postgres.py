@@ -21,7 +21,7 @@ from sqlalchemy.engine import Connection
 from astra_dagster.errors import ConfigurationError, StorageError
 from astra_dagster.orchestration.batches import BATCH, INSERT, BatchedEventLogStorage, inserted_together
 from astra_dagster.orchestration.causes import in_one_line, place
-from astra_dagster.tasks import database
+from astra_dagster.tables import database
 
 try:
     from dagster_postgres.event_log import PostgresEventLogStorage

@@ -20,7 +20,7 @@ from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tasks.task import Task
 
 if TYPE_CHECKING:  # pyarrow and SQLAlchemy are imported where they are used, for the definitions to load fast
-    from astra_dagster.tasks.collection import Collection
+    from astra_dagster.tables.collection import Collection
 
 PREVIEW = 10
 """Rows that the web UI shows."""
@@ -90,11 +90,11 @@ def build(
     AstraError
         If table or database cannot be written.
     """
-    from astra_dagster.tasks.collection import collect
+    from astra_dagster.tables.collection import collect
 
     url = None  # looked at first: a mistake in the configuration shows before the work
     if settings.config().get("database"):
-        from astra_dagster.tasks import database
+        from astra_dagster.tables import database
 
         url = database.configured_url()
     made = collect(store, latest(instance, store.task), fits=fits, overwrite=overwrite, progress=progress)
@@ -117,7 +117,7 @@ def _promised(task: Task) -> dg.TableSchema:
 
 
 def _schema(schema: Any) -> dg.TableSchema:
-    from astra_dagster.tasks.kinds import kind_name
+    from astra_dagster.tables.column_types import kind_name
 
     columns = []
     for field in schema:
@@ -154,7 +154,7 @@ def _metadata(store: OutputStore, made: "Collection", database: str | None) -> M
 
 def _preview(made: "Collection") -> str:
     """First rows as Markdown."""
-    from astra_dagster.tasks.table import read_head
+    from astra_dagster.tables.table import read_head
 
     names = [name for name in made.schema.names if name not in PROVENANCE]
     lines = [names, ["---"] * len(names)]

@@ -115,7 +115,7 @@ class Newest:
         """Read the outputs of these records, by partition key, which are all of this task and its parameters."""
         import pyarrow as pa  # slow to import, and only needed where something is checked
 
-        from astra_dagster.tasks.rows import read_rows
+        from astra_dagster.tables.rows import read_rows
 
         wanted = pa.table({"key": list(records), "data_version": [str(record) for record in records.values()]})
         pieces = [wanted.slice(start, TOGETHER) for start in range(0, len(wanted), TOGETHER)]

@@ -19,7 +19,8 @@ from astra_dagster.orchestration.jobs import update_job_name, update_run_config
 from astra_dagster.orchestration.partitions import registered
 from astra_dagster.orchestration.tables import table_name
 from astra_dagster.outputs.store import OutputStore
-from astra_dagster.tasks import checking_outputs, checking_tables, registry, rows
+from astra_dagster.tables import rows
+from astra_dagster.tasks import checking_outputs, checking_tables, registry
 from astra_dagster.tasks.snr import ap_visit_snr
 from astra_dagster_tests.tasks.checked import OTHER, VISIT, visit_path
 

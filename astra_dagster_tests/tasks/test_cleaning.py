@@ -18,9 +18,9 @@ from astra_dagster.outputs.completeness import record_of
 from astra_dagster.outputs.own_files import SKEW, file_system_time, place_of
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.spectra.readers import read_spectra
+from astra_dagster.tables.collection import collect
 from astra_dagster.tasks import cleaning
 from astra_dagster.tasks.cleaning import Found, Selection
-from astra_dagster.tasks.collection import collect
 from astra_dagster.tasks.continuum import ap_visit_continuum
 from astra_dagster.tasks.known_tasks import AWAY, FOUND, GONE, TO_DO, UNSURE, Family
 from astra_dagster.tasks.partitions import GroupID

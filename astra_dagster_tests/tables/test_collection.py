@@ -20,12 +20,12 @@ from astra_dagster.execution import runner
 from astra_dagster.fits.reader import FitsFile
 from astra_dagster.outputs.completeness import Record, record_of
 from astra_dagster.outputs.store import Given, OutputStore, Work
-from astra_dagster.tasks import rows
-from astra_dagster.tasks.collection import collect, table_path
+from astra_dagster.tables import rows
+from astra_dagster.tables.collection import collect, table_path
+from astra_dagster.tables.table import read_head
 from astra_dagster.tasks.continuum import ap_star_continuum
 from astra_dagster.tasks.snr import ap_visit_snr
-from astra_dagster.tasks.table import read_head
-from astra_dagster_tests.tasks.collected import (
+from astra_dagster_tests.tables.collected import (
     COLUMNS,
     both,
     counts,
@@ -230,9 +230,9 @@ def test_killed_while_writing_leaves_the_old_table(tmp_path: Path) -> None:
     script = f"""
 import os, signal
 from pathlib import Path
-from astra_dagster.tasks.collection import collect
+from astra_dagster.tables.collection import collect
 from astra_dagster.outputs.completeness import Record
-from astra_dagster_tests.tasks.collected import store_of
+from astra_dagster_tests.tables.collected import store_of
 fsync = os.fsync
 os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
 records = { ({key: str(record) for key, record in records.items()})!r}

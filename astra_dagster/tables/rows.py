@@ -15,8 +15,8 @@ from astra_dagster.fits.reader import FitsFile
 from astra_dagster.outputs.completeness import Record, record_of
 from astra_dagster.outputs.store import Given, OutputStore, Work, Written
 from astra_dagster.spectra import output
-from astra_dagster.tasks import kinds
-from astra_dagster.tasks.kinds import Kinds
+from astra_dagster.tables import column_types as kinds
+from astra_dagster.tables.column_types import Kinds
 from astra_dagster.tasks.partitions import Group, GroupID
 from astra_dagster.tasks.task import Domain
 

@@ -13,10 +13,11 @@ import pytest
 from astra_dagster import Column, grouped, product, spectrum_task
 from astra_dagster.fits.reader import FitsFile
 from astra_dagster.outputs.completeness import Record
-from astra_dagster.tasks import kinds, rows
-from astra_dagster.tasks.collection import collect, table_path
-from astra_dagster.tasks.table import read_head
-from astra_dagster_tests.tasks.collected import (
+from astra_dagster.tables import column_types as kinds
+from astra_dagster.tables import rows
+from astra_dagster.tables.collection import collect, table_path
+from astra_dagster.tables.table import read_head
+from astra_dagster_tests.tables.collected import (
     COLUMNS,
     both,
     counts,

@@ -11,11 +11,11 @@ import sqlalchemy as sa
 from astra_dagster.errors import ConfigurationError, OutputError
 from astra_dagster.outputs.completeness import Record
 from astra_dagster.outputs.store import OutputStore
-from astra_dagster.tasks import database, database_types
-from astra_dagster.tasks.collection import collect
-from astra_dagster.tasks.database import configured_url, parse_url, upsert
+from astra_dagster.tables import database, database_types
+from astra_dagster.tables.collection import collect
+from astra_dagster.tables.database import configured_url, parse_url, upsert
 from astra_dagster.tasks.snr import ap_visit_snr
-from astra_dagster_tests.tasks.collected import free_toy, key_of, results_of, rows_of, store_of, write, write_many
+from astra_dagster_tests.tables.collected import free_toy, key_of, results_of, rows_of, store_of, write, write_many
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -91,7 +91,7 @@ def test_parameters_live_side_by_side(url: str, tmp_path: Path) -> None:
 
 
 def test_a_file_with_fewer_spectra(url: str, tmp_path: Path) -> None:
-    from astra_dagster_tests.tasks.collected import star_toy
+    from astra_dagster_tests.tables.collected import star_toy
 
     store = store_of(tmp_path, star_toy)
     key = "DR17/apo25m/120+12/-/2M00000032+5737103"

@@ -13,8 +13,8 @@ from astra_dagster.fits import writer as encode
 from astra_dagster.fits.header import Scalar
 from astra_dagster.fits.reader import BLOCK, Array
 from astra_dagster.spectra.output import Card
-from astra_dagster.tasks import kinds
-from astra_dagster.tasks.table import unique
+from astra_dagster.tables import column_types as kinds
+from astra_dagster.tables.table import unique
 
 BLOCK_ROWS = 2**15
 """Rows that are written together."""

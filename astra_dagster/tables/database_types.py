@@ -9,7 +9,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from astra_dagster.errors import ConfigurationError
-from astra_dagster.tasks import kinds
+from astra_dagster.tables import column_types as kinds
 
 _SQL: Mapping[str, Any] = {
     "bool": sa.Boolean(),

@@ -26,9 +26,9 @@ from astra_dagster import settings
 from astra_dagster.errors import ConfigurationError, OutputError
 from astra_dagster.files import open_file
 from astra_dagster.outputs.layout import KEY, SPECTRUM
-from astra_dagster.tasks import database_types
-from astra_dagster.tasks.database_types import Field
-from astra_dagster.tasks.table import keys_of
+from astra_dagster.tables import database_types
+from astra_dagster.tables.database_types import Field
+from astra_dagster.tables.table import keys_of
 
 PRIMARY = (KEY, SPECTRUM, "digest")
 AT_ONCE = 20_000

@@ -20,8 +20,8 @@ from astra_dagster.outputs.atomic import replacing
 from astra_dagster.outputs.completeness import Record
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.spectra import output
-from astra_dagster.tasks.rows import read_outputs
-from astra_dagster.tasks.table import (
+from astra_dagster.tables.rows import read_outputs
+from astra_dagster.tables.table import (
     IDENTITIES,
     assemble,
     identities,
@@ -30,7 +30,7 @@ from astra_dagster.tasks.table import (
     version_of,
     write_parquet,
 )
-from astra_dagster.tasks.table_fits import write_fits
+from astra_dagster.tables.table_fits import write_fits
 
 AT_ONCE = 50_000
 """Records that are looked at together."""

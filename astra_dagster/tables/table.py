@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 from astra_dagster.files import open_file
 from astra_dagster.outputs.layout import FORMAT, KEY, PART, PROVENANCE, SPECTRUM, WHICH, part_names
 from astra_dagster.outputs.store import OutputStore
-from astra_dagster.tasks import kinds
+from astra_dagster.tables import column_types as kinds
+from astra_dagster.tables.rows import Rows
 from astra_dagster.tasks.results import Column
-from astra_dagster.tasks.rows import Rows
 
 GROUP = 2**16
 """Rows that are written together."""

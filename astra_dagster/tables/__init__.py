@@ -1,0 +1,1 @@
+"""Tables of the results of many partitions: Parquet, FITS, databases."""
