@@ -6,12 +6,14 @@ That writes them anew into the pages, between their marks; a test compares.
 import re
 from collections.abc import Callable, Iterator
 
+from astra_dagster.checks import output_checks as checking_outputs
+from astra_dagster.checks import table_checks as checking_tables
 from astra_dagster.datamodel.keys import ABSENT
 from astra_dagster.datamodel.products import SEED_PRODUCTS, DataID, Product, product
 from astra_dagster.datamodel.releases import releases
 from astra_dagster.errors import AstraError, ConfigurationError
 from astra_dagster.spectra import readers
-from astra_dagster.tasks import checking_outputs, checking_tables, registry
+from astra_dagster.tasks import registry
 from astra_dagster_tests.documented import pages
 
 EXAMPLES = {

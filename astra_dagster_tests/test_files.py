@@ -13,12 +13,12 @@ from astra_dagster import settings
 from astra_dagster.analysis.regions import read_regions
 from astra_dagster.archive.discovery import content_version
 from astra_dagster.archive.partial import Partial
+from astra_dagster.checks.table_checks import digest_of
 from astra_dagster.errors import AstraError
 from astra_dagster.fits.truncation import is_cut_short
 from astra_dagster.outputs.store import OutputStore, read_task_output
 from astra_dagster.spectra.output import is_output, read_output
 from astra_dagster.tasks import declared
-from astra_dagster.tasks.checking_tables import digest_of
 from astra_dagster.tasks.snr import ap_visit_snr
 
 MAKERS: dict[str, Callable[[Path], Any]] = {

@@ -1,4 +1,4 @@
-"""Asset checks: what `astra_dagster.tasks.checking_outputs` and `checking_tables` find, in Dagster's words.
+"""Asset checks: what `astra_dagster.checks.output_checks` and `checking_tables` find, in Dagster's words.
 
 Every task has two sets of checks. Those of its own asset look at the newest results, and at all that the same run has
 made, so that they cost the same whether a task has a hundred partitions or a million. Those of its table look at all
@@ -20,6 +20,10 @@ from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from pydantic import Field
 
 from astra_dagster import settings
+from astra_dagster.checks import output_checks as checking_outputs
+from astra_dagster.checks import table_checks as checking_tables
+from astra_dagster.checks.check import LISTED, Check, Finding, Verdict
+from astra_dagster.checks.sample import Newest
 from astra_dagster.errors import OutputError, ParameterError
 from astra_dagster.orchestration import records
 from astra_dagster.orchestration.causes import plain_failures
@@ -27,9 +31,6 @@ from astra_dagster.orchestration.partitions import registered
 from astra_dagster.orchestration.tables import latest, table_name
 from astra_dagster.outputs.completeness import Record
 from astra_dagster.outputs.store import OutputStore
-from astra_dagster.tasks import checking_outputs, checking_tables
-from astra_dagster.tasks.checking import LISTED, Check, Finding, Verdict
-from astra_dagster.tasks.newest import Newest
 from astra_dagster.tasks.partitions import Many
 from astra_dagster.tasks.task import Task
 

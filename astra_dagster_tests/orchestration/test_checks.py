@@ -11,6 +11,8 @@ import pytest
 from astropy.io import fits
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluation
 
+from astra_dagster.checks import output_checks as checking_outputs
+from astra_dagster.checks import table_checks as checking_tables
 from astra_dagster.definitions import build_definitions, defs
 from astra_dagster.orchestration import checks
 from astra_dagster.orchestration.checks import inputs, newest_records
@@ -20,9 +22,9 @@ from astra_dagster.orchestration.partitions import registered
 from astra_dagster.orchestration.tables import table_name
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tables import rows
-from astra_dagster.tasks import checking_outputs, checking_tables, registry
+from astra_dagster.tasks import registry
 from astra_dagster.tasks.snr import ap_visit_snr
-from astra_dagster_tests.tasks.checked import OTHER, VISIT, visit_path
+from astra_dagster_tests.checks.checked import OTHER, VISIT, visit_path
 
 TASKS = registry.tasks()
 RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")

@@ -13,14 +13,8 @@ from hypothesis import strategies as st
 
 from astra_dagster import Column, ap_visit, grouped, product, spectrum_task
 from astra_dagster.analysis.snr import median_snr, pixel_snr
-from astra_dagster.errors import OutputError, TaskError
-from astra_dagster.execution import runner
-from astra_dagster.outputs.completeness import Record, record_of
-from astra_dagster.outputs.store import Given, OutputStore, Work
-from astra_dagster.spectra.readers import read_spectra
-from astra_dagster.tables.collection import collect
-from astra_dagster.tasks.checking import LISTED
-from astra_dagster.tasks.checking_tables import (
+from astra_dagster.checks.check import LISTED
+from astra_dagster.checks.table_checks import (
     CHECKS,
     NIGHTS,
     Table,
@@ -30,12 +24,18 @@ from astra_dagster.tasks.checking_tables import (
     nights_alike,
     no_duplicates,
 )
+from astra_dagster.errors import OutputError, TaskError
+from astra_dagster.execution import runner
+from astra_dagster.outputs.completeness import Record, record_of
+from astra_dagster.outputs.store import Given, OutputStore, Work
+from astra_dagster.spectra.readers import read_spectra
+from astra_dagster.tables.collection import collect
 from astra_dagster.tasks.continuum import ap_visit_continuum
 from astra_dagster.tasks.snr import ap_star_snr, ap_visit_snr, spec_snr
 from astra_dagster.tasks.task import Task
+from astra_dagster_tests.checks.checked import OTHER, VISIT, named, only, visit_path
 from astra_dagster_tests.execution.test_runner import work_on
 from astra_dagster_tests.tables.collected import star_toy, store_of, visit_toy, write
-from astra_dagster_tests.tasks.checked import OTHER, VISIT, named, only, visit_path
 
 COLUMNS = {"level": Column("A level."), "width": Column("A width."), "name": Column("A name."), "good": Column("Good.")}
 

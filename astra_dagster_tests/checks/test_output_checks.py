@@ -8,9 +8,7 @@ import pytest
 from astropy.io import fits
 
 from astra_dagster import SpectrumBatch, ap_star, ap_visit, grouped, product, spectrum_task
-from astra_dagster.outputs.store import OutputStore
-from astra_dagster.tasks import registry
-from astra_dagster.tasks.checking_outputs import (
+from astra_dagster.checks.output_checks import (
     BAD_PIXELS,
     CHECKS,
     LEVEL,
@@ -21,11 +19,13 @@ from astra_dagster.tasks.checking_outputs import (
     results_finite,
     snr_as_in_header,
 )
+from astra_dagster.checks.sample import levels
+from astra_dagster.outputs.store import OutputStore
+from astra_dagster.tasks import registry
 from astra_dagster.tasks.continuum import ContinuumParameters, ap_star_continuum, ap_visit_continuum, spec_continuum
-from astra_dagster.tasks.newest import levels
 from astra_dagster.tasks.snr import SNRParameters, ap_star_snr, ap_visit_snr, spec_snr
 from astra_dagster.tasks.task import Task
-from astra_dagster_tests.tasks.checked import OTHER, STAR, VISIT, named, newest, only, visit_path
+from astra_dagster_tests.checks.checked import OTHER, STAR, VISIT, named, newest, only, visit_path
 
 TASKS = (ap_visit_snr, ap_star_snr, spec_snr, ap_visit_continuum, ap_star_continuum, spec_continuum)
 GENERIC = ["outputs_as_recorded", "results_finite"]
@@ -313,7 +313,7 @@ def test_spectra_are_read_of_a_sample(synthetic: Path, tmp_path: Path, monkeypat
 
 def test_nothing_at_all(synthetic: Path, tmp_path: Path) -> None:
     store = OutputStore(tmp_path, ap_visit_continuum, ap_visit_continuum.values())
-    from astra_dagster.tasks.newest import Newest
+    from astra_dagster.checks.sample import Newest
 
     nothing = Newest.read(store, {}, synthetic, 50)
     for check in CHECKS:
@@ -322,7 +322,7 @@ def test_nothing_at_all(synthetic: Path, tmp_path: Path) -> None:
 
 
 def test_many_outputs_are_read_in_their_order(synthetic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("astra_dagster.tasks.newest.TOGETHER", 2)
+    monkeypatch.setattr("astra_dagster.checks.sample.TOGETHER", 2)
     found = newest(holes, synthetic, tmp_path, spoil=lambda store: store.path(ap_visit.parse_key(OTHER)).unlink())
     assert found.keys == sorted(found.keys)
     assert len(found.keys) == 11

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from astra_dagster import product
 from astra_dagster.archive.discovery import find_files
+from astra_dagster.checks.check import Finding, Verdict
+from astra_dagster.checks.sample import Newest
 from astra_dagster.execution import runner
 from astra_dagster.outputs.completeness import record_of
 from astra_dagster.outputs.store import Given, OutputStore, Work
-from astra_dagster.tasks.checking import Finding, Verdict
-from astra_dagster.tasks.newest import Newest
 from astra_dagster.tasks.task import Task
 
 VISIT = "DR17/apo25m/120+12/5226/56000/002"

@@ -6,9 +6,9 @@ how far these reach.
 
 from collections.abc import Iterable
 
+from astra_dagster.checks.check import Check, Finding, Verdict
+from astra_dagster.checks.sample import Level, Newest
 from astra_dagster.datamodel.products import Product
-from astra_dagster.tasks.checking import Check, Finding, Verdict
-from astra_dagster.tasks.newest import Level, Newest
 from astra_dagster.tasks.parameters import descriptions
 from astra_dagster.tasks.task import Task
 

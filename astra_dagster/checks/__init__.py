@@ -1,0 +1,1 @@
+"""Checks of results: which are to be distrusted, and why."""
