@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from astra_dagster.cleanup.cleaning import KINDS, Found
+from astra_dagster.cleanup.removal import Removal
 from astra_dagster.cli import main
 from astra_dagster.outputs.store import OutputStore
-from astra_dagster.tasks.cleaning import KINDS, Found
-from astra_dagster.tasks.removal import Removal
 from astra_dagster.tasks.snr import ap_visit_snr
 
 KEY = "DR17/apo25m/120+12/5226/56000/001"

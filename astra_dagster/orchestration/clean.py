@@ -11,6 +11,10 @@ from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from pydantic import Field
 
 from astra_dagster import settings
+from astra_dagster.cleanup import cleaning
+from astra_dagster.cleanup.cleaning import KINDS, Found, Selection
+from astra_dagster.cleanup.known_tasks import AWAY, COMPLETE, FOUND, GONE, TO_DO, UNSURE, Family
+from astra_dagster.cleanup.removal import Removal, remove
 from astra_dagster.errors import AstraError, nearest
 from astra_dagster.orchestration import records
 from astra_dagster.orchestration.causes import plain_failures
@@ -21,10 +25,7 @@ from astra_dagster.orchestration.tables import table_name
 from astra_dagster.outputs.own_files import file_system_time
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.presence import is_folder
-from astra_dagster.tasks import cleaning, registry
-from astra_dagster.tasks.cleaning import KINDS, Found, Selection
-from astra_dagster.tasks.known_tasks import AWAY, COMPLETE, FOUND, GONE, TO_DO, UNSURE, Family
-from astra_dagster.tasks.removal import Removal, remove
+from astra_dagster.tasks import registry
 from astra_dagster.tasks.task import Task
 
 LISTED = 100

@@ -13,6 +13,8 @@ import dagster as dg
 import pytest
 
 from astra_dagster import product
+from astra_dagster.cleanup.cleaning import Found
+from astra_dagster.cleanup.removal import Candidate, remove
 from astra_dagster.errors import AstraError
 from astra_dagster.orchestration import clean as clean_module
 from astra_dagster.orchestration.clean import CleanConfig, carry_out, holding, size_text, survey, table
@@ -22,8 +24,6 @@ from astra_dagster.orchestration.partitions import register, registered
 from astra_dagster.orchestration.planning import Plan, make_plan
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tasks import registry
-from astra_dagster.tasks.cleaning import Found
-from astra_dagster.tasks.removal import Candidate, remove
 
 NAME = "ap_visit_snr"
 VISITS = product("apVisit")

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from astra_dagster import product
+from astra_dagster.cleanup.cleaning import KINDS
 from astra_dagster.cli import main
 from astra_dagster.orchestration.clean import CleanConfig, carry_out, survey
 from astra_dagster.orchestration.partitions import register, registered
 from astra_dagster.orchestration.planning import Plan, make_plan
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tasks import registry
-from astra_dagster.tasks.cleaning import KINDS
 from astra_dagster_tests.outages import OUTAGES, Undo, circle, empty, missing, unlinked
 
 VISITS = product("apVisit")

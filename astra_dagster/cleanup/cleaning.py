@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from astra_dagster.cleanup.known_tasks import AWAY, COMPLETE, FOUND, GONE, TO_DO, UNSURE, Family
+from astra_dagster.cleanup.removal import Candidate
 from astra_dagster.outputs import own_files
 from astra_dagster.outputs.own_files import Inspected, OwnFile, identity_of, place_of
-from astra_dagster.tasks.known_tasks import AWAY, COMPLETE, FOUND, GONE, TO_DO, UNSURE, Family
-from astra_dagster.tasks.removal import Candidate
 
 KINDS = {
     "superseded": "outputs of parameters that no setting of today's task leads to",

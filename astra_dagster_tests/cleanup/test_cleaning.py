@@ -12,6 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from astra_dagster import grouped, product
+from astra_dagster.cleanup import cleaning
+from astra_dagster.cleanup.cleaning import Found, Selection
+from astra_dagster.cleanup.known_tasks import AWAY, FOUND, GONE, TO_DO, UNSURE, Family
+from astra_dagster.cleanup.removal import remove
 from astra_dagster.datamodel.keys import ABSENT
 from astra_dagster.errors import AstraError
 from astra_dagster.outputs.completeness import record_of
@@ -19,15 +23,11 @@ from astra_dagster.outputs.own_files import SKEW, file_system_time, place_of
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.spectra.readers import read_spectra
 from astra_dagster.tables.collection import collect
-from astra_dagster.tasks import cleaning
-from astra_dagster.tasks.cleaning import Found, Selection
 from astra_dagster.tasks.continuum import ap_visit_continuum
-from astra_dagster.tasks.known_tasks import AWAY, FOUND, GONE, TO_DO, UNSURE, Family
 from astra_dagster.tasks.partitions import GroupID
-from astra_dagster.tasks.removal import remove
 from astra_dagster.tasks.snr import ap_visit_snr
+from astra_dagster_tests.cleanup.cleaned import DAY, NAME, Older, Place, age, make_place, tree
 from astra_dagster_tests.execution.test_runner import run
-from astra_dagster_tests.tasks.cleaned import DAY, NAME, Older, Place, age, make_place, tree
 
 KEYS = (
     *("DR17/apo25m/120+12/5226/56000/001", "DR13/apo25m/-/5564/55903/105"),

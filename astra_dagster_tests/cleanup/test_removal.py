@@ -15,15 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from astra_dagster.cleanup import cleaning
+from astra_dagster.cleanup.cleaning import Selection
+from astra_dagster.cleanup.known_tasks import TO_DO, Family
+from astra_dagster.cleanup.removal import remove
 from astra_dagster.fits.writer import primary
 from astra_dagster.outputs.own_files import inspect, walk
-from astra_dagster.tasks import cleaning
-from astra_dagster.tasks.cleaning import Selection
-from astra_dagster.tasks.known_tasks import TO_DO, Family
-from astra_dagster.tasks.removal import remove
 from astra_dagster.tasks.snr import ap_visit_snr
+from astra_dagster_tests.cleanup.cleaned import DAY, NAME, TODAY, Place, age, make_place, tree
 from astra_dagster_tests.execution.test_runner import run
-from astra_dagster_tests.tasks.cleaned import DAY, NAME, TODAY, Place, age, make_place, tree
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from astra_dagster.cleanup import cleaning
+from astra_dagster.cleanup.cleaning import Found, Selection
+from astra_dagster.cleanup.known_tasks import COMPLETE, TO_DO, Family
+from astra_dagster.cleanup.removal import Removal, remove
 from astra_dagster.outputs.completeness import record_of
 from astra_dagster.outputs.store import OutputStore, Work
-from astra_dagster.tasks import cleaning
-from astra_dagster.tasks.cleaning import Found, Selection
-from astra_dagster.tasks.known_tasks import COMPLETE, TO_DO, Family
-from astra_dagster.tasks.removal import Removal, remove
 from astra_dagster.tasks.snr import SNRParameters, ap_visit_snr
 from astra_dagster.tasks.task import Task
 from astra_dagster_tests.execution.test_runner import run, work_on

@@ -1,0 +1,1 @@
+"""Files below the outputs folder that are no longer needed, and their removal."""
