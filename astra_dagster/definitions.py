@@ -17,7 +17,7 @@ from astra_dagster.orchestration.resources import RESOURCES
 from astra_dagster.orchestration.sensors import watch
 from astra_dagster.orchestration.sources import source_asset, source_products
 from astra_dagster.tasks import registry
-from astra_dagster.tasks.partitions import Many
+from astra_dagster.tasks.requirements import Many
 
 
 def build_definitions() -> dg.Definitions:

@@ -21,8 +21,8 @@ from astra_dagster.execution.runner import CHUNK
 from astra_dagster.outputs.store import Given, OutputStore, Work
 from astra_dagster.spectra.batch import stack
 from astra_dagster.spectra.readers import reader
+from astra_dagster.tasks.calling import called
 from astra_dagster.tasks.continuum import ap_visit_continuum
-from astra_dagster.tasks.results import called
 from astra_dagster.tasks.snr import ap_visit_snr
 from astra_dagster.tasks.task import Task
 

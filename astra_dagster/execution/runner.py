@@ -35,8 +35,8 @@ from astra_dagster.outputs.store import Given, OutputStore, Work, Written, read_
 from astra_dagster.spectra.batch import SpectrumBatch, stack
 from astra_dagster.spectra.readers import reader
 from astra_dagster.tasks import importing
-from astra_dagster.tasks.partitions import Many
-from astra_dagster.tasks.results import Results, called, size_of
+from astra_dagster.tasks.calling import Results, called, size_of
+from astra_dagster.tasks.requirements import Many
 
 logger = logging.getLogger(__name__)
 

@@ -44,7 +44,7 @@ from astra_dagster.orchestration.signs_of_life import declare_dead
 from astra_dagster.orchestration.watched import Watched
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tasks import registry
-from astra_dagster.tasks.partitions import Many
+from astra_dagster.tasks.requirements import Many
 
 BUDGET = 25.0
 """Seconds after which a tick leaves the rest to the next: Dagster gives one up after 60."""

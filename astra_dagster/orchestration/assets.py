@@ -16,7 +16,7 @@ from astra_dagster.orchestration.resources import ExecutorResource
 from astra_dagster.orchestration.summary import failure
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tasks import registry
-from astra_dagster.tasks.partitions import Many
+from astra_dagster.tasks.requirements import Many
 from astra_dagster.tasks.task import Task
 
 

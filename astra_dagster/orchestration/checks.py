@@ -31,7 +31,7 @@ from astra_dagster.orchestration.partitions import registered
 from astra_dagster.orchestration.tables import latest, table_name
 from astra_dagster.outputs.completeness import Record
 from astra_dagster.outputs.store import OutputStore
-from astra_dagster.tasks.partitions import Many
+from astra_dagster.tasks.requirements import Many
 from astra_dagster.tasks.task import Task
 
 PAGE = 1000

@@ -19,8 +19,8 @@ from astra_dagster.orchestration.planning import Planner, members, select_keys
 from astra_dagster.orchestration.resources import RESOURCES, ExecutorResource
 from astra_dagster.orchestration.summary import failure
 from astra_dagster.outputs.store import OutputStore
-from astra_dagster.tasks.partitions import Group, Many
 from astra_dagster.tasks.registry import find_task
+from astra_dagster.tasks.requirements import Group, Many
 from astra_dagster.tasks.task import Task
 
 

@@ -13,7 +13,7 @@ from dagster._core.errors import DagsterUnknownPartitionError
 from astra_dagster import settings
 from astra_dagster.datamodel.products import Product, product
 from astra_dagster.errors import AstraError, UnknownProductError
-from astra_dagster.tasks.partitions import Group
+from astra_dagster.tasks.requirements import Group
 
 REGISTER = 25_000
 """Partitions registered in one call: SQLite limits the number of variables of a statement."""

@@ -19,7 +19,7 @@ from astra_dagster.orchestration.plan import FAILED_BEFORE, GONE, NO_INPUT, Plan
 from astra_dagster.orchestration.sources import Input
 from astra_dagster.outputs.completeness import why_incomplete
 from astra_dagster.outputs.store import Given, OutputStore, Work
-from astra_dagster.tasks.partitions import Group, GroupID, Many
+from astra_dagster.tasks.requirements import Group, GroupID, Many
 from astra_dagster.tasks.task import Task
 
 State = Given | Reason | UnreachableError

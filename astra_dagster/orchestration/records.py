@@ -33,7 +33,7 @@ from astra_dagster.datamodel.products import DataID, Product
 from astra_dagster.orchestration.partitions import chunks
 from astra_dagster.outputs.completeness import Record, record_of
 from astra_dagster.outputs.store import OutputStore, Work, Written
-from astra_dagster.tasks.partitions import Many
+from astra_dagster.tasks.requirements import Many
 from astra_dagster.tasks.task import Task
 
 FILE_TAG = "astra/file"

@@ -27,7 +27,7 @@ from astra_dagster.datamodel.releases import release
 from astra_dagster.datamodel.releases import releases as all_releases
 from astra_dagster.errors import ConfigurationError, UnknownProductError, nearest
 from astra_dagster.tasks import registry
-from astra_dagster.tasks.partitions import Group
+from astra_dagster.tasks.requirements import Group
 from astra_dagster.tasks.task import Task
 
 LONGEST = 86_400

@@ -1,6 +1,6 @@
 """The columns that every table of a task has besides the results. Needs no pyarrow, which is slow to import."""
 
-from astra_dagster.tasks.partitions import Group
+from astra_dagster.tasks.requirements import Group
 from astra_dagster.tasks.task import Domain
 
 FORMAT = "1"

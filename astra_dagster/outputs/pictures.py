@@ -11,7 +11,7 @@ from astra_dagster.outputs.store import OutputStore
 from astra_dagster.presence import is_file
 from astra_dagster.spectra.output import read_output
 from astra_dagster.spectra.readers import read_spectra
-from astra_dagster.tasks.partitions import GroupID
+from astra_dagster.tasks.requirements import GroupID
 from astra_dagster.viewer.browser import page
 from astra_dagster.viewer.shown import Shown
 

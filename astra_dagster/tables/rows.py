@@ -17,7 +17,7 @@ from astra_dagster.outputs.store import Given, OutputStore, Work, Written
 from astra_dagster.spectra import output
 from astra_dagster.tables import column_types as kinds
 from astra_dagster.tables.column_types import Kinds
-from astra_dagster.tasks.partitions import Group, GroupID
+from astra_dagster.tasks.requirements import Group, GroupID
 from astra_dagster.tasks.task import Domain
 
 CHUNK = 1000

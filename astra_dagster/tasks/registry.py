@@ -12,7 +12,7 @@ from astra_dagster.datamodel.products import products
 from astra_dagster.errors import ConfigurationError, UnknownTaskError, nearest
 from astra_dagster.tasks import importing
 from astra_dagster.tasks.declared import TYPE, Declared, read_declared
-from astra_dagster.tasks.partitions import Group
+from astra_dagster.tasks.requirements import Group
 from astra_dagster.tasks.task import Task, all_tasks
 
 BUILT_IN = ("astra_dagster.tasks.snr", "astra_dagster.tasks.continuum")

@@ -13,9 +13,9 @@ from typing import Any, Literal
 from astra_dagster.datamodel.products import Product
 from astra_dagster.errors import ConfigurationError
 from astra_dagster.spectra.batch import SpectrumBatch
+from astra_dagster.tasks.calling import Column, called, lifted
 from astra_dagster.tasks.parameters import NoParameters, Parameters, descriptions, digest
-from astra_dagster.tasks.partitions import Group, Many
-from astra_dagster.tasks.results import Column, called, lifted
+from astra_dagster.tasks.requirements import Group, Many
 
 RESERVED = frozenset(["also", "fetch", "overwrite", "releases", "where"])
 """Names that no parameter may have: a run takes them besides the parameters."""

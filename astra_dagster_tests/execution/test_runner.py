@@ -18,7 +18,7 @@ from astra_dagster.outputs.completeness import Record, record_of, why_incomplete
 from astra_dagster.outputs.store import Given, OutputStore, Work
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.readers import read_spectra
-from astra_dagster.tasks.results import Column, called
+from astra_dagster.tasks.calling import Column, called
 from astra_dagster.tasks.snr import SNRParameters, ap_visit_snr
 from astra_dagster.tasks.task import Task
 

@@ -27,7 +27,7 @@ NAME = "ap_visit_snr"
 AWAY = "was here before, and this folder {} now (file {}); mount its disk"
 TASKS = """
 from astra_dagster import ap_star, grouped, matching, spectrum_task
-from astra_dagster.tasks.partitions import visits_of_star
+from astra_dagster.tasks.requirements import visits_of_star
 from astra_dagster.tasks.snr import ap_visit_snr
 
 @spectrum_task(requires=grouped(ap_visit_snr, by="field"), version="1")
