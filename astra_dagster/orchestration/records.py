@@ -51,7 +51,7 @@ _warned: set[str] = set()
 
 def warn_if_slow(context: dg.OpExecutionContext) -> None:
     """Say in the log of a run, once, that its records are written one by one, and what to do about it."""
-    from astra_dagster.orchestration.batches import BatchedEventLogStorage  # what it imports takes its time
+    from astra_dagster.orchestration.storage.batches import BatchedEventLogStorage  # what it imports takes its time
 
     storage = context.instance.event_log_storage
     if isinstance(storage, BatchedEventLogStorage) or not storage.is_persistent or context.run_id in _warned:

@@ -24,12 +24,12 @@ from astra_dagster import product
 from astra_dagster.cli import main
 from astra_dagster.definitions import defs
 from astra_dagster.orchestration import records
-from astra_dagster.orchestration.batches import BatchedEventLogStorage
 from astra_dagster.orchestration.jobs import update_job_name, update_run_config
 from astra_dagster.orchestration.partitions import partitions_def, registered
+from astra_dagster.orchestration.storage.batches import BatchedEventLogStorage
 from astra_dagster.tasks import registry
-from astra_dagster_tests.orchestration.events import CHECKS, RUNS, START, Chance, check_planned, materialisation
 from astra_dagster_tests.orchestration.homes import home
+from astra_dagster_tests.orchestration.storage.events import CHECKS, RUNS, START, Chance, check_planned, materialisation
 
 VISITS = product("apVisit")
 SNR = dg.AssetKey("ap_visit_snr")
@@ -265,7 +265,7 @@ def test_watchers_see_every_event_of_a_batch(batched: dg.DagsterInstance) -> Non
 HEAD = """
 import os, sys
 import dagster as dg
-from astra_dagster_tests.orchestration.test_storage import materialisations, store
+from astra_dagster_tests.orchestration.storage.test_batches import materialisations, store
 
 with dg.DagsterInstance.get() as instance:
     log = instance.event_log_storage

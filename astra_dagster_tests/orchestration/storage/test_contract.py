@@ -28,9 +28,9 @@ from dagster._core.storage.event_log.base import EventLogCursor, EventLogStorage
 from dagster._core.storage.event_log.schema import SqlEventLogStorageMetadata
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 
-from astra_dagster.orchestration.batches import TOGETHER, BatchedEventLogStorage
-from astra_dagster_tests.orchestration.events import ASSETS, CHECKS, PARTITIONS, RUNS, UNKNOWN, Chance
+from astra_dagster.orchestration.storage.batches import TOGETHER, BatchedEventLogStorage
 from astra_dagster_tests.orchestration.homes import home
+from astra_dagster_tests.orchestration.storage.events import ASSETS, CHECKS, PARTITIONS, RUNS, UNKNOWN, Chance
 
 OF_ASSETS = [
     DagsterEventType.ASSET_MATERIALIZATION,

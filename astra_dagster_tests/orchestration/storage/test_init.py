@@ -109,7 +109,7 @@ def test_a_database_that_is_not_there(folder: Path, postgresql: Callable[[], str
 
 
 def test_the_driver_is_missing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "astra_dagster.orchestration.storage_postgres", raising=False)
+    monkeypatch.delitem(sys.modules, "astra_dagster.orchestration.storage.postgresql", raising=False)
     monkeypatch.setitem(sys.modules, "dagster_postgres.event_log", None)
     result = init("--postgres", "postgresql://me@host/db")
     assert result.exit_code == 1

@@ -19,8 +19,8 @@ from dagster._serdes import ConfigurableClassData
 from sqlalchemy.engine import Connection
 
 from astra_dagster.errors import ConfigurationError, StorageError
-from astra_dagster.orchestration.batches import BATCH, INSERT, BatchedEventLogStorage, inserted_together
 from astra_dagster.orchestration.causes import in_one_line, place
+from astra_dagster.orchestration.storage.batches import BATCH, INSERT, BatchedEventLogStorage, inserted_together
 from astra_dagster.tables import database
 
 try:

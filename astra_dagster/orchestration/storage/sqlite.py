@@ -19,7 +19,7 @@ from dagster._serdes import ConfigurableClassData
 from sqlalchemy.engine import Connection
 
 from astra_dagster.errors import ConfigurationError
-from astra_dagster.orchestration.batches import BATCH, INSERT, BatchedEventLogStorage
+from astra_dagster.orchestration.storage.batches import BATCH, INSERT, BatchedEventLogStorage
 
 
 class _Transaction(threading.local):

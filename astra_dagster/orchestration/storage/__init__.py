@@ -1,0 +1,1 @@
+"""Storages of a Dagster instance that keep many records in one transaction."""
