@@ -15,7 +15,7 @@
     - ``workers = "processes:4"``: who computes (see `astra_dagster.execution.workers`);
     - ``fetch = true``: files that are not on this disk are fetched;
     - ``[releases.NAME]``: a release of one's own (see `astra_dagster.datamodel.releases`);
-    - ``[watch.PRODUCT]``: how a product is watched (see `astra_dagster.orchestration.watched`);
+    - ``[watch.PRODUCT]``: how a product is watched (see `astra_dagster.orchestration.watch.settings`);
     - ``[database]``: where tables go besides (see `astra_dagster.tables.database`).
 ``ASTRA_POSTGRES_URL``
     Database of Dagster's records, where ``dagster.yaml`` says so.

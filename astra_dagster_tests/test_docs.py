@@ -12,7 +12,7 @@ import pytest
 
 import astra_dagster
 from astra_dagster.cli import main
-from astra_dagster.orchestration.watched import _TYPES, Watched
+from astra_dagster.orchestration.watch.settings import _TYPES, Watched
 from astra_dagster.tasks import registry
 from astra_dagster_tests import documented_tables
 from astra_dagster_tests.documented import DOCS, ROOT, blocks_of, pages

@@ -22,9 +22,9 @@ from astra_dagster.archive.watching import COARSE, look_at
 from astra_dagster.cli.init import DAGSTER_YAML
 from astra_dagster.datamodel.products import DataID, product
 from astra_dagster.datamodel.releases import releases
-from astra_dagster.orchestration.arrivals import state_path, tick
 from astra_dagster.orchestration.partitions import register
-from astra_dagster.orchestration.watched import watched
+from astra_dagster.orchestration.watch.settings import watched
+from astra_dagster.orchestration.watch.tick import state_path, tick
 
 T = TypeVar("T")
 

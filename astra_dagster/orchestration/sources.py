@@ -19,7 +19,7 @@ from astra_dagster.errors import ConfigurationError, UnreachableError
 from astra_dagster.orchestration import records
 from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.partitions import partitions_def
-from astra_dagster.orchestration.watched import watched
+from astra_dagster.orchestration.watch.settings import watched
 from astra_dagster.presence import is_folder, status_of
 
 _MODEL = "https://data.sdss.org/datamodel/files/"

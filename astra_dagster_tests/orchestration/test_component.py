@@ -24,8 +24,8 @@ from astra_dagster.execution import runner
 from astra_dagster.orchestration.component import SpectrumTask, task_definitions
 from astra_dagster.orchestration.jobs import jobs_of, update_job_name, update_run_config
 from astra_dagster.orchestration.partitions import registered
-from astra_dagster.orchestration.watch_jobs import any_job_name, any_run_config
-from astra_dagster.orchestration.watched import watched
+from astra_dagster.orchestration.watch.jobs import any_job_name, any_run_config
+from astra_dagster.orchestration.watch.settings import watched
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tasks import registry
 from astra_dagster.tasks.continuum import ap_visit_continuum

@@ -17,11 +17,11 @@ from click.testing import CliRunner
 from astra_dagster.cli import main
 from astra_dagster.cli.init import DAGSTER_YAML
 from astra_dagster.orchestration import signs_of_life
-from astra_dagster.orchestration.arrivals import tick
 from astra_dagster.orchestration.signs_of_life import Life, declare_dead, life_of
-from astra_dagster.orchestration.watched import watched
+from astra_dagster.orchestration.watch.settings import watched
+from astra_dagster.orchestration.watch.tick import tick
 from astra_dagster_tests.documented import end
-from astra_dagster_tests.orchestration.test_sensors import VISITS, running_daemon, wait_for
+from astra_dagster_tests.orchestration.watch.test_sensors import VISITS, running_daemon, wait_for
 
 STARTED, FAILURE = dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.FAILURE
 SLOW = ["deadly", "--set", "seconds=1"]

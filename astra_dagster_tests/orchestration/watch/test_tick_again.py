@@ -8,9 +8,9 @@ import pytest
 from dagster._core.storage.tags import RUN_KEY_TAG, SENSOR_NAME_TAG
 
 from astra_dagster.archive.watch_state import FIRST_WAIT, LONGEST_WAIT
-from astra_dagster.orchestration.arrivals import sensor_name
-from astra_dagster.orchestration.requests import Request
-from astra_dagster_tests.orchestration.test_arrivals import FOLDER, KEY, NAME, SEEN, Daemon, put, recorded
+from astra_dagster.orchestration.watch.requests import Request
+from astra_dagster.orchestration.watch.tick import sensor_name
+from astra_dagster_tests.orchestration.watch.test_tick import FOLDER, KEY, NAME, SEEN, Daemon, put, recorded
 
 FAILURE, CANCELED, SUCCESS = dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.SUCCESS
 

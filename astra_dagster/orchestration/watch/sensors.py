@@ -11,10 +11,10 @@ import dagster as dg
 from dagster._core.definitions.target import ExecutableDefinition
 
 from astra_dagster.datamodel.products import Product
-from astra_dagster.orchestration.arrivals import sensor_name, tick
-from astra_dagster.orchestration.requests import Request
-from astra_dagster.orchestration.watch_jobs import any_job, any_job_name, any_run_config, range_job, range_job_name
-from astra_dagster.orchestration.watched import Watched, check_watched, watched
+from astra_dagster.orchestration.watch.jobs import any_job, any_job_name, any_run_config, range_job, range_job_name
+from astra_dagster.orchestration.watch.requests import Request
+from astra_dagster.orchestration.watch.settings import Watched, check_watched, watched
+from astra_dagster.orchestration.watch.tick import sensor_name, tick
 
 LISTED = 100
 """Notes that the log of a tick spells out."""

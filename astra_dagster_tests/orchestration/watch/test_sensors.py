@@ -23,12 +23,12 @@ from astra_dagster import product
 from astra_dagster.cli.init import DAGSTER_YAML
 from astra_dagster.definitions import build_definitions, defs
 from astra_dagster.errors import ConfigurationError
-from astra_dagster.orchestration.arrivals import tick
 from astra_dagster.orchestration.partitions import registered
-from astra_dagster.orchestration.sensors import run_request
-from astra_dagster.orchestration.watched import watched
+from astra_dagster.orchestration.watch.sensors import run_request
+from astra_dagster.orchestration.watch.settings import watched
+from astra_dagster.orchestration.watch.tick import tick
 from astra_dagster_tests.documented import end
-from astra_dagster_tests.orchestration.test_arrivals import FOLDER, KEY, NAME, outputs, put, recorded
+from astra_dagster_tests.orchestration.watch.test_tick import FOLDER, KEY, NAME, outputs, put, recorded
 
 VISITS = product("apVisit")
 SENSOR = "ap_visit_arrivals"
@@ -208,7 +208,7 @@ def run_keys(instance: dg.DagsterInstance) -> Counter[str]:
 DYING = """
 import signal, sys
 import dagster as dg
-from astra_dagster_tests.orchestration.test_sensors import workspace
+from astra_dagster_tests.orchestration.watch.test_sensors import workspace
 with dg.DagsterInstance.get() as instance, workspace(instance) as iterate:
     iterate({sys.argv[1]: signal.SIGKILL})
 """

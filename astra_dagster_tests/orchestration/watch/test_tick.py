@@ -26,13 +26,14 @@ from astra_dagster.archive.watching import COARSE, RECENT
 from astra_dagster.definitions import defs
 from astra_dagster.errors import ConfigurationError, OutputError
 from astra_dagster.fits.truncation import is_cut_short
-from astra_dagster.orchestration import arrivals, records, sources
-from astra_dagster.orchestration.arrivals import Tick, sensor_name, state_path, tick
+from astra_dagster.orchestration import records, sources
 from astra_dagster.orchestration.discover import discover_job
 from astra_dagster.orchestration.partitions import register, registered
-from astra_dagster.orchestration.requests import Request, named, stretches
-from astra_dagster.orchestration.sensors import run_request
-from astra_dagster.orchestration.watched import Watched, watched
+from astra_dagster.orchestration.watch import tick as arrivals
+from astra_dagster.orchestration.watch.requests import Request, named, stretches
+from astra_dagster.orchestration.watch.sensors import run_request
+from astra_dagster.orchestration.watch.settings import Watched, watched
+from astra_dagster.orchestration.watch.tick import Tick, sensor_name, state_path, tick
 
 VISITS = product("apVisit")
 SEEN = Watched(VISITS)
@@ -464,7 +465,7 @@ from astra_dagster import product
 from astra_dagster.datamodel import watching
 from astra_dagster.archive.watch_state import Watch
 from astra_dagster.orchestration import arrivals, records, sources
-from astra_dagster.orchestration.watched import Watched
+from astra_dagster.orchestration.watch.settings import Watched
 
 name, times, when = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 module, function = name.split(".")

@@ -24,9 +24,9 @@ from astra_dagster.orchestration.discover import DiscoverConfig, search, take
 from astra_dagster.orchestration.jobs import jobs_of, run_jobs
 from astra_dagster.orchestration.materialise import Job
 from astra_dagster.orchestration.planning import Planner, select_keys
-from astra_dagster.orchestration.requests import TO, named
 from astra_dagster.orchestration.resources import RESOURCES, ExecutorResource
-from astra_dagster.orchestration.watched import Watched, watched
+from astra_dagster.orchestration.watch.requests import TO, named
+from astra_dagster.orchestration.watch.settings import Watched, watched
 from astra_dagster.outputs.store import OutputStore
 
 

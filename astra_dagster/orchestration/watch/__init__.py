@@ -1,0 +1,1 @@
+"""Sensors that request runs when files appear."""
