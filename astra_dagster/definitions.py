@@ -13,7 +13,7 @@ from astra_dagster.orchestration.clean import clean_job
 from astra_dagster.orchestration.component import declared_definitions, task_definitions
 from astra_dagster.orchestration.discover import discover_job
 from astra_dagster.orchestration.expected import register_job
-from astra_dagster.orchestration.resources import RESOURCES
+from astra_dagster.orchestration.runs.resources import RESOURCES
 from astra_dagster.orchestration.sources import source_asset, source_products
 from astra_dagster.orchestration.watch.sensors import watch
 from astra_dagster.tasks import registry

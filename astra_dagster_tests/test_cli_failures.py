@@ -240,7 +240,7 @@ def test_a_mistake_inside_a_run_names_its_cause(home: Path, monkeypatch: pytest.
         except ZeroDivisionError as error:
             raise RuntimeError("cannot go on") from error
 
-    monkeypatch.setattr("astra_dagster.orchestration.materialise.runner.run", mistake)
+    monkeypatch.setattr("astra_dagster.orchestration.runs.materialise.runner.run", mistake)
     result = CliRunner().invoke(main, ["run", "ap_visit_snr"])
     assert result.exit_code == 1
     assert result.stderr == (

@@ -47,8 +47,8 @@ def run(
 
     Example: astra-dagster run ap_visit_snr ap_visit_continuum --release DR13 --where mjd=56439
     """
-    from astra_dagster.orchestration.jobs import update_job, update_run_config
-    from astra_dagster.orchestration.signs_of_life import declare_dead
+    from astra_dagster.orchestration.runs.jobs import update_job, update_run_config
+    from astra_dagster.orchestration.runs.signs_of_life import declare_dead
 
     wanted = where_of(where)
     with open_instance() as instance:
@@ -120,8 +120,8 @@ def plans_of(
     key: str | None = None,
 ) -> tuple[Any, list[Any]]:
     """Plans of tasks and of all that they require, in the order in which they would run, and the planner."""
-    from astra_dagster.orchestration.jobs import jobs_of
     from astra_dagster.orchestration.planning import Planner
+    from astra_dagster.orchestration.runs.jobs import jobs_of
     from astra_dagster.outputs.store import OutputStore
     from astra_dagster.tasks.registry import find_task
 

@@ -9,11 +9,11 @@ from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_AS
 from astra_dagster import settings
 from astra_dagster.orchestration import records, sources
 from astra_dagster.orchestration.causes import plain_failures
-from astra_dagster.orchestration.launchpad import Launchpad, RunConfig, told
-from astra_dagster.orchestration.materialise import Job, materialise
 from astra_dagster.orchestration.partitions import partitions_def
-from astra_dagster.orchestration.resources import ExecutorResource
-from astra_dagster.orchestration.summary import failure
+from astra_dagster.orchestration.runs.launchpad import Launchpad, RunConfig, told
+from astra_dagster.orchestration.runs.materialise import Job, materialise
+from astra_dagster.orchestration.runs.resources import ExecutorResource
+from astra_dagster.orchestration.runs.summary import failure
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tasks import registry
 from astra_dagster.tasks.requirements import Many

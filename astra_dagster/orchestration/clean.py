@@ -18,9 +18,9 @@ from astra_dagster.cleanup.removal import Removal, remove
 from astra_dagster.errors import AstraError, nearest
 from astra_dagster.orchestration import records
 from astra_dagster.orchestration.causes import plain_failures
-from astra_dagster.orchestration.jobs import update_job_name
 from astra_dagster.orchestration.partitions import registered
 from astra_dagster.orchestration.planning import make_plan
+from astra_dagster.orchestration.runs.jobs import update_job_name
 from astra_dagster.orchestration.tables import table_name
 from astra_dagster.outputs.own_files import file_system_time
 from astra_dagster.outputs.store import OutputStore

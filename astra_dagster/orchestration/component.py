@@ -13,8 +13,8 @@ from pydantic import Field
 from astra_dagster.errors import ConfigurationError
 from astra_dagster.orchestration.assets import task_asset
 from astra_dagster.orchestration.checks import table_checks, task_checks
-from astra_dagster.orchestration.jobs import update_job
-from astra_dagster.orchestration.resources import RESOURCES
+from astra_dagster.orchestration.runs.jobs import update_job
+from astra_dagster.orchestration.runs.resources import RESOURCES
 from astra_dagster.orchestration.tables import collection
 from astra_dagster.tasks import registry
 from astra_dagster.tasks.declared import TYPE

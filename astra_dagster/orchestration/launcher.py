@@ -3,7 +3,7 @@
 import dagster as dg
 from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
 
-from astra_dagster.orchestration.signs_of_life import Life, death_of, life_of
+from astra_dagster.orchestration.runs.signs_of_life import Life, death_of, life_of
 
 
 class AstraRunLauncher(dg.DefaultRunLauncher):

@@ -11,9 +11,9 @@ from astra_dagster import settings
 from astra_dagster.orchestration import records
 from astra_dagster.orchestration.assets import described, owner_of, promised_columns
 from astra_dagster.orchestration.causes import plain_failures
-from astra_dagster.orchestration.launchpad import Launchpad
 from astra_dagster.orchestration.partitions import chunks, registered
-from astra_dagster.orchestration.summary import SHOWN
+from astra_dagster.orchestration.runs.launchpad import Launchpad
+from astra_dagster.orchestration.runs.summary import SHOWN
 from astra_dagster.outputs.completeness import Record
 from astra_dagster.outputs.layout import FORMAT, PART, PROVENANCE, SPECTRUM, WHICH, part_names
 from astra_dagster.outputs.store import OutputStore

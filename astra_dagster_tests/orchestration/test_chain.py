@@ -17,9 +17,9 @@ from astra_dagster.cli import main
 from astra_dagster.definitions import build_definitions
 from astra_dagster.demo import write_spec
 from astra_dagster.orchestration import records
-from astra_dagster.orchestration.jobs import update_job_name, update_run_config
 from astra_dagster.orchestration.partitions import registered
 from astra_dagster.orchestration.planning import Plan, make_plan
+from astra_dagster.orchestration.runs.jobs import update_job_name, update_run_config
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tasks import registry
 from astra_dagster.tasks.task import Task

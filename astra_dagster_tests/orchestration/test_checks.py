@@ -17,8 +17,8 @@ from astra_dagster.definitions import build_definitions, defs
 from astra_dagster.orchestration import checks
 from astra_dagster.orchestration.checks import inputs, newest_records
 from astra_dagster.orchestration.discover import discover_job
-from astra_dagster.orchestration.jobs import update_job_name, update_run_config
 from astra_dagster.orchestration.partitions import registered
+from astra_dagster.orchestration.runs.jobs import update_job_name, update_run_config
 from astra_dagster.orchestration.tables import table_name
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tables import rows

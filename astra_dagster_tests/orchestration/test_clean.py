@@ -19,9 +19,9 @@ from astra_dagster.errors import AstraError
 from astra_dagster.orchestration import clean as clean_module
 from astra_dagster.orchestration.clean import CleanConfig, carry_out, holding, size_text, survey, table
 from astra_dagster.orchestration.discover import discover_job
-from astra_dagster.orchestration.jobs import update_job_name, update_run_config
 from astra_dagster.orchestration.partitions import register, registered
 from astra_dagster.orchestration.planning import Plan, make_plan
+from astra_dagster.orchestration.runs.jobs import update_job_name, update_run_config
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tasks import registry
 

@@ -22,8 +22,8 @@ from astra_dagster.definitions import build_definitions
 from astra_dagster.errors import ConfigurationError
 from astra_dagster.execution import runner
 from astra_dagster.orchestration.component import SpectrumTask, task_definitions
-from astra_dagster.orchestration.jobs import jobs_of, update_job_name, update_run_config
 from astra_dagster.orchestration.partitions import registered
+from astra_dagster.orchestration.runs.jobs import jobs_of, update_job_name, update_run_config
 from astra_dagster.orchestration.watch.jobs import any_job_name, any_run_config
 from astra_dagster.orchestration.watch.settings import watched
 from astra_dagster.outputs.store import OutputStore

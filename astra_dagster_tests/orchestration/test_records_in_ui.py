@@ -9,9 +9,9 @@ import pytest
 
 from astra_dagster import product
 from astra_dagster.definitions import defs
-from astra_dagster.orchestration.look import FEW
 from astra_dagster.orchestration.partitions import registered
-from astra_dagster.orchestration.summary import histograms
+from astra_dagster.orchestration.runs.preview_metadata import FEW
+from astra_dagster.orchestration.runs.summary import histograms
 
 VISITS = product("apVisit")
 

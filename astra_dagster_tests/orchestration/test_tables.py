@@ -15,8 +15,8 @@ from click.testing import CliRunner, Result
 from astra_dagster.cli import main
 from astra_dagster.definitions import build_definitions, defs
 from astra_dagster.orchestration.discover import discover_job
-from astra_dagster.orchestration.jobs import update_job_name, update_run_config
 from astra_dagster.orchestration.partitions import register
+from astra_dagster.orchestration.runs.jobs import update_job_name, update_run_config
 from astra_dagster.orchestration.tables import collection, latest, table_name
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tasks import registry

@@ -20,7 +20,7 @@ from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from sqlalchemy.engine import Connection
 
-from astra_dagster.orchestration.signs_of_life import show_life
+from astra_dagster.orchestration.runs.signs_of_life import show_life
 
 BATCH = 1000
 """Events that Dagster gathers before it has them written, unless DAGSTER_EVENT_BATCH_SIZE says otherwise."""

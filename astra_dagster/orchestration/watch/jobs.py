@@ -21,10 +21,10 @@ from astra_dagster.fits.truncation import is_cut_short
 from astra_dagster.orchestration import records, sources
 from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.discover import DiscoverConfig, search, take
-from astra_dagster.orchestration.jobs import jobs_of, run_jobs
-from astra_dagster.orchestration.materialise import Job
 from astra_dagster.orchestration.planning import Planner, select_keys
-from astra_dagster.orchestration.resources import RESOURCES, ExecutorResource
+from astra_dagster.orchestration.runs.jobs import jobs_of, run_jobs
+from astra_dagster.orchestration.runs.materialise import Job
+from astra_dagster.orchestration.runs.resources import RESOURCES, ExecutorResource
 from astra_dagster.orchestration.watch.requests import TO, named
 from astra_dagster.orchestration.watch.settings import Watched, watched
 from astra_dagster.outputs.store import OutputStore

@@ -39,7 +39,7 @@ from astra_dagster.fits.truncation import is_cut_short
 from astra_dagster.orchestration import records, sources
 from astra_dagster.orchestration.partitions import chunks, register
 from astra_dagster.orchestration.planning import Planner
-from astra_dagster.orchestration.signs_of_life import declare_dead
+from astra_dagster.orchestration.runs.signs_of_life import declare_dead
 from astra_dagster.orchestration.watch.requests import Request, requests_for
 from astra_dagster.orchestration.watch.settings import Watched
 from astra_dagster.outputs.store import OutputStore

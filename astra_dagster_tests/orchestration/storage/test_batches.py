@@ -24,8 +24,8 @@ from astra_dagster import product
 from astra_dagster.cli import main
 from astra_dagster.definitions import defs
 from astra_dagster.orchestration import records
-from astra_dagster.orchestration.jobs import update_job_name, update_run_config
 from astra_dagster.orchestration.partitions import partitions_def, registered
+from astra_dagster.orchestration.runs.jobs import update_job_name, update_run_config
 from astra_dagster.orchestration.storage.batches import BatchedEventLogStorage
 from astra_dagster.tasks import registry
 from astra_dagster_tests.orchestration.homes import home

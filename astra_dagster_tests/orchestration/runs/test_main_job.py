@@ -13,9 +13,9 @@ from astra_dagster import product
 from astra_dagster.definitions import build_definitions, defs
 from astra_dagster.orchestration import records
 from astra_dagster.orchestration.discover import discover_job
-from astra_dagster.orchestration.jobs import update_job_name, update_run_config
 from astra_dagster.orchestration.partitions import register, registered
 from astra_dagster.orchestration.planning import make_plan, select_keys
+from astra_dagster.orchestration.runs.jobs import update_job_name, update_run_config
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tasks import registry
 

@@ -13,11 +13,11 @@ from astra_dagster import settings
 from astra_dagster.errors import AstraError
 from astra_dagster.orchestration import records
 from astra_dagster.orchestration.causes import plain_failures
-from astra_dagster.orchestration.launchpad import Launchpad, RunConfig
-from astra_dagster.orchestration.materialise import Job, materialise
 from astra_dagster.orchestration.planning import Planner, members, select_keys
-from astra_dagster.orchestration.resources import RESOURCES, ExecutorResource
-from astra_dagster.orchestration.summary import failure
+from astra_dagster.orchestration.runs.launchpad import Launchpad, RunConfig
+from astra_dagster.orchestration.runs.materialise import Job, materialise
+from astra_dagster.orchestration.runs.resources import RESOURCES, ExecutorResource
+from astra_dagster.orchestration.runs.summary import failure
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tasks.registry import find_task
 from astra_dagster.tasks.requirements import Group, Many

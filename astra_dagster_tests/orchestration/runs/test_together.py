@@ -12,9 +12,9 @@ from astra_dagster import product
 from astra_dagster.cli import main
 from astra_dagster.definitions import defs
 from astra_dagster.execution import runner
-from astra_dagster.orchestration import materialise
-from astra_dagster.orchestration.jobs import update_job_name, update_run_config
 from astra_dagster.orchestration.partitions import registered
+from astra_dagster.orchestration.runs import materialise
+from astra_dagster.orchestration.runs.jobs import update_job_name, update_run_config
 from astra_dagster.spectra.readers import reader
 from astra_dagster.tasks.registry import find_task
 

@@ -15,9 +15,9 @@ from astra_dagster import product
 from astra_dagster.archive.discovery import find_files
 from astra_dagster.cli import main
 from astra_dagster.definitions import defs
-from astra_dagster.orchestration.fetch import POOL
-from astra_dagster.orchestration.jobs import update_job_name, update_run_config
 from astra_dagster.orchestration.partitions import register
+from astra_dagster.orchestration.runs.fetch import POOL
+from astra_dagster.orchestration.runs.jobs import update_job_name, update_run_config
 from astra_dagster.tasks.registry import find_task
 from astra_dagster_tests.archive.server import File, Server, status
 

@@ -16,8 +16,8 @@ from click.testing import CliRunner
 
 from astra_dagster.cli import main
 from astra_dagster.cli.init import DAGSTER_YAML
-from astra_dagster.orchestration import signs_of_life
-from astra_dagster.orchestration.signs_of_life import Life, declare_dead, life_of
+from astra_dagster.orchestration.runs import signs_of_life
+from astra_dagster.orchestration.runs.signs_of_life import Life, declare_dead, life_of
 from astra_dagster.orchestration.watch.settings import watched
 from astra_dagster.orchestration.watch.tick import tick
 from astra_dagster_tests.documented import end

@@ -15,10 +15,10 @@ from astra_dagster.errors import AstraError, DiskFullError
 from astra_dagster.execution import runner
 from astra_dagster.execution.workers import Workers
 from astra_dagster.orchestration import records, sources
-from astra_dagster.orchestration.fetch import fetch
-from astra_dagster.orchestration.look import FEW, something_to_look_at
 from astra_dagster.orchestration.planning import Plan, Planner
-from astra_dagster.orchestration.summary import Done
+from astra_dagster.orchestration.runs.fetch import fetch
+from astra_dagster.orchestration.runs.preview_metadata import FEW, something_to_look_at
+from astra_dagster.orchestration.runs.summary import Done
 from astra_dagster.outputs.store import OutputStore, Work, Written
 
 RECORD = 500
