@@ -38,17 +38,17 @@ __all__ = [
 
 _PRODUCTS = ("ap_visit", "ap_star", "spec")
 _LATER = {
-    "Column": "tasks.results",
+    "Column": "tasks.calling",
     "Parameters": "tasks.parameters",
     "SpectrumBatch": "spectra.batch",
     "SpectrumTask": "orchestration.component",
     "Task": "tasks.task",
-    "grouped": "tasks.partitions",
-    "matching": "tasks.partitions",
+    "grouped": "tasks.requirements",
+    "matching": "tasks.requirements",
     "parameter": "tasks.parameters",
     "read_spectra": "spectra.readers",
     "spectrum_task": "tasks.task",
-    "visits_of_star": "tasks.partitions",
+    "visits_of_star": "tasks.requirements",
 }
 
 

@@ -1,4 +1,4 @@
-"""What a check of results says, and how checks are listed; the checks are in `checking_outputs` and `checking_tables`.
+"""What a check of results says, and how checks are listed; the checks are in `output_checks` and `table_checks`.
 
 Which checks a task gets follows from what it is: what it requires, the columns that it promises, what it writes. So a
 task of a user's own has those that apply to it without a word.

@@ -1,6 +1,6 @@
 """What the checks of a task's newest outputs look at: results, the headers of input files, spectra of a sample.
 
-Each is read once, when the first check asks for it. What is made of it is in `checking_outputs`.
+Each is read once, when the first check asks for it. What is made of it is in `output_checks`.
 """
 
 import math
@@ -22,7 +22,7 @@ from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.output import read_output
 
 NUMBERS = frozenset(["int", "float", "[int]", "[float]", "[]"])
-"""Kinds of values, as `kinds` names them, that are numbers or rows of numbers."""
+"""Kinds of values, as `column_types` names them, that are numbers or rows of numbers."""
 
 THREADS, TOGETHER = 8, 50
 """Threads that read files, which mostly wait for the disk, and outputs that one takes at a time."""

@@ -1,7 +1,7 @@
 """Cleaning up: which files below the outputs folder are no longer needed.
 
 What is registered, recorded and complete comes from outside, as plain data. How files are recognised as ours
-is the business of `own_files`, how they are removed that of `removal`.
+is the business of `outputs.own_files`, how they are removed that of `removal`.
 """
 
 import contextlib

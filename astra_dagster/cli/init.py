@@ -16,7 +16,7 @@ SQLITE = """\
 # everything works as well, only slower.
 storage:
   custom:
-    module: astra_dagster.orchestration.storage
+    module: astra_dagster.orchestration.storage.sqlite
     class: BatchedSqliteStorage
     config:
       base_dir:
@@ -28,7 +28,7 @@ POSTGRES = """\
 # `postgres_url:` instead of this everything works as well, only slower.
 storage:
   custom:
-    module: astra_dagster.orchestration.storage_postgres
+    module: astra_dagster.orchestration.storage.postgresql
     class: BatchedPostgresStorage
     config:
       postgres_url: {url}
@@ -105,7 +105,7 @@ def init(postgres: str | None) -> None:
 
 def _check(url: str) -> bool:
     """Whether a URL holds a password; after a look whether the database can be reached."""
-    from astra_dagster.orchestration.storage_postgres import check_server, parse_url
+    from astra_dagster.orchestration.storage.postgresql import check_server, parse_url
 
     parsed = parse_url(url)
     check_server(parsed)

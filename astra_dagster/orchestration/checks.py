@@ -1,4 +1,4 @@
-"""Asset checks: what `astra_dagster.checks.output_checks` and `checking_tables` find, in Dagster's words.
+"""Asset checks: what the checks of `astra_dagster.checks` find, in Dagster's words.
 
 Every task has two sets of checks. Those of its own asset look at the newest results, and at all that the same run has
 made, so that they cost the same whether a task has a hundred partitions or a million. Those of its table look at all

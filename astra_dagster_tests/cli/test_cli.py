@@ -179,7 +179,7 @@ def test_the_demo_is_deterministic(tmp_path: Path) -> None:
 
 
 def test_dagster_loads_the_workspace() -> None:
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     result = subprocess.run(
         [str(BIN / "dagster"), "definitions", "validate", "-w", "workspace.yaml"],
         capture_output=True,

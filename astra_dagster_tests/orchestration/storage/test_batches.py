@@ -293,7 +293,7 @@ DYING = {
 
 
 def script(text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command, root = [sys.executable, "-c", text, *arguments], Path(__file__).parents[2]
+    command, root = [sys.executable, "-c", text, *arguments], Path(__file__).parents[3]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
 
 

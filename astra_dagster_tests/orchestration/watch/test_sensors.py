@@ -300,7 +300,7 @@ def test_files_that_come_while_the_daemon_runs_are_analysed_once(
 
 
 def test_the_benchmark_runs(tmp_path: Path) -> None:
-    script = Path(__file__).parents[2] / "benchmarks" / "watching.py"
+    script = Path(__file__).parents[3] / "benchmarks" / "watching.py"
     sizes = {"files": 60, "folders": 3, "night": 6, "new-folders": 2, "ticks": 2}
     options = [f"--{name}={size}" for name, size in sizes.items()]
     done = subprocess.run(
