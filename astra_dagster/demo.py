@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from astropy.io import fits
 
 from astra_dagster.analysis.regions import named_regions
+from astra_dagster.arrays import AnyArray
 from astra_dagster.datamodel.products import DataID, product
-
-Array = npt.NDArray[Any]
 
 CHIPS = ((16473.0, 16954.0), (15857.0, 16435.0), (15143.0, 15810.0))
 """Wavelength ranges in Angstrom of the red, green and blue chips, in the order of an apVisit file."""
@@ -190,7 +188,7 @@ def _rng(data_id: DataID) -> np.random.Generator:
 
 
 @functools.cache
-def _opacity(table: str) -> tuple[Array, Array]:
+def _opacity(table: str) -> tuple[AnyArray, AnyArray]:
     """Optical depth of a star's lines, and its wavelengths; no line reaches into the continuum windows of that name."""
     rng = np.random.default_rng(1)
     rows = (map(float, row.split()) for row in _LINES[table].splitlines())
@@ -213,11 +211,11 @@ def _opacity(table: str) -> tuple[Array, Array]:
     return grid, np.log1p(depth)  # strong lines saturate
 
 
-def _model(rng: np.random.Generator, wavelength: Array, table: str, velocity: float = 0.0) -> Array:
+def _model(rng: np.random.Generator, wavelength: AnyArray, table: str, velocity: float = 0.0) -> AnyArray:
     """Flux of a star without noise: black body, lines, and what is left of the response of the APOGEE chips."""
     level, strength = float(rng.uniform(20, 400)), float(rng.uniform(0.6, 1.2))
     middle, energy = (16000.0, 1.4388e8 / 4300) if table == "apogee" else (6500.0, 1.4388e8 / 5800)
-    flux: Array = level * (middle / wavelength) ** 5 * np.expm1(energy / middle) / np.expm1(energy / wavelength)
+    flux: AnyArray = level * (middle / wavelength) ** 5 * np.expm1(energy / middle) / np.expm1(energy / wavelength)
     if table == "optical":
         flux *= 1 - 0.12 / (1 + np.exp((wavelength - 3990) / 15))  # break at 4000 Angstrom
     else:
@@ -229,8 +227,8 @@ def _model(rng: np.random.Generator, wavelength: Array, table: str, velocity: fl
 
 
 def _observed(
-    rng: np.random.Generator, wavelength: Array, model: Array, table: str, velocity: float = 0.0
-) -> tuple[Array, Array, Array]:
+    rng: np.random.Generator, wavelength: AnyArray, model: AnyArray, table: str, velocity: float = 0.0
+) -> tuple[AnyArray, AnyArray, AnyArray]:
     """Flux with noise, its error, and where a line of the sky, which moves by `velocity`, was not subtracted well."""
     level, snr = float(np.median(model)), float(rng.uniform(15, 150))
     width, sky = 0.4 if table == "apogee" else 1.5, np.zeros(model.shape, dtype=bool)
@@ -244,7 +242,7 @@ def _observed(
     return model + left + rng.normal(0, 1, model.shape) * error, error, sky
 
 
-def _big(array: Array) -> Array:
+def _big(array: AnyArray) -> AnyArray:
     return array.astype(array.dtype.newbyteorder(">"))
 
 

@@ -12,13 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from astra_dagster.arrays import BoolArray, FloatArray, IndexArray
 from astra_dagster.errors import AnalysisError
-from astra_dagster.spectra.batch import BoolArray, FloatArray
 
 Regions = Sequence[tuple[float, float]]
-IndexArray = npt.NDArray[np.intp]
 
 RIDGE = 1e-6
 """Added to the diagonal of a normal matrix, in units of its largest eigenvalue."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from astra_dagster.spectra.batch import BoolArray, FloatArray
+from astra_dagster.arrays import BoolArray, FloatArray
 
 
 def pixel_snr(flux: FloatArray, error: FloatArray) -> FloatArray:

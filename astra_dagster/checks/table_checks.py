@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from astra_dagster.arrays import FloatArray
 from astra_dagster.checks.check import LISTED, Check, Finding, Verdict
 from astra_dagster.errors import OutputError
 from astra_dagster.files import open_file, parse_json, read_file
 from astra_dagster.outputs.layout import SPECTRUM, part_names
 from astra_dagster.outputs.store import OutputStore
-from astra_dagster.spectra.batch import FloatArray
 from astra_dagster.tasks.task import Task
 
 if TYPE_CHECKING:  # slow to import, and only needed where something is checked

@@ -19,14 +19,12 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from astra_dagster import files
+from astra_dagster.arrays import AnyArray
 from astra_dagster.errors import CutShortError, InputMissingError, SpectrumFileError, UnreachableError
 from astra_dagster.fits.header import CARD, Header
 from astra_dagster.fits.model import Model, say_lengths
-
-Array = npt.NDArray[Any]
 
 BLOCK = 2880
 
@@ -180,7 +178,7 @@ class FitsFile:
             self._hdus.append(found)
         return self._hdus
 
-    def image(self, index: int, expected: str, model: Model) -> Array:
+    def image(self, index: int, expected: str, model: Model) -> AnyArray:
         """Array of an image HDU in the file's own type and byte order.
 
         Where the header says that numbers are scaled they come as float64, or as integers of the other sign if that
@@ -215,7 +213,7 @@ class FitsFile:
         rows: range,
         width: int,
         optional: Mapping[str, Model] | None = None,
-    ) -> dict[str, Array]:
+    ) -> dict[str, AnyArray]:
         """Columns of a binary table by lower-case name.
 
         Text is decoded and stripped, logical columns are bool, bits are packed into bytes, and numbers as in images.
@@ -371,7 +369,7 @@ def _holds(column: Column, model: Model, header: Header) -> bool:
     return not too_long and model.has(column.dtype.shape) and _kind_of(column, header) in model.kinds
 
 
-def _decoded(values: Array, column: Column, header: Header) -> Array:
+def _decoded(values: AnyArray, column: Column, header: Header) -> AnyArray:
     if column.code == "L":
         return np.asarray(values == b"T")
     if column.code == "A":
@@ -381,7 +379,7 @@ def _decoded(values: Array, column: Column, header: Header) -> Array:
     return values
 
 
-def _scaled(values: Array, scale: float | None, zero: float | None) -> Array:
+def _scaled(values: AnyArray, scale: float | None, zero: float | None) -> AnyArray:
     scale, zero = scale or 1.0, zero or 0.0
     if (scale, zero) == (1.0, 0.0):
         return values
@@ -390,7 +388,7 @@ def _scaled(values: Array, scale: float | None, zero: float | None) -> Array:
     if scale == 1 and kind in "iu" and zero == (top if kind == "i" else -top):
         # FITS has no unsigned integers but bytes, and no signed bytes: they are written with the highest bit flipped.
         unsigned = values.astype(values.dtype.newbyteorder("=")).view(f"u{size}")
-        flipped: Array = unsigned ^ np.array(top, unsigned.dtype)
+        flipped: AnyArray = unsigned ^ np.array(top, unsigned.dtype)
         return flipped if kind == "i" else flipped.view(f"i{size}")
     with np.errstate(over="ignore", invalid="ignore"):
         return np.asarray(values.astype(np.complex128 if kind == "c" else np.float64) * scale + zero)

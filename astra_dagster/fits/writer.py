@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from astra_dagster.arrays import AnyArray
 from astra_dagster.fits.header import CARD, Scalar
-from astra_dagster.fits.reader import BLOCK, Array
+from astra_dagster.fits.reader import BLOCK
 
 Cards = Iterable[tuple[str, Scalar, str]]
 
@@ -37,7 +38,7 @@ def primary_begins(cards: Cards) -> bytes:
     return b"".join(card(*item) for item in (*_PRIMARY, *cards))
 
 
-def table(name: str, columns: Mapping[str, Array], units: Mapping[str, str], cards: Cards = ()) -> bytes:
+def table(name: str, columns: Mapping[str, AnyArray], units: Mapping[str, str], cards: Cards = ()) -> bytes:
     """A binary table HDU; columns are arrays of shape (rows,) or (rows, cells), of one length."""
     rows = len(next(iter(columns.values())))
     kinds = {
@@ -67,7 +68,7 @@ def table(name: str, columns: Mapping[str, Array], units: Mapping[str, str], car
     return _hdu([*structure, *described, ("EXTNAME", name, ""), *cards], data.tobytes())
 
 
-def image(name: str, array: Array, unit: str, cards: Cards = ()) -> bytes:
+def image(name: str, array: AnyArray, unit: str, cards: Cards = ()) -> bytes:
     """An image HDU."""
     axes: list[tuple[str, Scalar, str]] = [(f"NAXIS{i}", size, "") for i, size in enumerate(array.shape[::-1], start=1)]
     structure: list[tuple[str, Scalar, str]] = [

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from astra_dagster.arrays import AnyArray, FloatArray
 from astra_dagster.fits.header import Header, Scalar
 from astra_dagster.fits.model import Model, Shape
-from astra_dagster.fits.reader import Array, FitsFile
-from astra_dagster.spectra.batch import FLUX_UNIT, FloatArray, SpectrumBatch
+from astra_dagster.fits.reader import FitsFile
+from astra_dagster.spectra.batch import FLUX_UNIT, SpectrumBatch
 from astra_dagster.spectra.masks import flagged, from_errors, native, single
 
 PIXELS = 8575
@@ -123,7 +124,7 @@ def read_aspcap_star(path: Path, *, wavelength: bool = True, bitmask: bool = Fal
         )
 
 
-def _rows(file: FitsFile, index: int, name: str, kinds: str, shapes: tuple[Shape, ...]) -> Array:
+def _rows(file: FitsFile, index: int, name: str, kinds: str, shapes: tuple[Shape, ...]) -> AnyArray:
     """One image as rows of 8575 pixels."""
     return file.image(index, name, Model(kinds, shapes)).reshape(-1, PIXELS)
 

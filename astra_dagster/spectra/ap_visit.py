@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from astra_dagster.arrays import AnyArray
 from astra_dagster.fits.model import Model, Shape
-from astra_dagster.fits.reader import Array, FitsFile
+from astra_dagster.fits.reader import FitsFile
 from astra_dagster.spectra.batch import FLUX_UNIT, SpectrumBatch
 from astra_dagster.spectra.masks import check_increasing, flagged, from_errors, native, single
 
@@ -79,6 +80,6 @@ def read_ap_visit(path: Path, *, wavelength: bool = True, bitmask: bool = False)
         )
 
 
-def _chips(file: FitsFile, index: int, name: str, kinds: str, shapes: tuple[Shape, ...]) -> Array:
+def _chips(file: FitsFile, index: int, name: str, kinds: str, shapes: tuple[Shape, ...]) -> AnyArray:
     """One image of shape (3, pixels) as (1, 3 * pixels) with the wavelength increasing."""
     return file.image(index, name, Model(kinds, shapes)).reshape(1, -1)[:, ::-1]

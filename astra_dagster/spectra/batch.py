@@ -6,13 +6,11 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import numpy.typing as npt
+
+from astra_dagster.arrays import AnyArray, BitmaskArray, BoolArray, FloatArray
 
 if TYPE_CHECKING:
     from specutils import Spectrum
-
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
 
 FLUX_UNIT = "1e-17 erg / (Angstrom s cm2)"
 """Unit of the flux in apVisit, apStar, spec and mwm files."""
@@ -65,7 +63,7 @@ class SpectrumBatch:
     unit: str = ""
     chips: tuple[tuple[str, int, int], ...] = ()
     meta: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
-    bitmask: npt.NDArray[np.integer[Any]] | None = None
+    bitmask: BitmaskArray | None = None
     continuum: FloatArray | None = None
     continuum_unit: str = ""
 
@@ -94,7 +92,7 @@ class SpectrumBatch:
         if not self.chips:
             object.__setattr__(self, "chips", (("all", 0, shape[1]),))
 
-    def _set(self, name: str, array: npt.NDArray[Any]) -> None:
+    def _set(self, name: str, array: AnyArray) -> None:
         view = array.view()
         view.flags.writeable = False
         object.__setattr__(self, name, view)

@@ -17,7 +17,8 @@ from astropy.nddata import InverseVariance
 from specutils import Spectrum, SpectrumList
 from specutils.io.registers import data_loader
 
-from astra_dagster.spectra.batch import FloatArray, SpectrumBatch
+from astra_dagster.arrays import FloatArray
+from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.readers import read_spectra
 
 PRODUCTS = ("apVisit", "apStar", "aspcapStar", "spec", "mwmStar", "mwmVisit")

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from astra_dagster.arrays import AnyArray, BoolArray, FloatArray
 from astra_dagster.errors import SpectrumFileError
 from astra_dagster.fits.header import Scalar
-from astra_dagster.fits.reader import Array, FitsFile
-from astra_dagster.spectra.batch import BoolArray, FloatArray, SpectrumBatch
+from astra_dagster.fits.reader import FitsFile
+from astra_dagster.spectra.batch import SpectrumBatch
 
 BAD_BITS = 16639
 """Bits 0-7 and 14 of the APOGEE pixel mask; the others are warnings, not reasons to reject a pixel."""
@@ -21,13 +22,13 @@ TINY_ERROR = 1e-150
 """Errors up to here, 0 included, are none: their inverse variance is no number."""
 
 
-def native(array: Array) -> FloatArray:
+def native(array: AnyArray) -> FloatArray:
     """An array of the file as float64 in the machine's byte order, shape unchanged."""
     with np.errstate(invalid="ignore"):  # not every NaN is quiet
         return array.astype(np.float64)
 
 
-def flagged(mask: Array) -> BoolArray:
+def flagged(mask: AnyArray) -> BoolArray:
     """Where an APOGEE pixel mask, of whatever integer type, rejects a pixel."""
     wide = mask if mask.itemsize > 1 else mask.astype(np.int16)
     native = wide.dtype.newbyteorder("=")

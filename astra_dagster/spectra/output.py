@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from astra_dagster.arrays import AnyArray
 from astra_dagster.errors import AstraError, SpectrumFileError
 from astra_dagster.files import parse_json
 from astra_dagster.fits import writer as encode
 from astra_dagster.fits.header import Header, Scalar
 from astra_dagster.fits.model import Model
-from astra_dagster.fits.reader import LARGEST, Array, FitsFile
+from astra_dagster.fits.reader import LARGEST, FitsFile
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.masks import check_increasing
 
@@ -132,7 +133,7 @@ def read_output(path: str | Path) -> SpectrumBatch:
             raise SpectrumFileError(f"a damaged output: {error}", path=path, hint="run its task again") from error
 
 
-def _batch(file: FitsFile, columns: Mapping[str, Array]) -> SpectrumBatch:
+def _batch(file: FitsFile, columns: Mapping[str, AnyArray]) -> SpectrumBatch:
     about = file.hdu(1).header
     arrays = {name: _native(values.T) for name, values in columns.items()}
     grid = arrays["wavelength"]
@@ -162,7 +163,7 @@ def _batch(file: FitsFile, columns: Mapping[str, Array]) -> SpectrumBatch:
     )
 
 
-def _native(array: Array) -> Array:
+def _native(array: AnyArray) -> AnyArray:
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
 
 

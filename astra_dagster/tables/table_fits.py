@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from astra_dagster.arrays import AnyArray
 from astra_dagster.fits import writer as encode
 from astra_dagster.fits.header import Scalar
-from astra_dagster.fits.reader import BLOCK, Array
+from astra_dagster.fits.reader import BLOCK
 from astra_dagster.spectra.output import Card
 from astra_dagster.tables import column_types as kinds
 from astra_dagster.tables.table import unique
@@ -53,7 +54,7 @@ class _Column:
         if self.description:
             yield f"TCOMM{number}", self.description, ""
 
-    def block(self, start: int, stop: int) -> Array:
+    def block(self, start: int, stop: int) -> AnyArray:
         values = self.values.slice(start, stop - start).combine_chunks()
         if self.code.endswith("A"):
             return _texts(values, self.layout)
@@ -129,7 +130,7 @@ def _described(name: str, values: pa.ChunkedArray, field: pa.Field) -> _Column:
     return _Column(name, values, code, layout, cells, nulls, unit, description)
 
 
-def _numbers(values: pa.Array, code: str) -> Array:
+def _numbers(values: pa.Array, code: str) -> AnyArray:
     if code == "L":
         values = pc.if_else(values, ord("T"), ord("F")).cast(pa.uint8())
     elif code == "K" and values.null_count:
@@ -137,7 +138,7 @@ def _numbers(values: pa.Array, code: str) -> Array:
     return np.asarray(values.to_numpy(zero_copy_only=False))
 
 
-def _texts(values: pa.Array, layout: str) -> Array:
+def _texts(values: pa.Array, layout: str) -> AnyArray:
     filled = values.fill_null("")
     if not pc.all(pc.ascii_is_printable(filled), min_count=0).as_py():
         filled = pc.replace_substring_regex(filled, "[^ -~]", "?")

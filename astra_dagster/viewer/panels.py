@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from astra_dagster.spectra.batch import BoolArray, FloatArray
+from astra_dagster.arrays import BoolArray, FloatArray
 from astra_dagster.viewer.lines import FRAMES, lines_of, redshift
 from astra_dagster.viewer.shown import Curve, Shown, limits
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from astra_dagster.spectra.batch import FloatArray, SpectrumBatch
+from astra_dagster.arrays import FloatArray
+from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.viewer.lines import FRAMES, lines_of, redshift
 from astra_dagster.viewer.shown import Curve, Shown, curve, limits
 

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from astra_dagster.arrays import BitmaskArray, BoolArray, FloatArray
 from astra_dagster.errors import AstraError
-from astra_dagster.spectra.batch import BoolArray, FloatArray, SpectrumBatch
+from astra_dagster.spectra.batch import SpectrumBatch
 
 GAP = 20.0
 """Pixels further apart than so many typical steps are not joined by a line."""
@@ -101,7 +100,7 @@ class Curve:
     continuum: FloatArray | None = None
     normalised: FloatArray | None = None
     normalised_error: FloatArray | None = None
-    bitmask: npt.NDArray[np.integer[Any]] | None = None
+    bitmask: BitmaskArray | None = None
 
     @property
     def gaps(self) -> BoolArray:

@@ -76,7 +76,7 @@ def check_line(result: subprocess.CompletedProcess[str], *parts: str, logged: bo
         ("- a list\n", ["to parse to dictionary"]),
         (f"{DAGSTER_YAML}storge: {{}}\n", ['unexpected config entry "storge"']),
         (DAGSTER_YAML.replace("max_concurrent_runs: 2", "max_concurrent_runs: two"), ["max_concurrent_runs", "two"]),
-        (DAGSTER_YAML.replace("storage.sqlite", "nowhere"), ["Couldn't import module astra_dagster.orchestration.nowhere"]),
+        (DAGSTER_YAML.replace("storage.sqlite", "nowhere"), ["Couldn't import module", "orchestration.nowhere"]),
         (DAGSTER_YAML.replace("BatchedSqliteStorage", "NoStorage"), ["Couldn't find class NoStorage"]),
         (DAGSTER_YAML.replace("env: DAGSTER_HOME", "env: NOWHERE"), ["NOWHERE, which is not set", "set NOWHERE"]),
         (

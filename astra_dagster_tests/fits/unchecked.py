@@ -2,20 +2,21 @@
 
 from collections.abc import Sequence
 
+from astra_dagster.arrays import AnyArray
 from astra_dagster.fits.model import Model
-from astra_dagster.fits.reader import LARGEST, Array, FitsFile
+from astra_dagster.fits.reader import LARGEST, FitsFile
 
 ALL = "fiu"
 
 
-def read_image(file: FitsFile, index: int, expected: str = "", kinds: str = ALL) -> Array:
+def read_image(file: FitsFile, index: int, expected: str = "", kinds: str = ALL) -> AnyArray:
     """Image of the shape that its header says."""
     return file.image(index, expected, Model(kinds, (file.hdu(index, expected).shape,)))
 
 
 def read_table(
     file: FitsFile, index: int, names: Sequence[str], expected: str = "", optional: Sequence[str] = ()
-) -> dict[str, Array]:
+) -> dict[str, AnyArray]:
     """Columns of the types and shapes that their header says."""
     known = file.hdu(index).columns()
     models = {name: Model("fciubUV", (column.dtype.shape,)) for name, column in known.items()}

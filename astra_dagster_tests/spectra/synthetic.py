@@ -11,6 +11,7 @@ import numpy as np
 from astropy.io import fits
 
 from astra_dagster import demo
+from astra_dagster.arrays import AnyArray
 from astra_dagster.datamodel.products import product
 
 PIXELS = 8575
@@ -205,7 +206,7 @@ def compressed(path: Path, suffix: str) -> Path:
     return other
 
 
-def _noisy(rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[demo.Array, demo.Array]:
+def _noisy(rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[AnyArray, AnyArray]:
     error = rng.uniform(0.5, 2, shape)
     return 50 + rng.normal(0, 1, shape) * error, error
 
