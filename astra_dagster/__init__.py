@@ -38,7 +38,7 @@ __all__ = [
 
 _PRODUCTS = ("ap_visit", "ap_star", "spec")
 _LATER = {
-    "Column": "tasks.calling",
+    "Column": "tasks.columns",
     "Parameters": "tasks.parameters",
     "SpectrumBatch": "spectra.batch",
     "SpectrumTask": "orchestration.component",

@@ -21,7 +21,7 @@ from astra_dagster.execution.runner import CHUNK
 from astra_dagster.outputs.store import Given, OutputStore, Work
 from astra_dagster.spectra.batch import stack
 from astra_dagster.spectra.readers import reader
-from astra_dagster.tasks.calling import called
+from astra_dagster.tasks.calling import call_task
 from astra_dagster.tasks.continuum import ap_visit_continuum
 from astra_dagster.tasks.snr import ap_visit_snr
 from astra_dagster.tasks.task import Task
@@ -52,7 +52,7 @@ def do(stores: Sequence[OutputStore], data_ids: Sequence[DataID], sas: Path) -> 
     with threadpool_limits(1):
         spectra = stack([reader("apVisit").function(work.path, wavelength=wavelength) for work in works])
         for store in stores:
-            columns, made = called(store.task, [spectra], store.parameters)
+            columns, made = call_task(store.task, [spectra], store.parameters)
             for i, work in enumerate(works):
                 results = {name: values[i] for name, values in columns.items()}
                 store.write(work, results, None if made is None else made[i : i + 1])

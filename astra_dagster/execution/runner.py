@@ -35,7 +35,8 @@ from astra_dagster.outputs.store import Given, OutputStore, Work, Written, read_
 from astra_dagster.spectra.batch import SpectrumBatch, stack
 from astra_dagster.spectra.readers import reader
 from astra_dagster.tasks import importing
-from astra_dagster.tasks.calling import Results, called, size_of
+from astra_dagster.tasks.calling import call_task, size_of
+from astra_dagster.tasks.columns import Results
 from astra_dagster.tasks.requirements import Many
 
 logger = logging.getLogger(__name__)
@@ -299,7 +300,7 @@ def _compute(store: OutputStore, pairs: list[tuple[Work, Inputs]]) -> Iterator[t
     try:
         counts = [size_of(inputs) for _, inputs in pairs]
         joined = [_joined(items) for items in zip(*(inputs for _, inputs in pairs), strict=True)]
-        columns, spectra = called(store.task, joined, store.parameters)
+        columns, spectra = call_task(store.task, joined, store.parameters)
     except Exception as error:
         failure = _failure(error, pairs[0][0], TaskError, f"{store.task.name} failed")
     else:

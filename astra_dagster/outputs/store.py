@@ -28,7 +28,7 @@ from astra_dagster.spectra import output
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.output import Card
 from astra_dagster.spectra.readers import reader
-from astra_dagster.tasks.calling import Results
+from astra_dagster.tasks.columns import Results
 from astra_dagster.tasks.parameters import Parameters
 from astra_dagster.tasks.requirements import GroupID, Many
 from astra_dagster.tasks.task import Task

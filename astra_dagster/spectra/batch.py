@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
@@ -10,6 +11,7 @@ import numpy as np
 from astra_dagster.arrays import AnyArray, BitmaskArray, BoolArray, FloatArray
 
 if TYPE_CHECKING:
+    from astropy.units import Unit
     from specutils import Spectrum
 
 FLUX_UNIT = "1e-17 erg / (Angstrom s cm2)"
@@ -132,22 +134,70 @@ class SpectrumBatch:
         raise KeyError(name)
 
     def to_spectrum(self, row: int | None = None) -> "Spectrum":
-        """The spectra as a `specutils.Spectrum`, with mask, inverse variance, unit and metadata.
+        """Make a `specutils.Spectrum` of the spectra, or of one of them. Its arrays are copies, which may be changed.
+
+        Imports specutils, which takes more than a second, and registers no loaders.
 
         Parameters
         ----------
         row
-            One spectrum of the batch, with flux of shape (pixels,). By default all: of shape (pixels,) for a batch of
-            one, else (n, pixels), which takes a shared wavelength grid.
+            One of the spectra, with flux of shape (pixels,). By default all: of shape (pixels,) for a batch of one,
+            else (n, pixels), which takes a shared wavelength grid.
+
+        Returns
+        -------
+        Spectrum
+            Flux in the unit of the batch, wavelength in Angstrom, inverse variance that is 0 for bad pixels, and a mask
+            that is True for them. Its `meta` has what that of the batch has, plain values for one spectrum and lists
+            for several; and where the batch has them `continuum`, a quantity, and `bitmask`, an array.
 
         Raises
         ------
         ValueError
             If the spectra have wavelength grids of their own and `row` is not given, or there is no wavelength.
+        IndexError
+            If there is no such row.
         """
-        from astra_dagster.spectra.loaders import to_spectrum  # specutils takes a second and more to import
+        from astropy.nddata import InverseVariance
+        from astropy.units import Quantity
+        from specutils import Spectrum
 
-        return to_spectrum(self, row)
+        if row is None and len(self) == 1:
+            row = 0
+        if row is not None and not -len(self) <= row < len(self):
+            raise IndexError(f"there is no row {row}, there are {len(self)} spectra")
+        rows = slice(None) if row is None else row
+        meta: dict[str, Any] = {name: list(all_) if row is None else all_[row] for name, all_ in self.meta.items()}
+        if self.continuum is not None:
+            meta["continuum"] = Quantity(self.continuum[rows], _parsed_unit(self.continuum_unit))
+        if self.bitmask is not None:
+            meta["bitmask"] = self.bitmask[rows].copy()
+        unit = _parsed_unit(self.unit)
+        return Spectrum(
+            flux=Quantity(self.flux[rows], unit),
+            spectral_axis=Quantity(self._grid(row), "Angstrom"),
+            spectral_axis_index=1 if row is None else 0,
+            uncertainty=InverseVariance(self.ivar[rows], unit=unit**-2),
+            mask=self.bad[rows].copy(),
+            meta=meta,
+        )
+
+    def _grid(self, row: int | None) -> FloatArray:
+        if self.wavelength is None:
+            raise ValueError("the spectra have no wavelength; do not leave it out when they are read")
+        if self.wavelength.ndim == 1:
+            return self.wavelength
+        if row is None:
+            raise ValueError(f"the {len(self)} spectra have wavelength grids of their own; choose one with row=")
+        own: FloatArray = self.wavelength[row]
+        return own
+
+
+@lru_cache(maxsize=16)  # parsing a unit takes as long as reading a file
+def _parsed_unit(text: str) -> "Unit":
+    from astropy.units import Unit
+
+    return Unit(text)
 
 
 def stack(batches: Sequence[SpectrumBatch]) -> SpectrumBatch:

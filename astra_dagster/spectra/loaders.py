@@ -1,23 +1,20 @@
-"""Spectra as specutils has them: batches become `specutils.Spectrum`, and our readers loaders of its registry.
+"""Our readers as loaders of the registry of specutils.
 
 Importing this module imports specutils, which takes more than a second, and registers the loaders; no other module
-imports specutils. All loaders but one are for use by name, ``Spectrum.read(path, format="astra apVisit")``: which one
+registers any. All loaders but one are for use by name, ``Spectrum.read(path, format="astra apVisit")``: which one
 specutils picks by itself for an SDSS file stays as it is. That one, "astra", is for the files of spectra that our own
 tasks write, and is picked for them.
 """
 
 import os
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from astropy import units as u
-from astropy.nddata import InverseVariance
 from specutils import Spectrum, SpectrumList
 from specutils.io.registers import data_loader
 
-from astra_dagster.arrays import FloatArray
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.readers import read_spectra
 
@@ -29,67 +26,6 @@ OWN = "astra"
 
 PRIORITY = 100
 """Priority of that loader. Those of specutils have up to 20, and one of them takes any FITS file with a table."""
-
-
-def to_spectrum(batch: SpectrumBatch, row: int | None = None) -> Spectrum:
-    """Make a `specutils.Spectrum` of a batch, or of one of its rows. Its arrays are copies, which may be changed.
-
-    Parameters
-    ----------
-    batch
-        The spectra.
-    row
-        One of them, with flux of shape (pixels,). By default all: of shape (pixels,) for a batch of one, else
-        (n, pixels), which takes a shared wavelength grid.
-
-    Returns
-    -------
-    Spectrum
-        Flux in the unit of the batch, wavelength in Angstrom, inverse variance that is 0 for bad pixels, and a mask
-        that is True for them. Its `meta` has what that of the batch has, plain values for one spectrum and lists for
-        several; and where the batch has them `continuum`, a quantity, and `bitmask`, an array.
-
-    Raises
-    ------
-    ValueError
-        If the spectra have wavelength grids of their own and `row` is not given, or there is no wavelength.
-    IndexError
-        If there is no such row.
-    """
-    if row is None and len(batch) == 1:
-        row = 0
-    if row is not None and not -len(batch) <= row < len(batch):
-        raise IndexError(f"there is no row {row}, there are {len(batch)} spectra")
-    rows = slice(None) if row is None else row
-    meta: dict[str, Any] = {name: list(values) if row is None else values[row] for name, values in batch.meta.items()}
-    if batch.continuum is not None:
-        meta["continuum"] = u.Quantity(batch.continuum[rows], _unit(batch.continuum_unit))
-    if batch.bitmask is not None:
-        meta["bitmask"] = batch.bitmask[rows].copy()
-    unit = _unit(batch.unit)
-    return Spectrum(
-        flux=u.Quantity(batch.flux[rows], unit),
-        spectral_axis=u.Quantity(_grid(batch, row), u.AA),
-        spectral_axis_index=1 if row is None else 0,
-        uncertainty=InverseVariance(batch.ivar[rows], unit=unit**-2),
-        mask=batch.bad[rows].copy(),
-        meta=meta,
-    )
-
-
-_unit = lru_cache(maxsize=16)(u.Unit)  # parsing one takes as long as reading a file
-
-
-def _grid(batch: SpectrumBatch, row: int | None) -> FloatArray:
-    grid = batch.wavelength
-    if grid is None:
-        raise ValueError("the spectra have no wavelength; do not leave it out when they are read")
-    if grid.ndim == 1:
-        return grid
-    if row is None:
-        raise ValueError(f"the {len(batch)} spectra have wavelength grids of their own; choose one with row=")
-    own: FloatArray = grid[row]
-    return own
 
 
 def _path(source: Any) -> Path:
@@ -116,7 +52,7 @@ def _register(label: str, read: Callable[..., SpectrumBatch], identify: Callable
             Of the reader: ``bitmask=True`` to have the file's own mask in `meta`, and for mwm files
             ``instrument="BOSS"`` or ``"APOGEE"``.
         """
-        return to_spectrum(read(_path(source), **options), row)
+        return read(_path(source), **options).to_spectrum(row)
 
     def load_list(source: Any, **options: Any) -> SpectrumList:
         """Load each spectrum of a file with the reader that astra_dagster has for it; no row is left out.
@@ -130,7 +66,7 @@ def _register(label: str, read: Callable[..., SpectrumBatch], identify: Callable
             ``instrument="BOSS"`` or ``"APOGEE"``.
         """
         batch = read(_path(source), **options)
-        return SpectrumList([to_spectrum(batch, row) for row in range(len(batch))])
+        return SpectrumList([batch.to_spectrum(row) for row in range(len(batch))])
 
     # `force` is for notebooks that reload modules: a second registration is an error otherwise.
     add = partial(data_loader, label, identifier=identify, priority=priority, force=True)

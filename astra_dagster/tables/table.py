@@ -20,7 +20,7 @@ from astra_dagster.outputs.layout import FORMAT, KEY, PART, PROVENANCE, SPECTRUM
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tables import column_types as kinds
 from astra_dagster.tables.rows import Rows
-from astra_dagster.tasks.calling import Column
+from astra_dagster.tasks.columns import Column
 
 GROUP = 2**16
 """Rows that are written together."""

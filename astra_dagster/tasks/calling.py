@@ -1,49 +1,40 @@
-"""What a task's function returns: checked, and turned into plain values that can be stored."""
+"""Calling a task's function, and checking what it returns: plain values that can be stored."""
 
 import logging
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from astra_dagster.errors import AstraError, TaskError, describe
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.output import plain
-
-if TYPE_CHECKING:
-    from astra_dagster.tasks.parameters import Parameters
-    from astra_dagster.tasks.task import Task
+from astra_dagster.tasks.columns import MAX_CELLS, Column
+from astra_dagster.tasks.parameters import Parameters
 
 logger = logging.getLogger(__name__)
 
-MAX_CELLS = 64
-"""Numbers that one value of a column may hold; more is a spectrum, and belongs in one."""
 
+class FunctionOfTask(Protocol):
+    """What is needed of a task to call its function, and to check what that returns."""
 
-@dataclass(frozen=True)
-class Column:
-    """What is known of a column of results.
+    @property
+    def name(self) -> str:
+        """For messages."""
 
-    Attributes
-    ----------
-    description
-        For people.
-    unit
-        As astropy spells it; a quantity is converted to it.
-    finite
-        Whether NaN and infinity are errors; else they are stored as missing.
-    """
+    @property
+    def function(self) -> Callable[..., Any]:
+        """From inputs and parameters to columns or spectra."""
 
-    description: str = ""
-    unit: str = ""
-    finite: bool = False
+    @property
+    def columns(self) -> Mapping[str, Column]:
+        """The columns that it promises, if any."""
 
-
-class Results(dict[str, np.ndarray[Any, Any]]):
-    """Columns that another task made, by name, one value a spectrum; missing numbers are NaN."""
+    @property
+    def output(self) -> str:
+        """What it makes: "json" for columns alone, "fits" for spectra."""
 
 
 def size_of(inputs: Sequence[Any]) -> int:
@@ -56,7 +47,7 @@ def _first(item: Any) -> Any:
     return next(iter(item.values()), ()) if isinstance(item, Mapping) else item
 
 
-def called(task: "Task", inputs: Sequence[Any], parameters: "Parameters") -> tuple[dict[str, list[Any]], Any]:
+def call_task(task: FunctionOfTask, inputs: Sequence[Any], parameters: Parameters) -> tuple[dict[str, list[Any]], Any]:
     """Call a task's function: its columns as lists of plain Python values, and its spectra if it makes some.
 
     NaN and infinity become None, so that every value can be written as JSON.
@@ -101,11 +92,11 @@ def _where(error: Exception) -> str:
     return f" (line {frames[-1].lineno} of {Path(frames[-1].filename).name})" if frames else ""
 
 
-def _columns_of(task: "Task", made: SpectrumBatch) -> dict[str, Any]:
+def _columns_of(task: FunctionOfTask, made: SpectrumBatch) -> dict[str, Any]:
     return {name: made.meta[name] for name in task.columns if name in made.meta}
 
 
-def _values(task: "Task", name: str, values: Any, count: int) -> list[Any]:
+def _values(task: FunctionOfTask, name: str, values: Any, count: int) -> list[Any]:
     known = task.columns.get(name, Column())
     if not isinstance(name, str) or not name.isidentifier():
         raise TaskError(f"{task.name}: {name!r} cannot be a column", hint="names are letters, digits and _")
@@ -134,7 +125,7 @@ def _values(task: "Task", name: str, values: Any, count: int) -> list[Any]:
     return list(plain(array.tolist()))
 
 
-def lifted(function: Callable[..., Any]) -> Callable[..., Any]:
+def one_by_one(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function of one spectrum as one of many: called for each, its values put together."""
 
     def each(*arguments: Any) -> Any:

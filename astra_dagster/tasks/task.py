@@ -13,7 +13,8 @@ from typing import Any, Literal
 from astra_dagster.datamodel.products import Product
 from astra_dagster.errors import ConfigurationError
 from astra_dagster.spectra.batch import SpectrumBatch
-from astra_dagster.tasks.calling import Column, called, lifted
+from astra_dagster.tasks.calling import call_task, one_by_one
+from astra_dagster.tasks.columns import Column
 from astra_dagster.tasks.parameters import NoParameters, Parameters, descriptions, digest
 from astra_dagster.tasks.requirements import Group, Many
 
@@ -201,7 +202,7 @@ class Task:
         TaskError
             If the function fails, or returns what the task does not promise.
         """
-        columns, spectra = called(self, inputs, self.values(values))
+        columns, spectra = call_task(self, inputs, self.values(values))
         return columns if spectra is None else spectra
 
 
@@ -258,7 +259,7 @@ def spectrum_task(
         own = name or function.__name__
         kind = output or ("fits" if _returns_spectra(function) else "json")
         for stage in range(1, stages + 1):
-            body = lifted(function) if each else function
+            body = one_by_one(function) if each else function
             if stages > 1 and made is None:
                 body = _first_stage(body, len(required))
             made = Task(

@@ -24,7 +24,7 @@ from astra_dagster.fits.reader import LARGEST
 from astra_dagster.outputs.store import Failure, Given, OutputStore, Work
 from astra_dagster.spectra import readers
 from astra_dagster.spectra.batch import SpectrumBatch
-from astra_dagster.tasks.calling import Column
+from astra_dagster.tasks.columns import Column
 from astra_dagster.tasks.snr import SNRParameters, ap_visit_snr
 from astra_dagster.tasks.task import Task
 
@@ -225,7 +225,7 @@ import numpy as np
 from astra_dagster import product
 from astra_dagster.archive.discovery import find_files
 from astra_dagster.tasks import runner
-from astra_dagster.tasks.calling import Column
+from astra_dagster.tasks.columns import Column
 from astra_dagster.tasks.snr import ap_star_snr
 from astra_dagster.outputs.store import Given, OutputStore, Work
 files, most = find_files(product("apStar"), "DR17", Path({str(tmp_path / "sas")!r}))[0], []

@@ -18,7 +18,8 @@ from astra_dagster.outputs.completeness import Record, record_of, why_incomplete
 from astra_dagster.outputs.store import Given, OutputStore, Work
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.readers import read_spectra
-from astra_dagster.tasks.calling import Column, called
+from astra_dagster.tasks.calling import call_task
+from astra_dagster.tasks.columns import Column
 from astra_dagster.tasks.snr import SNRParameters, ap_visit_snr
 from astra_dagster.tasks.task import Task
 
@@ -126,7 +127,7 @@ def test_wrong_columns_are_typed_errors(columns: dict[str, object], message: str
     task = replace(ap_visit_snr, function=lambda *_: columns, columns={"n": Column()})
     spectrum = read_spectra(work_on(synthetic)[0].path, "apVisit")
     with pytest.raises(TaskError, match=message):
-        called(task, [spectrum], SNRParameters())
+        call_task(task, [spectrum], SNRParameters())
 
 
 def test_not_a_number_is_written_as_null(synthetic: Path, tmp_path: Path) -> None:
