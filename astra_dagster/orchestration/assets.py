@@ -4,11 +4,11 @@ import json
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
 from astra_dagster import settings
 from astra_dagster.orchestration import records, sources
 from astra_dagster.orchestration.causes import plain_failures
+from astra_dagster.orchestration.internals import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 from astra_dagster.orchestration.partitions import partitions_def
 from astra_dagster.orchestration.runs.launchpad import Launchpad, RunConfig, told
 from astra_dagster.orchestration.runs.materialise import Job, materialise

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import dagster as dg
-from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from pydantic import Field
 
 from astra_dagster import settings
@@ -27,6 +26,7 @@ from astra_dagster.checks.sample import Newest
 from astra_dagster.errors import OutputError, ParameterError
 from astra_dagster.orchestration import records
 from astra_dagster.orchestration.causes import plain_failures
+from astra_dagster.orchestration.internals import DATA_VERSION_TAG
 from astra_dagster.orchestration.partitions import registered
 from astra_dagster.orchestration.tables import latest, table_name
 from astra_dagster.outputs.completeness import Record

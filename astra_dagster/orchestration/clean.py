@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import dagster as dg
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from pydantic import Field
 
 from astra_dagster import settings
@@ -18,6 +17,7 @@ from astra_dagster.cleanup.removal import Removal, remove
 from astra_dagster.errors import AstraError, nearest
 from astra_dagster.orchestration import records
 from astra_dagster.orchestration.causes import plain_failures
+from astra_dagster.orchestration.internals import NOT_FINISHED_STATUSES
 from astra_dagster.orchestration.partitions import registered
 from astra_dagster.orchestration.planning import make_plan
 from astra_dagster.orchestration.runs.jobs import update_job_name

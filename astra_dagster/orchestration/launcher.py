@@ -1,8 +1,8 @@
 """The launcher of runs that ``astra-dagster init`` names in ``dagster.yaml``."""
 
 import dagster as dg
-from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
 
+from astra_dagster.orchestration.internals import CheckRunHealthResult, WorkerStatus
 from astra_dagster.orchestration.runs.signs_of_life import Life, death_of, life_of
 
 

@@ -7,12 +7,11 @@ from typing import TypeVar
 
 import click
 import dagster as dg
-from dagster._core.definitions.partitions.context import PartitionLoadingContext
-from dagster._core.errors import DagsterUnknownPartitionError
 
 from astra_dagster import settings
 from astra_dagster.datamodel.products import Product, product
 from astra_dagster.errors import AstraError, UnknownProductError
+from astra_dagster.orchestration.internals import PartitionLoadingContext
 from astra_dagster.tasks.requirements import Group
 
 REGISTER = 25_000
@@ -36,7 +35,7 @@ class ProductPartitions(dg.DynamicPartitionsDefinition):
             super().validate_partition_key(partition_key, context)
         except AstraError as error:
             raise click.ClickException(str(error)) from None
-        except DagsterUnknownPartitionError:
+        except dg.DagsterUnknownPartitionError:
             raise click.ClickException(self._unregistered(partition_key)) from None
 
     def _unregistered(self, partition_key: str) -> str:

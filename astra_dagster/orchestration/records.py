@@ -12,24 +12,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.data_version import (
-    CODE_VERSION_TAG,
-    DATA_VERSION_TAG,
-    get_input_data_version_tag,
-    get_input_event_pointer_tag,
-)
-from dagster._core.events import (
-    AssetMaterializationPlannedData,
-    AssetObservationData,
-    DagsterEvent,
-    DagsterEventType,
-    StepMaterializationData,
-)
-from dagster._core.events.log import EventLogEntry
-from dagster._core.instance.utils import RUNLESS_JOB_NAME, RUNLESS_RUN_ID
 
 from astra_dagster.archive.discovery import HASHED
 from astra_dagster.datamodel.products import DataID, Product
+from astra_dagster.orchestration.internals import (
+    CODE_VERSION_TAG,
+    DATA_VERSION_TAG,
+    RUNLESS_JOB_NAME,
+    RUNLESS_RUN_ID,
+    AssetMaterializationPlannedData,
+    AssetObservationData,
+    StepMaterializationData,
+    get_input_data_version_tag,
+    get_input_event_pointer_tag,
+)
 from astra_dagster.orchestration.partitions import chunks
 from astra_dagster.outputs.completeness import Record, record_of
 from astra_dagster.outputs.store import OutputStore, Work, Written
@@ -167,7 +163,7 @@ def _input_of(work: Work) -> dict[str, dg.MetadataValue]:
 
 def write(context: dg.OpExecutionContext, materialisations: Sequence[dg.AssetMaterialization]) -> None:
     """Write records, in batches; none at all is no event."""
-    kind = DagsterEventType.ASSET_MATERIALIZATION
+    kind = dg.DagsterEventType.ASSET_MATERIALIZATION
     for chunk in chunks(materialisations, BATCH):
         _store(context, kind, [(StepMaterializationData(made), f"{made.partition} materialised.") for made in chunk])
 
@@ -177,7 +173,7 @@ def write_planned(context: dg.OpExecutionContext, task: Task, keys: Sequence[str
 
     Dagster does so itself for a run over a range of partitions, and cannot for one without.
     """
-    kind = DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+    kind = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
     asset = dg.AssetKey(task.name)
     for chunk in chunks(keys, BATCH):
         planned = [AssetMaterializationPlannedData(asset, partition=key) for key in chunk]
@@ -186,14 +182,14 @@ def write_planned(context: dg.OpExecutionContext, task: Task, keys: Sequence[str
 
 def _store(
     context: dg.OpExecutionContext,
-    kind: DagsterEventType,
+    kind: dg.DagsterEventType,
     events: Sequence[tuple[StepMaterializationData | AssetMaterializationPlannedData, str]],
 ) -> None:
     """Store events of a step of a run as Dagster would, but past its log, which takes as long as all the rest."""
     step_context = context.get_step_execution_context()
     step, job, run_id = step_context.step, step_context.job_name, context.run_id
     entries = [
-        EventLogEntry(  # type: ignore[no-untyped-call]
+        dg.EventLogEntry(  # type: ignore[no-untyped-call]
             error_info=None,
             level=logging.DEBUG,
             user_message="",
@@ -201,7 +197,7 @@ def _store(
             timestamp=time.time(),
             step_key=step.key,
             job_name=job,
-            dagster_event=DagsterEvent(
+            dagster_event=dg.DagsterEvent(
                 event_type_value=kind.value,
                 job_name=job,
                 step_handle=step.handle,
@@ -223,13 +219,13 @@ def write_gone(instance: dg.DagsterInstance, product: Product, keys: Sequence[st
         entries = []
         for key in chunk:
             seen = dg.AssetObservation(_key(product), partition=key, description="the file is gone")
-            event = DagsterEvent(
-                event_type_value=DagsterEventType.ASSET_OBSERVATION.value,
+            event = dg.DagsterEvent(
+                event_type_value=dg.DagsterEventType.ASSET_OBSERVATION.value,
                 job_name=RUNLESS_JOB_NAME,
                 event_specific_data=AssetObservationData(seen),
                 message=f"{key} is gone.",
             )
-            entry = EventLogEntry(  # type: ignore[no-untyped-call]
+            entry = dg.EventLogEntry(  # type: ignore[no-untyped-call]
                 error_info=None,
                 level=logging.INFO,
                 user_message="",

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
 from astra_dagster import settings
 from astra_dagster.archive.absence import Absences
@@ -18,6 +17,7 @@ from astra_dagster.datamodel.products import SEED_PRODUCTS, DataID, Product, pro
 from astra_dagster.errors import ConfigurationError, UnreachableError
 from astra_dagster.orchestration import records
 from astra_dagster.orchestration.causes import plain_failures
+from astra_dagster.orchestration.internals import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 from astra_dagster.orchestration.partitions import partitions_def
 from astra_dagster.orchestration.watch.settings import watched
 from astra_dagster.presence import is_folder, status_of

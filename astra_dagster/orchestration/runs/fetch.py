@@ -5,13 +5,15 @@ from collections import Counter
 from collections.abc import Sequence
 
 import dagster as dg
-from dagster._core.errors import DagsterExecutionInterruptedError
-from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
-from dagster._utils.interrupts import capture_interrupts, check_captured_interrupt
 from tqdm import tqdm
 
 from astra_dagster.datamodel.products import DataID
 from astra_dagster.errors import AstraError, NotOnSASError
+from astra_dagster.orchestration.internals import (
+    InstanceConcurrencyContext,
+    capture_interrupts,
+    check_captured_interrupt,
+)
 
 POOL = "sas"
 """Pool of which a run takes a slot while it fetches: its limit is how many do so at a time."""
@@ -57,7 +59,7 @@ def fetch(context: dg.OpExecutionContext, data_ids: Sequence[DataID]) -> dict[st
         interrupted = check_captured_interrupt()
     context.log.info(f"{len(data_ids)} files not here: " + ", ".join(f"{n} {what}" for what, n in counts.items()))
     if interrupted:
-        raise DagsterExecutionInterruptedError
+        raise dg.DagsterExecutionInterruptedError
     return failed
 
 

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import dagster as dg
-from dagster._config.errors import PostProcessingError
 from pydantic import Field, create_model
 
 from astra_dagster import settings
 from astra_dagster.errors import ParameterError
+from astra_dagster.orchestration.internals import PostProcessingError
 from astra_dagster.tasks.parameters import Parameters, bounds, descriptions
 from astra_dagster.tasks.task import Task
 

@@ -5,9 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import dagster as dg
-from dagster._core.errors import DagsterExecutionInterruptedError
-from dagster._core.storage.tags import ASSET_PARTITION_RANGE_START_TAG, BACKFILL_ID_TAG, PARTITION_NAME_TAG
-from dagster._utils.interrupts import capture_interrupts, check_captured_interrupt
 from tqdm import tqdm
 
 from astra_dagster import settings
@@ -15,6 +12,13 @@ from astra_dagster.errors import AstraError, DiskFullError
 from astra_dagster.execution import runner
 from astra_dagster.execution.workers import Workers
 from astra_dagster.orchestration import records, sources
+from astra_dagster.orchestration.internals import (
+    ASSET_PARTITION_RANGE_START_TAG,
+    BACKFILL_ID_TAG,
+    PARTITION_NAME_TAG,
+    capture_interrupts,
+    check_captured_interrupt,
+)
 from astra_dagster.orchestration.planning import Plan, Planner
 from astra_dagster.orchestration.runs.fetch import fetch
 from astra_dagster.orchestration.runs.preview_metadata import FEW, something_to_look_at
@@ -145,7 +149,7 @@ def _run_plans(
         context.log.info(f"{name}: " + (", ".join(f"{n} {what}" for what, n in of_task.counts.items()) or "nothing"))
     if interrupted:
         context.log.warning(f"stopped: {progress.total - progress.done} are left to do")
-        raise DagsterExecutionInterruptedError
+        raise dg.DagsterExecutionInterruptedError
 
 
 class _Recorder:

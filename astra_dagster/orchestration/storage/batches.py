@@ -14,10 +14,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from dagster._core.events import DagsterEventType
-from dagster._core.events.log import EventLogEntry
-from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
-from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
+import dagster as dg
+from dagster._core.storage.event_log.schema import SqlEventLogStorageTable  # the table that rows are put into
+from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage  # what is subclassed
 from sqlalchemy.engine import Connection
 
 from astra_dagster.orchestration.runs.signs_of_life import show_life
@@ -26,9 +25,9 @@ BATCH = 1000
 """Events that Dagster gathers before it has them written, unless DAGSTER_EVENT_BATCH_SIZE says otherwise."""
 
 TOGETHER = (
-    DagsterEventType.ASSET_MATERIALIZATION,
-    DagsterEventType.ASSET_OBSERVATION,
-    DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
+    dg.DagsterEventType.ASSET_MATERIALIZATION,
+    dg.DagsterEventType.ASSET_OBSERVATION,
+    dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
 )
 """Kinds of events that are inserted together."""
 
@@ -46,13 +45,13 @@ class BatchedEventLogStorage(SqlEventLogStorage):
     def insert_in_index(self, index: Connection, rows: Sequence[Mapping[str, Any]]) -> Sequence[int]:
         """Insert rows of events, and return their ids in the order of the rows."""
 
-    def store_event(self, event: EventLogEntry) -> None:
+    def store_event(self, event: dg.EventLogEntry) -> None:
         """Write one event; the process that says of a run that it has started is the one that the run is in."""
-        if event.dagster_event_type == DagsterEventType.RUN_START and self.has_instance:
+        if event.dagster_event_type == dg.DagsterEventType.RUN_START and self.has_instance:
             show_life(self._instance, event.run_id)
         super().store_event(event)
 
-    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
+    def store_event_batch(self, events: Sequence[dg.EventLogEntry]) -> None:
         """Write events, all of them or none, in the order given."""
         groups = [(together, list(group)) for together, group in itertools.groupby(events, inserted_together)]
         # Before the transaction, for this takes longer than all the rest, and others may be waiting for their turn.
@@ -65,7 +64,7 @@ class BatchedEventLogStorage(SqlEventLogStorage):
                     for event in group:
                         self.store_event(event)
 
-    def _insert(self, events: Sequence[EventLogEntry], rows: Sequence[Mapping[str, Any]]) -> None:
+    def _insert(self, events: Sequence[dg.EventLogEntry], rows: Sequence[Mapping[str, Any]]) -> None:
         if self.is_run_sharded:  # a database a run, besides the one that is asked across runs
             by_run: dict[str, list[Mapping[str, Any]]] = {}
             for row in rows:
@@ -85,6 +84,6 @@ class BatchedEventLogStorage(SqlEventLogStorage):
                     self._store_asset_event(index, events[i], ids[i])
 
 
-def inserted_together(event: EventLogEntry) -> bool:
+def inserted_together(event: dg.EventLogEntry) -> bool:
     """Whether an event is one of those that are inserted together."""
     return event.dagster_event_type in TOGETHER and event.get_dagster_event().asset_key is not None

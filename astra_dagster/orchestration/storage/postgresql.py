@@ -11,11 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Self
 
+import dagster as dg
 import sqlalchemy as sa
-from dagster._core.events import DagsterEventType
-from dagster._core.events.log import EventLogEntry
-from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
-from dagster._serdes import ConfigurableClassData
+from dagster._core.storage.event_log.schema import SqlEventLogStorageTable  # the table that rows are put into
+from dagster._serdes import ConfigurableClassData  # says where dagster.yaml names the storage
 from sqlalchemy.engine import Connection
 
 from astra_dagster.errors import ConfigurationError, StorageError
@@ -72,16 +71,18 @@ class BatchedPostgresEventLogStorage(BatchedEventLogStorage, PostgresEventLogSto
         connection = self._transaction.connection
         return super()._connect() if connection is None else nullcontext(connection)
 
-    def store_event(self, event: EventLogEntry) -> None:
+    def store_event(self, event: dg.EventLogEntry) -> None:
         """Write one event; where it is of an asset, in turn with the batches."""
         if inserted_together(event):
             self.store_event_batch([event])
         else:
             super().store_event(event)
 
-    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
+    def store_event_batch(self, events: Sequence[dg.EventLogEntry]) -> None:
         """Write events, all of them or none; as Dagster's own, without those that only Dagster+ keeps."""
-        kept = [event for event in events if event.dagster_event_type != DagsterEventType.ASSET_FAILED_TO_MATERIALIZE]
+        kept = [
+            event for event in events if event.dagster_event_type != dg.DagsterEventType.ASSET_FAILED_TO_MATERIALIZE
+        ]
         if kept:
             super().store_event_batch(kept)
 

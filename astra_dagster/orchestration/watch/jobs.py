@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from pydantic import Field
 
 from astra_dagster import settings
@@ -21,6 +20,7 @@ from astra_dagster.fits.truncation import is_cut_short
 from astra_dagster.orchestration import records, sources
 from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.discover import DiscoverConfig, search, take
+from astra_dagster.orchestration.internals import UnresolvedAssetJobDefinition
 from astra_dagster.orchestration.planning import Planner, select_keys
 from astra_dagster.orchestration.runs.jobs import jobs_of, run_jobs
 from astra_dagster.orchestration.runs.materialise import Job

@@ -8,9 +8,9 @@ nothing had happened.
 from collections.abc import Sequence
 
 import dagster as dg
-from dagster._core.definitions.target import ExecutableDefinition
 
 from astra_dagster.datamodel.products import Product
+from astra_dagster.orchestration.internals import ExecutableDefinition
 from astra_dagster.orchestration.watch.jobs import any_job, any_job_name, any_run_config, range_job, range_job_name
 from astra_dagster.orchestration.watch.requests import Request
 from astra_dagster.orchestration.watch.settings import Watched, check_watched, watched

@@ -19,13 +19,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dagster._utils.schedules import is_valid_cron_schedule
-
 from astra_dagster import settings
 from astra_dagster.datamodel.products import Product, product
 from astra_dagster.datamodel.releases import release
 from astra_dagster.datamodel.releases import releases as all_releases
 from astra_dagster.errors import ConfigurationError, UnknownProductError, nearest
+from astra_dagster.orchestration.internals import is_valid_cron_schedule
 from astra_dagster.tasks import registry
 from astra_dagster.tasks.requirements import Group
 from astra_dagster.tasks.task import Task

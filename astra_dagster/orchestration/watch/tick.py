@@ -24,8 +24,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
-from dagster._core.storage.tags import RUN_KEY_TAG, SENSOR_NAME_TAG
 
 from astra_dagster import settings
 from astra_dagster.archive.absence import Absences
@@ -37,6 +35,7 @@ from astra_dagster.datamodel.releases import releases
 from astra_dagster.errors import AstraError, InputMissingError, OutputError, UnreachableError
 from astra_dagster.fits.truncation import is_cut_short
 from astra_dagster.orchestration import records, sources
+from astra_dagster.orchestration.internals import NOT_FINISHED_STATUSES, RUN_KEY_TAG, SENSOR_NAME_TAG
 from astra_dagster.orchestration.partitions import chunks, register
 from astra_dagster.orchestration.planning import Planner
 from astra_dagster.orchestration.runs.signs_of_life import declare_dead
