@@ -36,14 +36,14 @@ __all__ = [  # noqa: RUF022 (in groups)
     "ASSET_PARTITION_RANGE_START_TAG",  # first partition of a run that takes many; without it a run takes one
     "ASSET_PARTITION_RANGE_END_TAG",  # the last one
     "PARTITION_NAME_TAG",  # the partition of a run that takes one; without it such a run takes all
-    "BACKFILL_ID_TAG",  # the backfill that a run belongs to; without it what is complete there is not recorded, and shown as missing
+    "BACKFILL_ID_TAG",  # a backfill that counts what its runs record; without it complete partitions count as missing
     "RUN_KEY_TAG",  # what a sensor asked for; without it a tick cannot tell whether its run exists
     "SENSOR_NAME_TAG",  # the sensor that asked; without it the runs of two sensors are mixed up
     "CODE_VERSION_TAG",  # code version of a record; without it the web UI never says "outdated"
     "DATA_VERSION_TAG",  # our whole record is its text; without it nothing is complete
     "get_input_data_version_tag",  # version of the input of a record; without it the web UI never says "outdated"
     "get_input_event_pointer_tag",  # the input's own record; the same
-    "SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION",  # an output that has its records already; without it Dagster adds one of no partition
+    "SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION",  # an output with records of its own
     # Events: Dagster's own ways to make them write one by one.
     "AssetMaterializationPlannedData",  # a partition that a run will make; without it a failed one is not shown as such
     "AssetObservationData",  # a file that was found; without it source assets have no records
