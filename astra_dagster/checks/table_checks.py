@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from astra_dagster.arrays import FloatArray
+from astra_dagster.arrays import BoolArray, FloatArray
 from astra_dagster.checks.check import LISTED, Check, Finding, Verdict
 from astra_dagster.errors import OutputError
 from astra_dagster.files import open_file, parse_json, read_file
@@ -209,22 +209,23 @@ def _why_missing(store: OutputStore, key: str) -> str:
         return "no result"
 
 
-def _joined(data: "pa.Table", names: Sequence[str]) -> Any:
+def _joined(data: "pa.Table", names: Sequence[str]) -> "pa.Array":
     import pyarrow.compute as pc
 
     return pc.binary_join_element_wise(*(data[name] for name in names), "/")
 
 
-def _telling(data: "pa.Table", numbers: Sequence[str]) -> Any:
+def _telling(data: "pa.Table", numbers: Sequence[str]) -> BoolArray:
     """Rows whose results cannot be the same by chance: with two numbers at least that are not whole."""
     count = np.zeros(len(data), dtype=int)
     for name in numbers:
         values = data[name].to_numpy().astype(float)
         count += np.isfinite(values) & (values != np.floor(values))
-    return count >= 2
+    enough: BoolArray = count >= 2
+    return enough
 
 
-def _repeated(groups: Any, keys: Any) -> list[list[str]]:
+def _repeated(groups: "pa.Array", keys: "pa.Array") -> list[list[str]]:
     """Keys of each group that has several."""
     import pyarrow.compute as pc
 

@@ -4,14 +4,19 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
 
 from astra_dagster.cli import failures
 from astra_dagster.errors import AstraError, InvalidKeyError, write_error
+
+if TYPE_CHECKING:  # slow to import
+    import dagster as dg
+
+    from astra_dagster.datamodel.products import DataID
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -30,7 +35,7 @@ class Group(click.Group):
             told.show()
             sys.exit(told.exit_code)
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: click.Context) -> object:
         """Run the command that was asked for."""
         try:
             return super().invoke(ctx)
@@ -59,7 +64,7 @@ def selection(command: Callable[..., None]) -> Callable[..., None]:
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead, for programs.")
 
 
-def put_json(document: Any) -> None:
+def put_json(document: object) -> None:
     """Print a JSON document, to which nothing else may be added on stdout."""
     click.echo(json.dumps(document, indent=1, default=str))
 
@@ -78,7 +83,7 @@ setting = click.option("--set", "values", multiple=True, metavar="NAME=VALUE", h
 
 
 @contextmanager
-def open_instance() -> Iterator[Any]:
+def open_instance() -> Iterator["dg.DagsterInstance"]:
     """The Dagster instance of DAGSTER_HOME; the folder is made if it is not there."""
     import dagster as dg
 
@@ -105,18 +110,23 @@ def _no_retries(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith("Retrying failed database")
 
 
-def run_job(job: Any, instance: Any, run_config: dict[str, Any], **named: Any) -> Any:
+def run_job(
+    job: "dg.JobDefinition",
+    instance: "dg.DagsterInstance",
+    run_config: Mapping[str, object],
+    asset_selection: "Sequence[dg.AssetKey] | None" = None,
+) -> "dg.ExecuteInProcessResult":
     """Run a job in this process, without a word but its progress; `raise_failures` says what went wrong."""
-    with redirect_stderr(_WithoutDagster(sys.stderr)):
+    with redirect_stderr(cast(TextIO, _WithoutDagster(sys.stderr))):
         return job.execute_in_process(
-            instance=instance, run_config={**run_config, **QUIET}, raise_on_error=False, **named
+            instance=instance, run_config={**run_config, **QUIET}, raise_on_error=False, asset_selection=asset_selection
         )
 
 
 class _WithoutDagster:
     """A stream without what Dagster writes past all logs while its records cannot be written."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
@@ -124,11 +134,11 @@ class _WithoutDagster:
             return len(text)
         return self._stream.write(text)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._stream, name)
 
 
-def data_id_of(key: str, name: str | None) -> Any:
+def data_id_of(key: str, name: str | None) -> "DataID":
     """Data ID of a key: of the product that is named, else of the only source asset that has such a key or file."""
     from astra_dagster import settings
     from astra_dagster.datamodel import products
@@ -160,7 +170,7 @@ def data_id_of(key: str, name: str | None) -> Any:
     )
 
 
-def pair(text: str, option: str) -> tuple[str, Any]:
+def pair(text: str, option: str) -> tuple[str, object]:
     """Name and value of ``NAME=VALUE``; the value as JSON where it is JSON, else as text."""
     name, equals, value = text.partition("=")
     if not equals or not name:
@@ -182,14 +192,17 @@ def where_of(texts: Sequence[str]) -> dict[str, list[str]]:
     return where
 
 
-def failures_of(result: Any) -> list[dict[str, str]]:
+def failures_of(result: "dg.ExecuteInProcessResult") -> list[dict[str, str]]:
     """Partitions that failed in a run, with the reason."""
+    from dagster import TableMetadataValue
+
     failed = [event.step_failure_data.user_failure_data for event in result.all_events if event.is_step_failure]
     entries = [entry for data in failed if data is not None for entry in data.metadata.items()]
-    return [dict(record.data) for name, table in entries if name.endswith("failures") for record in table.records]
+    tables = [table for name, table in entries if name.endswith("failures") and isinstance(table, TableMetadataValue)]
+    return [{name: str(value) for name, value in record.data.items()} for table in tables for record in table.records]
 
 
-def raise_failures(result: Any) -> None:
+def raise_failures(result: "dg.ExecuteInProcessResult") -> None:
     """Say why a run failed: what it said itself where it did, else the name of its error."""
     if result.success:
         return

@@ -3,7 +3,6 @@
 import os
 import shlex
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -54,5 +53,5 @@ def demo(ctx: click.Context, folder: Path) -> None:
     click.echo("  dagster dev -m astra_dagster.definitions")
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     return f"{value:>11.2f}" if isinstance(value, float) else f"{value!s:>11}"

@@ -10,12 +10,15 @@ import tempfile
 import time
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import IO, TYPE_CHECKING
 
 import click
 
 from astra_dagster import __version__, settings
 from astra_dagster.errors import AstraError, describe
+
+if TYPE_CHECKING:
+    from astra_dagster.orchestration.internals import SerializableErrorInfo
 
 LOG = "astra-dagster.log"
 """File in ``DAGSTER_HOME/logs`` that tracebacks are added to."""
@@ -46,7 +49,7 @@ def failure(error: BaseException, known: AstraError | None = None) -> click.Clic
     )
 
 
-def of_step(info: Any) -> click.ClickException:
+def of_step(info: "SerializableErrorInfo") -> click.ClickException:
     """The same for the error of a step of a run, of which Dagster keeps the texts only."""
     from astra_dagster.orchestration.causes import PLACE, in_one_line, storage_error
 
@@ -99,5 +102,5 @@ def without_output(error: OSError) -> click.ClickException:
 class _NoReader(click.ClickException):
     exit_code = NO_READER
 
-    def show(self, file: Any = None) -> None:
+    def show(self, file: IO[str] | None = None) -> None:
         """Nothing."""

@@ -3,13 +3,17 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from astra_dagster import settings
 from astra_dagster.cli.common import data_id_of, json_option, open_instance, put_json, selection, where_of
 from astra_dagster.errors import AstraError, DiskFullError, UnreachableError
+
+if TYPE_CHECKING:
+    from astra_dagster.archive.sas import Archive
+    from astra_dagster.datamodel.products import DataID
 
 product = click.option("--product", "name", metavar="NAME", help="What the files are, if KEY does not tell: apVisit.")
 
@@ -107,12 +111,12 @@ def url(key: str, name: str | None) -> None:
     click.echo(Archive(Path(), settings.sas_url()).url(data_id))
 
 
-def _named(archive: Any, data_id: Any, path: Path | None = None) -> dict[str, Any]:
+def _named(archive: "Archive", data_id: "DataID", path: Path | None = None) -> dict[str, Any]:
     where = path or data_id.path(archive.root)
     return {"partition": data_id.key, "path": str(where), "url": archive.url(data_id)}
 
 
-def _place(archive: Any, data_id: Any) -> dict[str, Any]:
+def _place(archive: "Archive", data_id: "DataID") -> dict[str, Any]:
     """Where a file is or would be, and whether it is there; an error in place of that where nobody can tell."""
     try:
         path = data_id.existing_path(archive.root)

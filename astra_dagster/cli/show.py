@@ -4,13 +4,16 @@ import sys
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from astra_dagster import settings
 from astra_dagster.cli.common import data_id_of, pair, setting
 from astra_dagster.outputs.atomic import replacing
+
+if TYPE_CHECKING:
+    from astra_dagster.viewer.shown import Shown
 
 PICTURES = (".png", ".pdf", ".svg")
 ELSEWHERE = "make it writable, or say with --output where it goes"
@@ -79,7 +82,7 @@ def _keys_and_task(what: Sequence[str]) -> tuple[list[str], str | None]:
     return keys, tasks[0] if tasks else None
 
 
-def _outputs(keys: Sequence[str], name: str, values: Sequence[str]) -> list[Any]:
+def _outputs(keys: Sequence[str], name: str, values: Sequence[str]) -> "list[Shown]":
     from astra_dagster.outputs.pictures import shown_output
     from astra_dagster.outputs.store import OutputStore
     from astra_dagster.tasks import registry
@@ -89,7 +92,7 @@ def _outputs(keys: Sequence[str], name: str, values: Sequence[str]) -> list[Any]
     return [shown_output(store, task.domain.parse_key(key)) for key in keys]
 
 
-def _input(key: str, name: str | None, instrument: str | None) -> Any:
+def _input(key: str, name: str | None, instrument: str | None) -> "Shown":
     from astra_dagster.outputs.pictures import shown_input
 
     return shown_input(data_id_of(key, name), settings.sas_base_dir(), instrument)

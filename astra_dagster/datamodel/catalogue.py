@@ -17,16 +17,20 @@ from functools import cache
 from itertools import islice, zip_longest
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from astra_dagster import files
+from astra_dagster.arrays import AnyArray
 from astra_dagster.datamodel.keys import ABSENT, RENAMED, Key
 from astra_dagster.datamodel.products import DataID, Product
 from astra_dagster.datamodel.releases import releases
 from astra_dagster.datamodel.templates import Template
 from astra_dagster.errors import AstraError, CatalogueError, nearest
+
+if TYPE_CHECKING:  # slow to import
+    from pyarrow.parquet import ParquetFile
 
 ALIASES = {"mjd": ("mjd5",), "telescope": ("telescop",), "obj": ("apogee_id", "object"), "ifu": ("ifudsgn",)}
 """Columns that give a part under another name than SDSS's or ours; neither case nor underscores matter."""
@@ -200,7 +204,7 @@ def _folded(name: str) -> str:
     return re.sub(r"[\W_]", "", name).casefold()
 
 
-def _as_texts(values: Any) -> list[str]:
+def _as_texts(values: Sequence[object] | AnyArray) -> list[str]:
     array: Any = np.ma.asarray(values, dtype=object if isinstance(values, tuple) else None)
     if array.ndim != 1:
         raise ValueError("it holds several values a row")
@@ -263,7 +267,7 @@ def _votable(path: Path, contents: bytes) -> _Table:
     return _Table(path, made.colnames, made.__getitem__, len(made))
 
 
-def _parquet_column(file: Any, name: str) -> list[Any]:
+def _parquet_column(file: "ParquetFile", name: str) -> list[Any]:
     values: list[Any] = file.read(columns=[name]).column(0).to_pylist()
     return ["" if value is None else value for value in values]
 
@@ -281,7 +285,7 @@ def _fits(path: Path, stream: BinaryIO, stack: ExitStack) -> _Table:
     if width > _MAX_WIDTH:
         raise ValueError(f"it has rows of {width} bytes, and no catalogue has longer ones than {_MAX_WIDTH}")
 
-    def values(name: str) -> Any:
+    def values(name: str) -> AnyArray:
         column = hdu.columns[name]
         if column.format.lstrip("0123456789")[:1] in ("P", "Q") or column.dtype.itemsize > _MAX_CELL:
             raise ValueError("it holds several values a row, or very long ones")

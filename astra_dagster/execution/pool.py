@@ -16,10 +16,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from multiprocessing import forkserver, resource_tracker, util
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from astra_dagster.errors import ConfigurationError
 from astra_dagster.execution.fork_server import GRACE
@@ -30,6 +31,7 @@ TRIES = 5
 SOCKET = 103
 """Bytes that the path of a socket may have, on the least generous system."""
 
+P = ParamSpec("P")
 R = TypeVar("R")
 
 
@@ -50,7 +52,7 @@ class Pool(ProcessPoolExecutor):
         """Whether a process of it is gone, and with it all others."""
         return bool(self._broken or self._refused)
 
-    def submit(self, function: Callable[..., R], /, *arguments: Any, **named: Any) -> "Future[R]":
+    def submit(self, function: Callable[P, R], /, *arguments: P.args, **named: P.kwargs) -> "Future[R]":
         """Have something done.
 
         Raises
@@ -59,7 +61,7 @@ class Pool(ProcessPoolExecutor):
             If a process is gone, or cannot be started.
         """
         try:
-            future = super().submit(_work, function, *arguments, **named)
+            future = super().submit(partial(_work, function, *arguments, **named))
         except (OSError, EOFError) as error:  # the fork server is gone
             self._refused = f"{type(error).__name__}: {error}"
             raise BrokenProcessPool(self._refused) from error
@@ -234,7 +236,7 @@ def _end_with_run() -> None:
     os._exit(1)
 
 
-def _work(function: Callable[..., R], *arguments: Any, **named: Any) -> R:
+def _work(function: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R:
     """Do something; told to end meanwhile, a process ends, where the pool's would hand on the exception and live on."""
     try:
         return function(*arguments, **named)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar, get_args
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, get_args
 
 from astra_dagster.errors import ConfigurationError
 from astra_dagster.execution.pool import Pool, open_pool, start_fork_server
@@ -39,6 +39,7 @@ Kind = Literal["in-process", "processes", "dask"]
 _KINDS: dict[str, Kind] = {kind: kind for kind in get_args(Kind)}
 
 T = TypeVar("T")
+P = ParamSpec("P")
 R = TypeVar("R")
 
 
@@ -101,7 +102,7 @@ class Workers:
 class InProcess(Executor):
     """An executor that does what it is given at once, in this process."""
 
-    def submit(self, function: Callable[..., R], /, *arguments: Any, **named: Any) -> "Future[R]":
+    def submit(self, function: Callable[P, R], /, *arguments: P.args, **named: P.kwargs) -> "Future[R]":
         """Do it, and return what came of it."""
         future: Future[R] = Future()
         try:
@@ -129,7 +130,7 @@ class OnDask(Executor):
         except OSError as error:
             raise _cluster_gone() from error
 
-    def submit(self, function: Callable[..., R], /, *arguments: Any, **named: Any) -> "Future[R]":
+    def submit(self, function: Callable[P, R], /, *arguments: P.args, **named: P.kwargs) -> "Future[R]":
         """Have it done, and fetch what came of it."""
         made = self._client.submit(function, *arguments, pure=False, **named)
         fetched = self._client.gather(made, asynchronous=True)

@@ -9,7 +9,6 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import sqlalchemy as sa
@@ -37,7 +36,7 @@ HINTS = (
 
 
 @sa.event.listens_for(sa.Engine, "handle_error")
-def _note_place(context: Any) -> None:
+def _note_place(context: sa.engine.ExceptionContext) -> None:
     """Note on an error which database it is about."""
     if context.engine is not None:
         note = f"{PLACE}{place(context.engine.url)}"

@@ -30,6 +30,7 @@ from dagster._core.storage.tags import (
 )
 from dagster._utils.interrupts import capture_interrupts, check_captured_interrupt
 from dagster._utils.schedules import is_valid_cron_schedule
+from dagster_shared.error import SerializableErrorInfo
 
 __all__ = [  # noqa: RUF022 (in groups)
     # Tags: a run, a record or an asset says by them what it is.
@@ -59,6 +60,7 @@ __all__ = [  # noqa: RUF022 (in groups)
     "WorkerStatus",  # the same
     # Definitions: what their types and refusals are called.
     "PartitionLoadingContext",  # argument of the partitions definitions that we subclass
+    "SerializableErrorInfo",  # type of the error of a step, of which Dagster keeps the texts only
     "UnresolvedAssetJobDefinition",  # type of what `define_asset_job` makes
     "ExecutableDefinition",  # type of the jobs of a sensor
     "PostProcessingError",  # refuses a value on the launchpad; without it there is a stack trace instead of a line

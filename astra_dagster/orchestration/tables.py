@@ -20,6 +20,8 @@ from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tasks.task import Task
 
 if TYPE_CHECKING:  # pyarrow and SQLAlchemy are imported where they are used, for the definitions to load fast
+    import pyarrow as pa
+
     from astra_dagster.tables.collection import Collection
 
 PREVIEW = 10
@@ -116,7 +118,7 @@ def _promised(task: Task) -> dg.TableSchema:
     return dg.TableSchema(columns)
 
 
-def _schema(schema: Any) -> dg.TableSchema:
+def _schema(schema: "pa.Schema") -> dg.TableSchema:
     from astra_dagster.tables.column_types import kind_name
 
     columns = []
@@ -162,7 +164,7 @@ def _preview(made: "Collection") -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(map(_cell, value))
     text = f"{value:.6g}" if isinstance(value, float) else "" if value is None else str(value)

@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from specutils import Spectrum, SpectrumList
 from specutils.io.registers import data_loader
@@ -28,7 +27,7 @@ PRIORITY = 100
 """Priority of that loader. Those of specutils have up to 20, and one of them takes any FITS file with a table."""
 
 
-def _path(source: Any) -> Path:
+def _path(source: object) -> Path:
     """Path of what specutils hands over: that, or the file that it opened to find its format."""
     name = source if isinstance(source, (str, os.PathLike)) else getattr(source, "name", None)
     if not isinstance(name, (str, os.PathLike)):
@@ -39,7 +38,7 @@ def _path(source: Any) -> Path:
 def _register(label: str, read: Callable[..., SpectrumBatch], identify: Callable[..., bool], priority: int) -> None:
     """Add a loader of a file's spectra as one `Spectrum`, and one of a list of them."""
 
-    def load(source: Any, row: int | None = None, **options: Any) -> Spectrum:
+    def load(source: object, row: int | None = None, **options: bool | str) -> Spectrum:
         """Load the spectra of a file with the reader that astra_dagster has for it.
 
         Parameters
@@ -54,7 +53,7 @@ def _register(label: str, read: Callable[..., SpectrumBatch], identify: Callable
         """
         return read(_path(source), **options).to_spectrum(row)
 
-    def load_list(source: Any, **options: Any) -> SpectrumList:
+    def load_list(source: object, **options: bool | str) -> SpectrumList:
         """Load each spectrum of a file with the reader that astra_dagster has for it; no row is left out.
 
         Parameters
@@ -74,11 +73,11 @@ def _register(label: str, read: Callable[..., SpectrumBatch], identify: Callable
     add(dtype=SpectrumList)(load_list)
 
 
-def _by_name_only(*args: Any, **kwargs: Any) -> bool:
+def _by_name_only(*args: object, **kwargs: object) -> bool:
     return False
 
 
-def _is_own(origin: str, path: str | None, opened: Any, *args: Any, **kwargs: Any) -> bool:
+def _is_own(origin: str, path: str | None, opened: object, *args: object, **kwargs: object) -> bool:
     """Whether a file is one of our own; errors count as no, as for every identifier of specutils."""
     if origin != "read":
         return False
@@ -87,7 +86,7 @@ def _is_own(origin: str, path: str | None, opened: Any, *args: Any, **kwargs: An
     return is_output(_path(opened if path is None else path))
 
 
-def _read_own(path: Path, **options: Any) -> SpectrumBatch:
+def _read_own(path: Path, **options: bool | str) -> SpectrumBatch:
     from astra_dagster.spectra.output import read_output
 
     return read_output(path, **options)

@@ -107,7 +107,7 @@ def prepare(
     return kept, [Field(column, kind) for column, kind in there.items() if column not in names]
 
 
-def _kind_of(kind: Any) -> str:
+def _kind_of(kind: object) -> str:
     return next((name for base, name in _REFLECTED if isinstance(kind, base)), "text")
 
 

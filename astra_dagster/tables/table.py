@@ -50,7 +50,7 @@ def read_head(path: Path, rows: int) -> list[dict[str, Any]]:
         return next((batch.to_pylist() for batch in file.iter_batches(batch_size=rows)), [])
 
 
-def keys_of(table: pa.Table | pa.RecordBatch, parts: Sequence[str]) -> Any:
+def keys_of(table: pa.Table | pa.RecordBatch, parts: Sequence[str]) -> pa.Array:
     """Partition key of each row."""
     return pc.binary_join_element_wise(*(table[name] for name in parts), "/")
 
@@ -120,7 +120,7 @@ def _labelled(
     split = pc.split_pattern(table[KEY], "/")
     fields: list[tuple[pa.ChunkedArray, pa.Field]] = []
 
-    def add(column: Any, name: str, description: str, unit: str = "", **more: str) -> None:
+    def add(column: pa.ChunkedArray, name: str, description: str, unit: str = "", **more: str) -> None:
         about = {"description": description, "unit": unit, **more}
         fields.append((column, pa.field(name, column.type, metadata={n: text for n, text in about.items() if text})))
 

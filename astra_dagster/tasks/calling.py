@@ -2,14 +2,14 @@
 
 import logging
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from astra_dagster.errors import AstraError, TaskError, describe
-from astra_dagster.spectra.batch import SpectrumBatch
+from astra_dagster.spectra.batch import SpectrumBatch, stack
 from astra_dagster.spectra.output import plain
 from astra_dagster.tasks.columns import MAX_CELLS, Column
 from astra_dagster.tasks.parameters import Parameters
@@ -42,7 +42,7 @@ def size_of(inputs: Sequence[Any]) -> int:
     return next((len(_first(item)) for item in inputs if item is not None and not isinstance(item, list)), 1)
 
 
-def _first(item: Any) -> Any:
+def _first(item: SpectrumBatch | Mapping[str, Sized]) -> Sized:
     """What says how many spectra an input holds: of a mapping of columns the first of them."""
     return next(iter(item.values()), ()) if isinstance(item, Mapping) else item
 
@@ -96,7 +96,7 @@ def _columns_of(task: FunctionOfTask, made: SpectrumBatch) -> dict[str, Any]:
     return {name: made.meta[name] for name in task.columns if name in made.meta}
 
 
-def _values(task: FunctionOfTask, name: str, values: Any, count: int) -> list[Any]:
+def _values(task: FunctionOfTask, name: str, values: object, count: int) -> list[Any]:
     known = task.columns.get(name, Column())
     if not isinstance(name, str) or not name.isidentifier():
         raise TaskError(f"{task.name}: {name!r} cannot be a column", hint="names are letters, digits and _")
@@ -128,12 +128,10 @@ def _values(task: FunctionOfTask, name: str, values: Any, count: int) -> list[An
 def one_by_one(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function of one spectrum as one of many: called for each, its values put together."""
 
-    def each(*arguments: Any) -> Any:
+    def each(*arguments: Any) -> object:
         *inputs, parameters = arguments
         rows = [function(*(_row(item, i) for item in inputs), parameters) for i in range(size_of(inputs))]
         if rows and isinstance(rows[0], SpectrumBatch):
-            from astra_dagster.spectra.batch import stack
-
             return stack(rows)
         if any(not isinstance(row, Mapping) or set(row) != set(rows[0]) for row in rows):
             raise TypeError("a function of one spectrum must return the same columns for every one")
@@ -142,7 +140,7 @@ def one_by_one(function: Callable[..., Any]) -> Callable[..., Any]:
     return each
 
 
-def _row(item: Any, i: int) -> Any:
+def _row(item: SpectrumBatch | Mapping[str, Sequence[object]] | None, i: int) -> object:
     if item is None or isinstance(item, SpectrumBatch):
         return item if item is None else item[i]
     return {name: values[i] for name, values in item.items()}

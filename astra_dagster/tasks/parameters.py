@@ -16,7 +16,7 @@ Scalar = bool | int | float | str | None
 
 
 def parameter(
-    default: Any,
+    default: object,
     *,
     description: str = "",
     minimum: float | None = None,
@@ -53,7 +53,7 @@ class Parameters:
         If a value has the wrong type, is NaN or infinite, or out of bounds.
     """
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         annotated = inspect.get_annotations(cls)
         for name, value in vars(cls).items():
@@ -140,15 +140,15 @@ def _bounds(field: dataclasses.Field[Any]) -> str:
     return " and ".join(f"{words} {limit:g}" for words, limit in limits if limit is not None)
 
 
-def _fields(kind: Any) -> tuple[dataclasses.Field[Any], ...]:
-    return dataclasses.fields(kind)
+def _fields(kind: type[Parameters] | Parameters) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(kind)  # type: ignore[arg-type]  # every subclass is made a dataclass
 
 
-def _listed(value: Any) -> Any:
+def _listed(value: object) -> object:
     return [_listed(item) for item in value] if isinstance(value, tuple) else value
 
 
-def _checked(name: str, value: Any, hint: Any) -> Any:
+def _checked(name: str, value: object, hint: object) -> object:
     origin, options = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in options:

@@ -3,13 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from astra_dagster.arrays import BoolArray, FloatArray
 from astra_dagster.viewer.lines import FRAMES, lines_of, redshift
 from astra_dagster.viewer.shown import Curve, Shown, limits
+
+if TYPE_CHECKING:  # slow to import, and only for pages
+    from bokeh.models import ColumnDataSource, Range1d, Renderer, Span
+    from bokeh.plotting import figure as Figure  # noqa: N812 (a class)
 
 CONTINUUM, BAD = "#e08214", "#d62728"
 LINES = {"star": "#4f6d8f", "nebula": "#2a7f62", "any": "#7b4f8f"}
@@ -65,7 +69,7 @@ class Panels:
     """
 
     def __init__(self) -> None:
-        self.figures: list[Any] = []
+        self.figures: list[Figure] = []
         self.renderers: list[tuple[str, int | None, str]] = []
         self._spectra: list[dict[str, Any]] = []
         self._lines: list[dict[str, Any]] = []
@@ -104,7 +108,7 @@ class Panels:
         frame = f", {frames.pop()}" if len(frames) == 1 else ""
         self.figures[-1].xaxis.axis_label = f"vacuum wavelength{frame} [Å]"
 
-    def _figure(self, x_range: Any, cross: Any, height: int, label: str) -> Any:
+    def _figure(self, x_range: "Range1d", cross: "Span", height: int, label: str) -> "Figure":
         from bokeh.models import CrosshairTool
         from bokeh.plotting import figure
 
@@ -121,7 +125,14 @@ class Panels:
         self.figures.append(made)
         return made
 
-    def _draw(self, figure: Any, column: str, spectra: Sequence[Spectrum], sources: Sequence[Any], lines: Any) -> None:
+    def _draw(
+        self,
+        figure: "Figure",
+        column: str,
+        spectra: Sequence[Spectrum],
+        sources: "Sequence[ColumnDataSource]",
+        lines: "ColumnDataSource",
+    ) -> None:
         """Draw a column of some spectra, and all that belongs to it."""
         from bokeh.events import MouseMove
         from bokeh.models import ColumnDataSource, CustomJS, Range1d
@@ -148,7 +159,7 @@ class Panels:
         curves = [spectrum.curve for spectrum in spectra if spectrum.on]
         figure.y_range = Range1d(*limits(np.concatenate([one.good(getattr(one, column)) for one in curves])))
 
-    def _bad(self, figure: Any, spectrum: Spectrum, dots: bool) -> None:
+    def _bad(self, figure: "Figure", spectrum: Spectrum, dots: bool) -> None:
         """Shade the bad pixels of a spectrum, and mark what flux they have."""
         from bokeh.models import HoverTool
 
@@ -166,7 +177,7 @@ class Panels:
             tips = [("", "bad pixel"), ("wavelength", "@wavelength{0.00} Å"), ("flux", "@flux{%.5g}"), ("mask", "@why")]
             figure.add_tools(HoverTool(renderers=[marks], tooltips=tips, formatters={"@flux": "printf"}))
 
-    def _strip(self, x_range: Any, lines: Any) -> Any:
+    def _strip(self, x_range: "Range1d", lines: "ColumnDataSource") -> "Figure":
         """Add a strip with the names of lines; the page's script leaves out those that would overlap."""
         from bokeh.models import HoverTool
         from bokeh.plotting import figure
@@ -183,12 +194,12 @@ class Panels:
         self.figures.append(made)
         return made
 
-    def _switch(self, renderer: Any, spectrum: Spectrum | None, layer: str) -> None:
+    def _switch(self, renderer: "Renderer", spectrum: Spectrum | None, layer: str) -> None:
         renderer.visible = spectrum is None or spectrum.on
         self.renderers.append((renderer.id, None if spectrum is None else spectrum.number, layer))
 
 
-def _line_source(file: File) -> Any:
+def _line_source(file: File) -> "ColumnDataSource":
     """Lines of a file as data: at rest, and shifted as they are in its spectrum."""
     from bokeh.models import ColumnDataSource
 
@@ -208,7 +219,7 @@ def _line_source(file: File) -> Any:
     )
 
 
-def _source(spectrum: Spectrum) -> Any:
+def _source(spectrum: Spectrum) -> "ColumnDataSource":
     """The columns of a spectrum, in single precision: the page is half as large, and no screen shows more."""
     from bokeh.models import ColumnDataSource
 

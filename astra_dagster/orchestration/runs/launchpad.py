@@ -77,7 +77,7 @@ class _Checked(dg.Shape):
         )
         self.task = task
 
-    def post_process(self, value: Any) -> Any:
+    def post_process(self, value: Mapping[str, object]) -> Mapping[str, object]:
         """Check values that are all there and of the right types."""
         try:
             _parameters(self.task, value)
@@ -95,11 +95,11 @@ def told(task: Task) -> dict[str, str]:
     }
 
 
-def _parameters(task: Task, values: Mapping[str, Any]) -> Parameters:
+def _parameters(task: Task, values: Mapping[str, object]) -> Parameters:
     return task.values({name: values[name] for name in task.values().as_dict(all=True) if name in values})
 
 
-def _config_type(hint: Any) -> Any:
+def _config_type(hint: object) -> object:
     """Type that Dagster's configuration knows, for that of a parameter; where it has none, the parameter checks."""
     options = typing.get_args(hint)
     if typing.get_origin(hint) is tuple:

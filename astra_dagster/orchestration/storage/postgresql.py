@@ -23,6 +23,7 @@ from astra_dagster.orchestration.storage.batches import BATCH, INSERT, BatchedEv
 from astra_dagster.tables import database
 
 try:
+    from dagster_postgres.auth import PgTokenProvider
     from dagster_postgres.event_log import PostgresEventLogStorage
     from dagster_postgres.storage import DagsterPostgresStorage
     from dagster_postgres.utils import (
@@ -110,7 +111,7 @@ class BatchedPostgresStorage(DagsterPostgresStorage):
         postgres_url: str,
         should_autocreate_tables: bool = True,
         inst_data: ConfigurableClassData | None = None,
-        token_provider: Any = None,
+        token_provider: "PgTokenProvider | None" = None,
     ) -> None:
         url = parse_url(postgres_url)
         written_out = url.render_as_string(hide_password=False)
@@ -124,7 +125,7 @@ class BatchedPostgresStorage(DagsterPostgresStorage):
             raise unreachable(url, error.__cause__ or error) from None
 
     @classmethod
-    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
         """Storage from its section of ``dagster.yaml``."""
         return cls(
             inst_data=inst_data,

@@ -78,7 +78,7 @@ class BatchedSqliteStorage(DagsterSqliteStorage):
         self._event_log_storage = BatchedSqliteEventLogStorage(_event_logs_directory(base_dir))
 
     @classmethod
-    def from_config_value(cls, inst_data: ConfigurableClassData, config_value: Any) -> Self:
+    def from_config_value(cls, inst_data: ConfigurableClassData, config_value: Mapping[str, Any]) -> Self:
         """Storage from its section of ``dagster.yaml``; ``~`` is the home folder, as it is for Dagster in DAGSTER_HOME.
 
         Raises
