@@ -47,7 +47,7 @@ _LATER = {
     "matching": "tasks.requirements",
     "parameter": "tasks.parameters",
     "read_spectra": "spectra.readers",
-    "spectrum_task": "tasks.task",
+    "spectrum_task": "tasks.decorator",
     "visits_of_star": "tasks.requirements",
 }
 

@@ -7,7 +7,6 @@ import warnings
 
 import dagster as dg
 
-from astra_dagster.datamodel.products import Product
 from astra_dagster.orchestration.checks import check_job
 from astra_dagster.orchestration.clean import clean_job
 from astra_dagster.orchestration.component import declared_definitions, task_definitions
@@ -17,7 +16,6 @@ from astra_dagster.orchestration.runs.resources import RESOURCES
 from astra_dagster.orchestration.sources import source_asset, source_products
 from astra_dagster.orchestration.watch.sensors import watch
 from astra_dagster.tasks import registry
-from astra_dagster.tasks.requirements import Many
 
 
 def build_definitions() -> dg.Definitions:
@@ -26,8 +24,8 @@ def build_definitions() -> dg.Definitions:
     What is declared in YAML is loaded as Dagster's components are, and joined to the rest.
     """
     tasks = registry.tasks()
-    required = [r.of if isinstance(r, Many) else r for task in tasks.values() for r in task.requires]
-    products = list(dict.fromkeys([*source_products(), *(item for item in required if isinstance(item, Product))]))
+    required = (item.product for task in tasks.values() for item in task.requires if item.task is None)
+    products = list(dict.fromkeys([*source_products(), *required]))
     sensors, schedules = watch(products)
     coded = [task for name, task in tasks.items() if name not in registry.declared()]
     own = dg.Definitions(

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 
 from astra_dagster.checks.check import Check, Finding, Verdict
 from astra_dagster.checks.sample import Level, Newest
-from astra_dagster.datamodel.products import Product
 from astra_dagster.tasks.parameters import descriptions
 from astra_dagster.tasks.task import Task
 
@@ -130,7 +129,7 @@ def _left_out(newest: Newest) -> str:
 def _of_file(task: Task, products: Iterable[str]) -> bool:
     """Whether what a task requires first is a file of one of these products."""
     first = task.requires[0]
-    return isinstance(first, Product) and first.name in products
+    return first.task is None and first.one_to_one and first.product.name in products
 
 
 def _has_snr(task: Task) -> bool:

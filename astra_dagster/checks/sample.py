@@ -155,7 +155,7 @@ class Newest:
             return dict(zip(keys, threads.map(self._file, keys), strict=True))
 
     def _file(self, key: str) -> InputFile | None:
-        product = self.store.task.requires[0]
+        product = self.store.task.requires[0].product
         try:
             path = product.parse_key(key).existing_path(self.root)
             if path is None:

@@ -43,10 +43,9 @@ def table(task: str, values: Sequence[str], fits: bool, overwrite: bool, as_json
     config = {**parameters.as_dict(all=True), "fits": fits, "overwrite": overwrite}
     with open_instance() as instance:
         if not registered(instance, found.domain):
-            product = getattr(found.domain, "product", found.domain)
             raise AstraError(
                 f"no {found.domain.name} partition is registered",
-                hint=f"run astra-dagster discover --product {product.name}",
+                hint=f"run astra-dagster discover --product {found.domain.product.name}",
             )
         from astra_dagster import definitions
 

@@ -6,7 +6,7 @@ that follow from the others. One file has exactly one key.
 
 import functools
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PurePosixPath
 
@@ -68,6 +68,15 @@ class Product:
     def key_order(self) -> str:
         """The parts of a partition key, as text: ``release/telescope/field/plate/mjd/fibre``."""
         return "/".join(("release", *self.parts))
+
+    @property
+    def product(self) -> "Product":
+        """Itself: a group of files has a product, too."""
+        return self
+
+    def key_of(self, key: str) -> str:
+        """Partition key that the file of a partition key belongs to: its own, where a group has another."""
+        return key
 
     def template(self, release_name: str) -> Template:
         """Compiled path template in a release."""
@@ -152,6 +161,36 @@ class Product:
             if name in by_name:
                 allowed[name] = {by_name[name].canonical(text) for text in texts}
         return allowed if len(allowed) == len(where) else None
+
+    def select(self, keys: Sequence[str], releases: Sequence[str], where: Where) -> list[str]:
+        """Those of these partition keys that are of some releases, all if empty, and have the wanted values.
+
+        Raises
+        ------
+        InvalidKeyError, UnknownReleaseError
+            If no key could ever be selected so.
+        """
+        names = releases or sorted({key.partition("/")[0] for key in keys})
+        by_release: dict[str, dict[str, set[str]]] = {}
+        for name in names:
+            try:
+                allowed = self.allowed(name, where)
+            except AstraError:
+                if releases:
+                    raise
+                continue
+            if allowed is not None:
+                by_release[name] = allowed
+        if where and not releases and not by_release and keys:
+            self.allowed(keys[0].partition("/")[0], where)
+        selected = []
+        for key in keys:
+            release, *parts = key.split("/")
+            if release in by_release and len(parts) == len(self.parts):
+                values = dict(zip(self.parts, parts, strict=True))
+                if all(values[name] in texts for name, texts in by_release[release].items()):
+                    selected.append(key)
+        return selected
 
     def _checked(self, found: Template, given: Mapping[str, str | int], shown: str | None) -> "DataID":
         """Data ID from checked values, only if its path leads back to the same values."""

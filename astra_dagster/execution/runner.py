@@ -37,7 +37,7 @@ from astra_dagster.spectra.readers import reader
 from astra_dagster.tasks import importing
 from astra_dagster.tasks.calling import call_task, size_of
 from astra_dagster.tasks.columns import Results
-from astra_dagster.tasks.requirements import Many
+from astra_dagster.tasks.task import Requirement
 
 logger = logging.getLogger(__name__)
 
@@ -256,16 +256,16 @@ def _told(error: AstraError, item: Work) -> AstraError:
     return error
 
 
-def _reader(requirement: Any, read: Read) -> Callable[[Given], Any]:
+def _reader(requirement: Requirement, read: Read) -> Callable[[Given], Any]:
     """How the files of one requirement are read."""
-    of = requirement.of if isinstance(requirement, Many) else requirement
+    product, task = requirement.product, requirement.task
 
     def one(path: Path) -> Any:
-        return read(of, path) if isinstance(of, Product) else read_task_output(of, path)
+        return read(product, path) if task is None else read_task_output(task, path)
 
-    if isinstance(requirement, Many):
-        return lambda given: [one(path) for path in given.files]
-    return lambda given: one(given.files[0])
+    if requirement.one_to_one:
+        return lambda given: one(given.files[0])
+    return lambda given: [one(path) for path in given.files]
 
 
 def _check_sizes(inputs: Inputs) -> None:

@@ -16,7 +16,6 @@ from astra_dagster.orchestration.runs.resources import ExecutorResource
 from astra_dagster.orchestration.runs.summary import failure
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tasks import registry
-from astra_dagster.tasks.requirements import Many
 from astra_dagster.tasks.task import Task
 
 
@@ -34,13 +33,13 @@ def task_asset(task: Task) -> dg.AssetsDefinition:
         deps=[
             dg.AssetDep(
                 records.asset_key(item),
-                partition_mapping=dg.AllPartitionMapping() if isinstance(item, Many) else None,
+                partition_mapping=None if item.one_to_one else dg.AllPartitionMapping(),
             )
             for item in task.requires
         ],
         partitions_def=partitions_def(task.domain),
         backfill_policy=dg.BackfillPolicy.single_run(),
-        group_name=sources.group_of(getattr(task.domain, "product", task.domain).name),
+        group_name=sources.group_of(task.domain.product.name),
         kinds={task.output},
         owners=[owner_of(task)],
         code_version=task.version,

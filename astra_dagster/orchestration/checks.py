@@ -31,7 +31,6 @@ from astra_dagster.orchestration.partitions import registered
 from astra_dagster.orchestration.tables import latest, table_name
 from astra_dagster.outputs.completeness import Record
 from astra_dagster.outputs.store import OutputStore
-from astra_dagster.tasks.requirements import Many
 from astra_dagster.tasks.task import Task
 
 PAGE = 1000
@@ -140,7 +139,7 @@ def newest_records(instance: dg.DagsterInstance, task: Task, count: int, run_id:
 
 def inputs(instance: dg.DagsterInstance, task: Task) -> list[str]:
     """Registered partitions of a task for which there is a record of all that it requires one to one."""
-    required = [item for item in task.requires if not isinstance(item, Many)]
+    required = [item for item in task.requires if item.one_to_one]
     there = [instance.get_materialized_partitions(records.asset_key(item)) for item in required]
     return [key for key in registered(instance, task.domain) if all(key in keys for keys in there)]
 

@@ -12,7 +12,7 @@ from astra_dagster import settings
 from astra_dagster.datamodel.products import Product, product
 from astra_dagster.errors import AstraError, UnknownProductError
 from astra_dagster.orchestration.internals import PartitionLoadingContext
-from astra_dagster.tasks.requirements import Group
+from astra_dagster.tasks.groups import Domain
 
 REGISTER = 25_000
 """Partitions registered in one call: SQLite limits the number of variables of a statement."""
@@ -55,12 +55,12 @@ class ProductPartitions(dg.DynamicPartitionsDefinition):
         )
 
 
-def partitions_def(item: Product | Group) -> ProductPartitions:
+def partitions_def(item: Domain) -> ProductPartitions:
     """Partitions of a product, or of groups of its files."""
     return ProductPartitions(name=item.asset_name)
 
 
-def register(instance: dg.DagsterInstance, item: Product, keys: Sequence[str], groups: Iterable[Group] = ()) -> None:
+def register(instance: dg.DagsterInstance, item: Product, keys: Sequence[str], groups: Iterable[Domain] = ()) -> None:
     """Register partition keys, in their order, in as few calls as the storage allows, and the groups they are in."""
     for chunk in chunks(keys, REGISTER):
         instance.add_dynamic_partitions(item.asset_name, chunk)
@@ -73,7 +73,7 @@ def register(instance: dg.DagsterInstance, item: Product, keys: Sequence[str], g
             instance.add_dynamic_partitions(group.asset_name, chunk)
 
 
-def unregister(instance: dg.DagsterInstance, item: Product, keys: Iterable[str], groups: Iterable[Group] = ()) -> None:
+def unregister(instance: dg.DagsterInstance, item: Product, keys: Iterable[str], groups: Iterable[Domain] = ()) -> None:
     """Unregister partition keys, and the groups of which nothing is left; records and outputs stay."""
     gone = list(keys)
     for key in gone:
@@ -85,7 +85,7 @@ def unregister(instance: dg.DagsterInstance, item: Product, keys: Iterable[str],
             instance.delete_dynamic_partition(group.asset_name, key)
 
 
-def registered(instance: dg.DagsterInstance, item: Product | Group) -> Sequence[str]:
+def registered(instance: dg.DagsterInstance, item: Domain) -> Sequence[str]:
     """All registered partition keys, in the order of their registration."""
     return instance.get_dynamic_partitions(item.asset_name)
 

@@ -19,8 +19,8 @@ from astra_dagster.orchestration.plan import FAILED_BEFORE, GONE, NO_INPUT, Plan
 from astra_dagster.orchestration.sources import Input
 from astra_dagster.outputs.completeness import why_incomplete
 from astra_dagster.outputs.store import Given, OutputStore, Work
-from astra_dagster.tasks.requirements import Group, GroupID, Many
-from astra_dagster.tasks.task import Task
+from astra_dagster.tasks.groups import Domain, PartitionID
+from astra_dagster.tasks.task import Requirement, Task
 
 State = Given | Reason | UnreachableError
 """What a requirement gives to a partition, or why it gives nothing: `NO_INPUT`, `GONE`, or what must be done first; an
@@ -28,7 +28,7 @@ error where nobody can tell."""
 
 
 def select_keys(
-    instance: dg.DagsterInstance, product: Product | Group, releases: Sequence[str] = (), where: Where | None = None
+    instance: dg.DagsterInstance, domain: Domain, releases: Sequence[str] = (), where: Where | None = None
 ) -> list[str]:
     """Registered keys of some releases whose parts have the wanted values; invalid keys only if nothing is wanted.
 
@@ -37,48 +37,8 @@ def select_keys(
     InvalidKeyError, UnknownReleaseError
         If no key could ever be selected so.
     """
-    keys = registered(instance, product)
-    if not releases and not where:
-        return list(keys)
-    where = where or {}
-    if isinstance(product, Group):
-        return _select_groups(product, keys, releases, where)
-    names = releases or sorted({key.partition("/")[0] for key in keys})
-    by_release: dict[str, dict[str, set[str]]] = {}
-    for name in names:
-        try:
-            allowed = product.allowed(name, where)
-        except AstraError:
-            if releases:
-                raise
-            continue
-        if allowed is not None:
-            by_release[name] = allowed
-    if where and not releases and not by_release and keys:
-        product.allowed(keys[0].partition("/")[0], where)
-    selected = []
-    for key in keys:
-        release, *parts = key.split("/")
-        if release in by_release and len(parts) == len(product.parts):
-            values = dict(zip(product.parts, parts, strict=True))
-            if all(values[name] in texts for name, texts in by_release[release].items()):
-                selected.append(key)
-    return selected
-
-
-def _select_groups(group: Group, keys: Sequence[str], releases: Sequence[str], where: Where) -> list[str]:
-    unknown = set(where) - set(group.by)
-    if unknown:
-        raise InvalidKeyError(
-            f"{group.name} has no {', '.join(sorted(unknown))}", hint=f"its parts are {group.key_order}"
-        )
-    selected = []
-    for key in keys:
-        values = group.parse_key(key).values
-        texts = all(values[name].lstrip("0") in {str(t).lstrip("0") for t in where[name]} for name in where)
-        if texts and (not releases or values["release"] in releases):
-            selected.append(key)
-    return selected
+    keys = registered(instance, domain)
+    return domain.select(keys, releases, where or {}) if releases or where else list(keys)
 
 
 def make_plan(
@@ -103,9 +63,9 @@ def make_plan(
     return Planner(instance, store.root, root).plan(store, keys, overwrite)
 
 
-def members(instance: dg.DagsterInstance, requirement: Many, keys: Sequence[str], root: Path) -> list[str]:
+def members(instance: dg.DagsterInstance, requirement: Requirement, keys: Sequence[str], root: Path) -> list[str]:
     """Keys of all partitions that belong to these of a requirement of many, as far as that can be told."""
-    index = requirement.index(registered(instance, requirement.product))
+    index = requirement.index(registered(instance, requirement.partitions))
     found: dict[str, None] = {}
     for key in keys:
         with contextlib.suppress(AstraError):  # a plan tells it, of this one alone
@@ -140,7 +100,7 @@ class Planner:
     root: Path
     inputs: dict[Product, dict[str, Input]] = field(default_factory=dict)
     plans: dict[tuple[str, str, tuple[str, ...], bool], Plan] = field(default_factory=dict)
-    data_ids: dict[Product | Group, dict[str, DataID | GroupID]] = field(default_factory=dict)
+    data_ids: dict[Domain, dict[str, PartitionID]] = field(default_factory=dict)
 
     @property
     def absent(self) -> list[DataID]:
@@ -166,7 +126,7 @@ class Planner:
     def _plan(self, store: OutputStore, keys: Sequence[str], overwrite: bool) -> Plan:
         task = store.task
         known_ids = self.data_ids.setdefault(task.domain, {})
-        data_ids: list[DataID | GroupID] = []
+        data_ids: list[PartitionID] = []
         invalid = []
         for key in keys:
             try:
@@ -223,15 +183,18 @@ class Planner:
             known,
         )
 
-    def _states(self, requirement: Product | Task | Many, data_ids: Sequence[DataID | GroupID]) -> dict[str, State]:
+    def _states(self, requirement: Requirement, data_ids: Sequence[PartitionID]) -> dict[str, State]:
         """What a requirement gives to each partition, or why nothing, by partition key."""
-        if isinstance(requirement, Many):
-            return self._many(requirement, data_ids)
-        if isinstance(requirement, Task):
-            return self._task(requirement, [data_id.key for data_id in data_ids])
-        return self._files(requirement, [data_id for data_id in data_ids if isinstance(data_id, DataID)])
+        return (self._own if requirement.one_to_one else self._many)(requirement, data_ids)
 
-    def _files(self, product: Product, data_ids: Sequence[DataID]) -> dict[str, State]:
+    def _own(self, requirement: Requirement, data_ids: Sequence[PartitionID]) -> dict[str, State]:
+        """What each of the required partitions holds, or why nothing, by its own key."""
+        if requirement.task is None:
+            return self._files(requirement.product, data_ids)
+        return self._task(requirement.task, [data_id.key for data_id in data_ids])
+
+    def _files(self, product: Product, partitions: Sequence[PartitionID]) -> dict[str, State]:
+        data_ids = [data_id for data_id in partitions if isinstance(data_id, DataID)]
         known = self.inputs.setdefault(product, {})
         unseen = [data_id for data_id in data_ids if data_id.key not in known]
         for found in sources.examine(self.instance, product, unseen, self.root):
@@ -264,12 +227,11 @@ class Planner:
         states.update((key, Reason(f"{task.name}: {error}", error.fault)) for key, error in plan.invalid)
         return states
 
-    def _many(self, requirement: Many, data_ids: Sequence[DataID | GroupID]) -> dict[str, State]:
-        index = requirement.index(registered(self.instance, requirement.product))
+    def _many(self, requirement: Requirement, data_ids: Sequence[PartitionID]) -> dict[str, State]:
+        index = requirement.index(registered(self.instance, requirement.partitions))
         belonging: dict[str, list[str]] = {}
         states: dict[str, State] = {}
-        domain = requirement.domain
-        files = self._states(domain, data_ids) if isinstance(domain, Product) else {}
+        files = {} if requirement.find is None else self._files(requirement.domain.product, data_ids)
         for one in data_ids:
             file = files.get(one.key)
             if file is not None and not isinstance(file, Given):
@@ -281,13 +243,13 @@ class Planner:
                 states[one.key] = error
             except AstraError as error:
                 states[one.key] = Reason(str(error), error.fault)
-        wanted: list[DataID] = []
+        wanted: list[PartitionID] = []
         for key in dict.fromkeys(key for keys in belonging.values() for key in keys):
             try:
-                wanted.append(requirement.product.parse_key(key))
+                wanted.append(requirement.partitions.parse_key(key))
             except InvalidKeyError:
                 continue
-        given = self._states(requirement.of, wanted)
+        given = self._own(requirement, wanted)
         for name, keys in belonging.items():
             # Of those whose file has not come, or was removed, a group does without.
             found = [(key, given[key]) for key in keys if given.get(key, NO_INPUT) not in (NO_INPUT, GONE)]

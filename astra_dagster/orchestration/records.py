@@ -29,8 +29,7 @@ from astra_dagster.orchestration.internals import (
 from astra_dagster.orchestration.partitions import chunks
 from astra_dagster.outputs.completeness import Record, record_of
 from astra_dagster.outputs.store import OutputStore, Work, Written
-from astra_dagster.tasks.requirements import Many
-from astra_dagster.tasks.task import Task
+from astra_dagster.tasks.task import Requirement, Task
 
 FILE_TAG = "astra/file"
 """Tag of a source record: size and modification time of the file."""
@@ -96,14 +95,13 @@ def event_pointers(instance: dg.DagsterInstance, asset: dg.AssetKey, keys: Seque
 
 def pointers_of(instance: dg.DagsterInstance, task: Task, keys: Sequence[str]) -> dict[str, dict[str, int]]:
     """Storage ids of the latest records of what these partitions require one to one, by asset and partition key."""
-    assets = [asset_key(item) for item in task.requires if not isinstance(item, Many)]
+    assets = [asset_key(item) for item in task.requires if item.one_to_one]
     return {asset.to_user_string(): event_pointers(instance, asset, keys) for asset in assets}
 
 
-def asset_key(requirement: Product | Task | Many) -> dg.AssetKey:
-    """Asset of a requirement."""
-    of = requirement.of if isinstance(requirement, Many) else requirement
-    return dg.AssetKey(of.name if isinstance(of, Task) else of.asset_name)
+def asset_key(item: Product | Requirement) -> dg.AssetKey:
+    """Asset of a product, or of a requirement."""
+    return dg.AssetKey(item.asset_name)
 
 
 def source_materialisation(
@@ -111,7 +109,7 @@ def source_materialisation(
 ) -> dg.AssetMaterialization:
     """Record of a file as it is now."""
     return dg.AssetMaterialization(
-        asset_key=_key(product),
+        asset_key=asset_key(product),
         partition=key,
         metadata=metadata,
         tags={DATA_VERSION_TAG: version, FILE_TAG: file},
@@ -218,7 +216,7 @@ def write_gone(instance: dg.DagsterInstance, product: Product, keys: Sequence[st
     for chunk in chunks(keys, BATCH):
         entries = []
         for key in chunk:
-            seen = dg.AssetObservation(_key(product), partition=key, description="the file is gone")
+            seen = dg.AssetObservation(asset_key(product), partition=key, description="the file is gone")
             event = dg.DagsterEvent(
                 event_type_value=dg.DagsterEventType.ASSET_OBSERVATION.value,
                 job_name=RUNLESS_JOB_NAME,
@@ -238,15 +236,11 @@ def write_gone(instance: dg.DagsterInstance, product: Product, keys: Sequence[st
         instance.event_log_storage.store_event_batch(entries)
 
 
-def _key(product: Product) -> dg.AssetKey:
-    return dg.AssetKey(product.asset_name)
-
-
 def _file_tags(instance: dg.DagsterInstance, product: Product, keys: Sequence[str]) -> dict[str, str]:
     """State of the file in each latest record, which unlike the data version is not in Dagster's index."""
     files: dict[str, str] = {}
-    for chunk in chunks(list(event_pointers(instance, _key(product), keys).values()), LOOK_UP):
-        wanted = dg.EventRecordsFilter(dg.DagsterEventType.ASSET_MATERIALIZATION, _key(product), storage_ids=chunk)
+    for chunk in chunks(list(event_pointers(instance, asset_key(product), keys).values()), LOOK_UP):
+        wanted = dg.EventRecordsFilter(dg.DagsterEventType.ASSET_MATERIALIZATION, asset_key(product), storage_ids=chunk)
         for event in instance.event_log_storage.get_event_records(wanted):
             made = event.asset_materialization
             if made is not None and made.partition is not None and made.tags:

@@ -1,7 +1,6 @@
 """The columns that every table of a task has besides the results. Needs no pyarrow, which is slow to import."""
 
-from astra_dagster.tasks.requirements import Group
-from astra_dagster.tasks.task import Domain
+from astra_dagster.tasks.groups import Domain
 
 FORMAT = "1"
 """Version of the layout of the tables."""
@@ -23,4 +22,4 @@ PROVENANCE = {
 
 def part_names(domain: Domain) -> tuple[str, ...]:
     """Names of the parts of a partition key, the release first."""
-    return ("release", *(domain.by if isinstance(domain, Group) else domain.parts))
+    return ("release", *domain.parts)

@@ -11,7 +11,7 @@ from astra_dagster.outputs.store import OutputStore
 from astra_dagster.presence import is_file
 from astra_dagster.spectra.output import read_output
 from astra_dagster.spectra.readers import read_spectra
-from astra_dagster.tasks.requirements import GroupID
+from astra_dagster.tasks.groups import PartitionID
 from astra_dagster.viewer.browser import page
 from astra_dagster.viewer.shown import Shown
 
@@ -19,7 +19,7 @@ LONGEST = 200
 """Characters of a parameter that are shown."""
 
 
-def shown_output(store: OutputStore, data_id: DataID | GroupID) -> Shown:
+def shown_output(store: OutputStore, data_id: PartitionID) -> Shown:
     """What a task made of a partition.
 
     Raises

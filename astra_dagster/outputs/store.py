@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from astra_dagster.datamodel.keys import ABSENT
-from astra_dagster.datamodel.products import DataID
 from astra_dagster.errors import AstraError, Fault, InputMissingError, OutputError
 from astra_dagster.files import SMALL, parse_json, read_file
 from astra_dagster.fits import writer as encode
@@ -29,8 +28,8 @@ from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.output import Card
 from astra_dagster.spectra.readers import reader
 from astra_dagster.tasks.columns import Results
+from astra_dagster.tasks.groups import PartitionID
 from astra_dagster.tasks.parameters import Parameters
-from astra_dagster.tasks.requirements import GroupID, Many
 from astra_dagster.tasks.task import Task
 
 FORMAT = 2
@@ -63,7 +62,7 @@ class Given:
 class Work:
     """One partition to do: its data ID, and what each requirement gives to it."""
 
-    data_id: DataID | GroupID
+    data_id: PartitionID
     given: tuple[Given, ...]
 
     @property
@@ -141,13 +140,13 @@ class OutputStore:
         """Whether an output holds several spectra, so that each of its results is a list."""
         return several_spectra(self.task)
 
-    def path(self, data_id: DataID | GroupID) -> Path:
+    def path(self, data_id: PartitionID) -> Path:
         """Where the output of a data ID lies."""
         parts = [data_id.release, *(part for part in data_id.parts if part != ABSENT)]
         folder = "/".join((self._folder, *parts[:-1]))
         return Path(f"{folder}/{'-'.join((self.task.family, *parts))}.{self.task.output}")
 
-    def failure_path(self, data_id: DataID | GroupID) -> Path:
+    def failure_path(self, data_id: PartitionID) -> Path:
         """Where it is noted that a data ID failed."""
         path = self.path(data_id)
         return path.with_name(f"{path.name}.failed")
@@ -233,7 +232,7 @@ class OutputStore:
             return None
         return Written(path, len(contents), version, results)
 
-    def read(self, data_id: DataID | GroupID) -> SpectrumBatch | Results:
+    def read(self, data_id: PartitionID) -> SpectrumBatch | Results:
         """Output of a partition: its spectra, or the columns of a task that makes no spectra.
 
         Raises
@@ -256,7 +255,7 @@ class OutputStore:
         with contextlib.suppress(OutputError):
             _write_atomically(self.failure_path(work.data_id), _encoded(note))
 
-    def forget_failure(self, data_id: DataID | GroupID) -> None:
+    def forget_failure(self, data_id: PartitionID) -> None:
         """Remove the note of a failure, if there is one."""
         with contextlib.suppress(OSError):
             self.failure_path(data_id).unlink()
@@ -319,9 +318,9 @@ class OutputStore:
 def several_spectra(task: Task) -> bool:
     """Whether a partition of a task stands for several spectra."""
     first = task.requires[0]
-    if isinstance(first, Many):
+    if not first.one_to_one:
         return False
-    return several_spectra(first) if isinstance(first, Task) else reader(first.name).several
+    return reader(first.product.name).several if first.task is None else several_spectra(first.task)
 
 
 def read_task_output(task: Task, path: Path) -> SpectrumBatch | Results:

@@ -17,8 +17,7 @@ from astra_dagster.outputs.store import Given, OutputStore, Work, Written
 from astra_dagster.spectra import output
 from astra_dagster.tables import column_types as kinds
 from astra_dagster.tables.column_types import Kinds
-from astra_dagster.tasks.requirements import Group, GroupID
-from astra_dagster.tasks.task import Domain
+from astra_dagster.tasks.groups import Domain, PartitionID
 
 CHUNK = 1000
 """Outputs that are read together."""
@@ -148,14 +147,15 @@ def _read(store: OutputStore, key: str, version: str) -> tuple[Mapping[str, Any]
     return found.results, given
 
 
-def _data_id(domain: Domain, key: str) -> DataID | GroupID:
+def _data_id(domain: Domain, key: str) -> PartitionID:
     """What a path is formed from. The key of a record was checked when it was recorded, which takes long."""
-    if isinstance(domain, Group):
+    product = domain.product
+    if domain != product:
         return domain.parse_key(key)
     release, *parts = key.split("/")
     if len(parts) != len(domain.parts) or ".." in parts:
         raise InvalidKeyError(f"{key!r} is no key of {domain.name}", hint=f"its parts are {domain.key_order}")
-    return DataID(domain, release, tuple(parts), "")
+    return DataID(product, release, tuple(parts), "")
 
 
 def _from_json(path: Path) -> _Output:

@@ -8,8 +8,8 @@ from astra_dagster.datamodel.products import product
 from astra_dagster.errors import ParameterError
 from astra_dagster.presence import is_file
 from astra_dagster.spectra.batch import SpectrumBatch
+from astra_dagster.tasks.decorator import spectrum_task
 from astra_dagster.tasks.parameters import Parameters, parameter
-from astra_dagster.tasks.task import spectrum_task
 
 Region = tuple[float, float]
 

@@ -12,7 +12,7 @@ from astra_dagster.datamodel.products import products
 from astra_dagster.errors import ConfigurationError, UnknownTaskError, nearest
 from astra_dagster.tasks import importing
 from astra_dagster.tasks.declared import TYPE, Declared, read_declared
-from astra_dagster.tasks.requirements import Group
+from astra_dagster.tasks.groups import Domain
 from astra_dagster.tasks.task import Task, all_tasks
 
 BUILT_IN = ("astra_dagster.tasks.snr", "astra_dagster.tasks.continuum")
@@ -126,9 +126,9 @@ def find_task(name: str) -> Task:
     raise UnknownTaskError(f"no task {name[:80]!r}", hint=f"{nearest(name, known)}; {listed}")
 
 
-def groups() -> list[Group]:
+def groups() -> list[Domain]:
     """Groups of files that are partitions of some task."""
-    return list(dict.fromkeys(task.domain for task in tasks().values() if isinstance(task.domain, Group)))
+    return list(dict.fromkeys(task.domain for task in tasks().values() if task.domain != task.domain.product))
 
 
 def _modules(name: str) -> Iterator[ModuleType]:

@@ -4,8 +4,8 @@ from astra_dagster.analysis.snr import der_snr, mean_snr, median_snr, pixel_snr
 from astra_dagster.arrays import FloatArray
 from astra_dagster.datamodel.products import product
 from astra_dagster.spectra.batch import SpectrumBatch
+from astra_dagster.tasks.decorator import spectrum_task
 from astra_dagster.tasks.parameters import Parameters
-from astra_dagster.tasks.task import spectrum_task
 
 COLUMNS = {
     "snr": "Mean signal-to-noise ratio a pixel, over good pixels.",

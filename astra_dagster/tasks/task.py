@@ -1,27 +1,100 @@
 """The task: parameters, requirements, a function and an output. Knows nothing of Dagster."""
 
 import importlib
-import inspect
 import re
 import sys
-import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, cast
 
-from astra_dagster.datamodel.products import Product
+from astra_dagster.datamodel.products import DataID, Product
 from astra_dagster.errors import ConfigurationError
-from astra_dagster.spectra.batch import SpectrumBatch
-from astra_dagster.tasks.calling import call_task, one_by_one
+from astra_dagster.tasks.calling import call_task
 from astra_dagster.tasks.columns import Column
-from astra_dagster.tasks.parameters import NoParameters, Parameters, descriptions, digest
-from astra_dagster.tasks.requirements import Group, Many
+from astra_dagster.tasks.groups import Domain, PartIndex, PartitionID, Parts
+from astra_dagster.tasks.parameters import Parameters, descriptions, digest
 
 RESERVED = frozenset(["also", "fetch", "overwrite", "releases", "where"])
 """Names that no parameter may have: a run takes them besides the parameters."""
-Domain = Product | Group
-"""What the partitions of a task are: the files of a product, or groups of them."""
+Find = Callable[[DataID, Path], Iterable[Parts]]
+"""From a data ID and its file to the parts of the data IDs that belong to it."""
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """What a task requires for each of its partitions: files of a product, or what another task makes.
+
+    Attributes
+    ----------
+    partitions
+        What the required partitions are.
+    task
+        The task that makes what is required; None for the files themselves.
+    domain
+        What the partitions of the task are that requires it.
+    find
+        Of many partitions for one file: which belong to it. A group knows by itself.
+    """
+
+    partitions: Domain
+    task: "Task | None"
+    domain: Domain
+    find: Find | None = None
+
+    @property
+    def product(self) -> Product:
+        """Product whose files the required partitions are, or are made from."""
+        return self.partitions.product
+
+    @property
+    def asset_name(self) -> str:
+        """Name of the asset whose partitions are required."""
+        return self.partitions.asset_name if self.task is None else self.task.name
+
+    @property
+    def one_to_one(self) -> bool:
+        """Whether each partition requires the one of the same key; else it requires many, and gets a list."""
+        return self.find is None and self.partitions == self.domain
+
+    def index(self, keys: Iterable[str]) -> PartIndex:
+        """These keys of the required partitions, for `members`."""
+        return PartIndex(self.partitions, keys)
+
+    def members(self, one: PartitionID, path: Path | None, index: PartIndex) -> list[str]:
+        """Keys of what one partition of the domain requires, in the order of the index.
+
+        Parameters
+        ----------
+        one, path
+            The partition, and its file if it is one and has come.
+        index
+            Keys of the required partitions, as far as they are known.
+        """
+        if self.one_to_one:
+            return [one.key]
+        wanted: Iterable[Parts] = [dict(zip(self.domain.parts, one.parts, strict=True))]
+        if self.find is not None:  # then the domain is a product
+            wanted = self.find(cast(DataID, one), path) if path else []
+        return list(dict.fromkeys(key for parts in wanted for key in index.lookup(one.release, parts)))
+
+
+def requirement_of(item: Any) -> Requirement:
+    """What a product, a task, or what `grouped` and `matching` make stands for as a requirement.
+
+    Raises
+    ------
+    ValueError
+        If it is none of these.
+    """
+    if isinstance(item, Requirement):
+        return item
+    if isinstance(item, Task):
+        return Requirement(item.domain, item, item.domain)
+    if isinstance(item, Product):
+        return Requirement(item, None, item)
+    raise ValueError(f"a task requires products and tasks, not {item!r}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +106,8 @@ class Task:
     name
         Name of its asset: ``ap_visit_snr``.
     requires
-        Products, tasks, or many partitions of one; the function gets what each holds, in this order.
+        What it requires, given as products, tasks, or many partitions of one; the function gets what each holds, in
+        this order.
     parameters
         Class of its parameters.
     version
@@ -61,7 +135,7 @@ class Task:
     """
 
     name: str
-    requires: tuple[Any, ...]
+    requires: tuple[Requirement, ...]
     parameters: type[Parameters]
     version: str
     function: Callable[..., Any]
@@ -84,9 +158,10 @@ class Task:
             raise ValueError(
                 f"{self.name} cannot have a parameter {', '.join(sorted(taken))}: runs have one themselves"
             )
-        domains = {_domain(requirement) for requirement in self.requires}
+        object.__setattr__(self, "requires", tuple(map(requirement_of, self.requires)))
+        domains = {requirement.domain for requirement in self.requires}
         if len(domains) != 1:
-            found = ", ".join(sorted(str(getattr(domain, "name", domain)) for domain in domains)) or "nothing"
+            found = ", ".join(sorted(domain.name for domain in domains)) or "nothing"
             raise ValueError(f"{self.name} requires {found}: what it requires must have the same partitions")
         if not self.family:
             object.__setattr__(self, "family", self.name)
@@ -95,13 +170,12 @@ class Task:
     @property
     def domain(self) -> Domain:
         """What its partitions are."""
-        return _domain(self.requires[0])
+        return self.requires[0].domain
 
     @property
     def upstream(self) -> tuple["Task", ...]:
         """Tasks among what it requires."""
-        found = (r.of if isinstance(r, Many) else r for r in self.requires)
-        return tuple(item for item in found if isinstance(item, Task))
+        return tuple(item.task for item in self.requires if item.task is not None)
 
     @cached_property
     def chain(self) -> tuple["Task", ...]:
@@ -150,9 +224,8 @@ class Task:
         UnknownReleaseError, UnknownProductError
             If there is no such release, or it does not have the product.
         """
-        product = self.domain.product if isinstance(self.domain, Group) else self.domain
         for item in releases:
-            product.template(item)
+            self.domain.product.template(item)
         return replace(
             self,
             name=f"{self.name}_{name}",
@@ -173,8 +246,8 @@ class Task:
         """For other processes: by its name where a module has it, so that they import that module; else by value."""
         for name, value in vars(sys.modules.get(self.module, self)).items() if self.module != "__main__" else ():
             for i, item in enumerate(value.chain if isinstance(value, Task) else ()):
-                same = item.function is self.function and item.requires is self.requires
-                if same and item.version == self.version:
+                same = item.family == self.family and item.function is self.function
+                if same and item.requires == self.requires and item.version == self.version:
                     place = (self.module, name, i, self.version)
                     return _imported, (place, self.name, dict(self.defaults), self.releases)
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -206,82 +279,6 @@ class Task:
         return columns if spectra is None else spectra
 
 
-def spectrum_task(
-    requires: Any,
-    *,
-    version: str,
-    parameters: type[Parameters] = NoParameters,
-    columns: Mapping[str, Column | str] | None = None,
-    output: Literal["json", "fits"] | None = None,
-    name: str | None = None,
-    each: bool = False,
-    wavelength: bool = True,
-    stages: int = 1,
-) -> Callable[[Callable[..., Any]], Task]:
-    """Make a task of a function; use as a decorator.
-
-    The function gets what it requires and its parameters, ``f(spectra, parameters)``, and returns a mapping from
-    column names to n values each, one a spectrum: numbers, texts, short rows of numbers, or quantities with a unit. A
-    function that returns a `SpectrumBatch` makes FITS files; it says so by its return annotation, or by `output`.
-
-    Parameters
-    ----------
-    requires
-        A product, a task, many partitions of one (`grouped`, `matching`), or a tuple of these with the same
-        partitions.
-    version
-        Code version; change it when the same input and parameters give other results.
-    parameters
-        Class of its parameters.
-    columns
-        Descriptions, or `Column` with unit and bounds; where given, the function must return just these.
-    output
-        "fits" for spectra, "json" for columns alone; by default what the return annotation says, else "json".
-    name
-        By default that of the function.
-    each
-        Whether the function takes one spectrum at a time; it then returns one value a column.
-    wavelength
-        Whether the function looks at wavelengths; reading goes faster without.
-    stages
-        Of a task that refines its own result: stage k gets what stage k - 1 made as an argument before the
-        parameters, the first gets None. Stages before the last are assets named ``<task>_stage1``, ...
-
-    Returns
-    -------
-    Callable
-        From the function to its `Task`.
-    """
-    required = tuple(requires) if isinstance(requires, (tuple, list)) else (requires,)
-
-    def decorate(function: Callable[..., Any]) -> Task:
-        made: Task | None = None
-        own = name or function.__name__
-        kind = output or ("fits" if _returns_spectra(function) else "json")
-        for stage in range(1, stages + 1):
-            body = one_by_one(function) if each else function
-            if stages > 1 and made is None:
-                body = _first_stage(body, len(required))
-            made = Task(
-                name=own if stage == stages else f"{own}_stage{stage}",
-                requires=required if made is None else (*required, made),
-                parameters=parameters,
-                version=version,
-                function=body,
-                columns={n: c if isinstance(c, Column) else Column(c) for n, c in (columns or {}).items()},
-                output=kind,
-                wavelength=wavelength,
-                description=inspect.getdoc(function) or "",
-                module=function.__module__,
-            )
-        assert made is not None  # noqa: S101 (there is at least one stage)
-        return made
-
-    if stages < 1:
-        raise ValueError("a task has at least one stage")
-    return decorate
-
-
 def _imported(place: tuple[str, str, int, str], name: str, defaults: dict[str, Any], releases: tuple[str, ...]) -> Task:
     module, attribute, number, version = place
     found: Task = getattr(importlib.import_module(module), attribute).chain[number]
@@ -296,30 +293,6 @@ def _imported(place: tuple[str, str, int, str], name: str, defaults: dict[str, A
 
 def _made(values: dict[str, Any]) -> Task:
     return Task(**values)
-
-
-def _first_stage(function: Callable[..., Any], inputs: int) -> Callable[..., Any]:
-    def first(*arguments: Any) -> Any:
-        return function(*arguments[:inputs], None, *arguments[inputs:])
-
-    return first
-
-
-def _returns_spectra(function: Callable[..., Any]) -> bool:
-    try:
-        return typing.get_type_hints(function).get("return") is SpectrumBatch
-    except (NameError, TypeError):
-        return False
-
-
-def _domain(requirement: Any) -> Domain:
-    if isinstance(requirement, Task):
-        return requirement.domain
-    if isinstance(requirement, Many):
-        return requirement.domain
-    if isinstance(requirement, Product):
-        return requirement
-    raise ValueError(f"a task requires products and tasks, not {requirement!r}")
 
 
 def all_tasks(tasks: Sequence[Task]) -> dict[str, Task]:

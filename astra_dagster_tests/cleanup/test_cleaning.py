@@ -24,7 +24,7 @@ from astra_dagster.outputs.store import OutputStore
 from astra_dagster.spectra.readers import read_spectra
 from astra_dagster.tables.collection import collect
 from astra_dagster.tasks.continuum import ap_visit_continuum
-from astra_dagster.tasks.requirements import GroupID
+from astra_dagster.tasks.groups import GroupID
 from astra_dagster.tasks.snr import ap_visit_snr
 from astra_dagster_tests.cleanup.cleaned import DAY, NAME, Older, Place, age, make_place, tree
 from astra_dagster_tests.execution.test_runner import run

@@ -16,7 +16,7 @@ from astra_dagster.definitions import defs
 from astra_dagster.orchestration.discover import discover_job
 from astra_dagster.orchestration.expected import register_job
 from astra_dagster.orchestration.partitions import register, registered
-from astra_dagster.tasks.requirements import Group
+from astra_dagster.tasks.groups import Group
 
 VISITS = product("apVisit")
 SNR = dg.AssetKey("ap_visit_snr")

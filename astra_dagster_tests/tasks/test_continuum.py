@@ -34,12 +34,12 @@ CONTINUUM = (ap_visit_continuum, ap_star_continuum, spec_continuum)
 
 def work_on(task: Task, root: Path, *releases: str) -> list[Work]:
     there = [name for name in releases if product_of(task) in release(name).products]
-    found = [f for name in there for f in find_files(task.requires[0], name, root)[0]]
+    found = [f for name in there for f in find_files(task.domain.product, name, root)[0]]
     return [work_of(f.data_id, f.path, f.version) for f in found]
 
 
 def product_of(task: Task) -> str:
-    return task.requires[0].name
+    return task.domain.product.name
 
 
 def run(task: Task, root: Path, work: list[Work], **parameters: object) -> tuple[OutputStore, list[Outcome]]:

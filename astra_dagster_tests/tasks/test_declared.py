@@ -18,9 +18,10 @@ from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tasks import registry
 from astra_dagster.tasks.continuum import ap_visit_continuum
 from astra_dagster.tasks.declared import Declared, read_declared
+from astra_dagster.tasks.decorator import spectrum_task
 from astra_dagster.tasks.parameters import Parameters
 from astra_dagster.tasks.snr import ap_visit_snr, spec_snr
-from astra_dagster.tasks.task import Task, spectrum_task
+from astra_dagster.tasks.task import Task
 
 KNOWN = (ap_visit_continuum, ap_visit_snr, spec_snr)
 TAKEN = frozenset(["ap_visit", "ap_visit_continuum", "ap_visit_snr", "ap_visit_snr_table", "spec_snr"])

@@ -1,8 +1,10 @@
 """What a scientist writes: the decorator, its errors, parameters as identity, variants, stages."""
 
+import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import astropy.units as u
 import numpy as np
@@ -29,7 +31,7 @@ from astra_dagster.fits import writer as encode
 from astra_dagster.tasks.continuum import ap_star_continuum, spec_continuum
 from astra_dagster.tasks.parameters import descriptions
 from astra_dagster.tasks.snr import ap_visit_snr, spec_snr
-from astra_dagster.tasks.task import all_tasks
+from astra_dagster.tasks.task import Requirement, all_tasks
 
 
 class SNRParameters(Parameters):
@@ -50,6 +52,11 @@ class SNRParameters(Parameters):
 def example_snr(spectra, parameters):
     """Mean signal-to-noise ratio of an apVisit spectrum."""
     return {"snr": parameters.fudge_factor * np.nanmean(spectra.flux * np.sqrt(spectra.ivar), axis=1)}
+
+
+example_twin = spectrum_task(requires=ap_visit, parameters=SNRParameters, version="1", name="twin")(
+    example_snr.function
+)
 
 
 def batch(n: int = 3, pixels: int = 20) -> SpectrumBatch:
@@ -270,6 +277,53 @@ def test_all_tasks_finds_what_is_required_and_refuses_two_of_one_name() -> None:
 
 
 # Several inputs, many partitions, stages.
+
+
+@pytest.mark.parametrize(
+    ("required", "of_task", "one_to_one", "domain"),
+    [
+        (spec, None, True, "spec"),
+        (spec_snr, spec_snr, True, "spec"),
+        (grouped(spec, by="plate"), None, False, "spec_by_plate"),
+        (grouped(spec_snr, by="plate"), spec_snr, False, "spec_by_plate"),
+        (matching(spec_snr, ap_star, visits_of_star), spec_snr, False, "apStar"),
+        (matching(spec, spec, visits_of_star), None, False, "spec"),
+    ],
+)
+def test_a_requirement_is_one_type(required: Any, of_task: Task | None, one_to_one: bool, domain: str) -> None:
+    (found,) = task(lambda s, p: {}, requires=required).requires
+    assert (found.product, found.task, found.one_to_one) == (spec, of_task, one_to_one)
+    assert found.domain.name == domain
+    assert found.asset_name == ("spec_snr" if of_task else "spec")
+
+
+def test_what_a_task_of_groups_requires_of_another_is_the_same_group() -> None:
+    plates = task(lambda s, p: {}, requires=grouped(spec, by="plate"), name="plates")
+    (found,) = task(lambda s, p: {}, requires=plates).requires
+    assert found.one_to_one
+    assert (found.partitions, found.product) == (plates.domain, spec)
+    assert found.members(plates.domain.parse_key("DR17/4000"), None, found.index([])) == ["DR17/4000"]
+    for of in (plates, grouped(spec, by="plate")):
+        with pytest.raises(ValueError, match="only partitions that are files"):
+            grouped(of, by="run2d")
+
+
+def test_groups_of_groups_know_their_members() -> None:
+    """The index takes partitions of any kind, as a requirement of many groups will have them."""
+    nights, plates = (grouped(ap_visit, by=by).domain for by in (("plate", "mjd"), "plate"))
+    found = Requirement(nights, task(lambda s, p: {}, requires=grouped(ap_visit, by=("plate", "mjd"))), plates)
+    index = found.index(["DR17/5226/56000", "DR17/5227/56000", "DR17/5226/56001", "DR16/5226/56000"])
+    assert not found.one_to_one
+    assert found.members(plates.parse_key("DR17/5226"), None, index) == ["DR17/5226/56000", "DR17/5226/56001"]
+
+
+def test_a_task_goes_to_another_process_as_itself() -> None:
+    """Not as another task of the same function; and with requirements that are equal, though not the same object."""
+    for one in (example_snr, example_twin):
+        assert pickle.loads(pickle.dumps(one)) is one
+    variant = pickle.loads(pickle.dumps(example_twin.variant("two", fudge_factor=2.0)))
+    assert (variant.name, variant.family, variant.values().fudge_factor) == ("twin_two", "twin", 2.0)
+    assert variant.function is example_snr.function
 
 
 def test_several_inputs_for_the_same_partition() -> None:

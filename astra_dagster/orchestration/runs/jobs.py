@@ -20,7 +20,6 @@ from astra_dagster.orchestration.runs.resources import RESOURCES, ExecutorResour
 from astra_dagster.orchestration.runs.summary import failure
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tasks.registry import find_task
-from astra_dagster.tasks.requirements import Group, Many
 from astra_dagster.tasks.task import Task
 
 
@@ -156,7 +155,7 @@ def jobs_of(
         task = store.task
         if files:
             mine_only = [one for one in files if not task.releases or one.partition("/")[0] in task.releases]
-            keys = [task.domain.key_of(one) for one in mine_only] if isinstance(task.domain, Group) else mine_only
+            keys = [task.domain.key_of(one) for one in mine_only]
             if not keys:
                 continue
         elif key:
@@ -164,22 +163,20 @@ def jobs_of(
         else:
             keys = select_keys(instance, task.domain, releases or task.releases, where)
         if not keys:
-            product = getattr(task.domain, "product", task.domain)
             raise AstraError(
                 f"no {task.domain.name} partition is registered"
                 + (" for this selection" if releases or task.releases or where else ""),
-                hint=f"run astra-dagster discover --product {product.name}",
+                hint=f"run astra-dagster discover --product {task.domain.product.name}",
             )
         wanted.setdefault(task.name, {}).update(dict.fromkeys(keys))
         chain.update((item.name, item) for item in task.chain)
     root = settings.sas_base_dir()
     for task in reversed(chain.values()):
         for requirement in task.requires:
-            of = requirement.of if isinstance(requirement, Many) else requirement
-            if isinstance(of, Task):
+            if requirement.task is not None:
                 keys = list(wanted.get(task.name, ()))
-                found = members(instance, requirement, keys, root) if isinstance(requirement, Many) else keys
-                wanted.setdefault(of.name, {}).update(dict.fromkeys(found))
+                found = keys if requirement.one_to_one else members(instance, requirement, keys, root)
+                wanted.setdefault(requirement.task.name, {}).update(dict.fromkeys(found))
     return [
         Job(
             mine.get(task.name) or OutputStore(stores[0].root, task, task.values()),

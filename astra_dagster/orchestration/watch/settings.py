@@ -26,7 +26,6 @@ from astra_dagster.datamodel.releases import releases as all_releases
 from astra_dagster.errors import ConfigurationError, UnknownProductError, nearest
 from astra_dagster.orchestration.internals import is_valid_cron_schedule
 from astra_dagster.tasks import registry
-from astra_dagster.tasks.requirements import Group
 from astra_dagster.tasks.task import Task
 
 LONGEST = 86_400
@@ -55,7 +54,7 @@ class Watched:
         AstraError
             If there is no such task, or its partitions have nothing to do with the product.
         """
-        mine = [task for task in registry.tasks().values() if _product_of(task) == self.product]
+        mine = [task for task in registry.tasks().values() if task.domain.product == self.product]
         if not self.tasks:
             return mine
         for name in self.tasks:
@@ -78,10 +77,6 @@ class Watched:
             task.domain == self.product and (not task.releases or releases <= set(task.releases))
             for task in self.chain()
         )
-
-
-def _product_of(task: Task) -> Product:
-    return task.domain.product if isinstance(task.domain, Group) else task.domain
 
 
 def watched(item: Product) -> Watched:

@@ -43,7 +43,6 @@ from astra_dagster.orchestration.watch.requests import Request, requests_for
 from astra_dagster.orchestration.watch.settings import Watched
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tasks import registry
-from astra_dagster.tasks.requirements import Many
 
 BUDGET = 25.0
 """Seconds after which a tick leaves the rest to the next: Dagster gives one up after 60."""
@@ -341,7 +340,7 @@ class _Ticking:
         planner.data_ids[self.item] = {data_id.key: data_id for data_id in data_ids}
         incomplete: set[str] = set()
         for task in self.watched.chain() if data_ids else ():
-            if task.domain != self.item or any(isinstance(item, Many) for one in task.chain for item in one.requires):
+            if task.domain != self.item or not all(item.one_to_one for one in task.chain for item in one.requires):
                 continue
             keys = [one.key for one in data_ids if not task.releases or one.release in task.releases]
             plan = planner.plan(OutputStore(outputs, task, task.values()), keys)

@@ -1,0 +1,103 @@
+"""Making a task of a function."""
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from astra_dagster.spectra.batch import SpectrumBatch
+from astra_dagster.tasks.calling import one_by_one
+from astra_dagster.tasks.columns import Column
+from astra_dagster.tasks.parameters import NoParameters, Parameters
+from astra_dagster.tasks.task import Task
+
+
+def spectrum_task(
+    requires: Any,
+    *,
+    version: str,
+    parameters: type[Parameters] = NoParameters,
+    columns: Mapping[str, Column | str] | None = None,
+    output: Literal["json", "fits"] | None = None,
+    name: str | None = None,
+    each: bool = False,
+    wavelength: bool = True,
+    stages: int = 1,
+) -> Callable[[Callable[..., Any]], Task]:
+    """Make a task of a function; use as a decorator.
+
+    The function gets what it requires and its parameters, ``f(spectra, parameters)``, and returns a mapping from
+    column names to n values each, one a spectrum: numbers, texts, short rows of numbers, or quantities with a unit. A
+    function that returns a `SpectrumBatch` makes FITS files; it says so by its return annotation, or by `output`.
+
+    Parameters
+    ----------
+    requires
+        A product, a task, many partitions of one (`grouped`, `matching`), or a tuple of these with the same
+        partitions.
+    version
+        Code version; change it when the same input and parameters give other results.
+    parameters
+        Class of its parameters.
+    columns
+        Descriptions, or `Column` with unit and bounds; where given, the function must return just these.
+    output
+        "fits" for spectra, "json" for columns alone; by default what the return annotation says, else "json".
+    name
+        By default that of the function.
+    each
+        Whether the function takes one spectrum at a time; it then returns one value a column.
+    wavelength
+        Whether the function looks at wavelengths; reading goes faster without.
+    stages
+        Of a task that refines its own result: stage k gets what stage k - 1 made as an argument before the
+        parameters, the first gets None. Stages before the last are assets named ``<task>_stage1``, ...
+
+    Returns
+    -------
+    Callable
+        From the function to its `Task`.
+    """
+    required: tuple[Any, ...] = tuple(requires) if isinstance(requires, (tuple, list)) else (requires,)
+
+    def decorate(function: Callable[..., Any]) -> Task:
+        made: Task | None = None
+        own = name or function.__name__
+        kind = output or ("fits" if _returns_spectra(function) else "json")
+        for stage in range(1, stages + 1):
+            body = one_by_one(function) if each else function
+            if stages > 1 and made is None:
+                body = _first_stage(body, len(required))
+            given = required if made is None else (*required, made)
+            made = Task(
+                name=own if stage == stages else f"{own}_stage{stage}",
+                requires=given,
+                parameters=parameters,
+                version=version,
+                function=body,
+                columns={n: c if isinstance(c, Column) else Column(c) for n, c in (columns or {}).items()},
+                output=kind,
+                wavelength=wavelength,
+                description=inspect.getdoc(function) or "",
+                module=function.__module__,
+            )
+        assert made is not None  # noqa: S101 (there is at least one stage)
+        return made
+
+    if stages < 1:
+        raise ValueError("a task has at least one stage")
+    return decorate
+
+
+def _first_stage(function: Callable[..., Any], inputs: int) -> Callable[..., Any]:
+    def first(*arguments: Any) -> Any:
+        return function(*arguments[:inputs], None, *arguments[inputs:])
+
+    return first
+
+
+def _returns_spectra(function: Callable[..., Any]) -> bool:
+    try:
+        return typing.get_type_hints(function).get("return") is SpectrumBatch
+    except (NameError, TypeError):
+        return False
