@@ -5,7 +5,8 @@ apVisit spectrum.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,7 +14,10 @@ from astra_dagster.arrays import AnyArray
 from astra_dagster.fits.header import CARD, Scalar
 from astra_dagster.fits.reader import BLOCK
 
-Cards = Iterable[tuple[str, Scalar, str]]
+Card = tuple[str, Scalar, str]
+"""Keyword, value and comment."""
+
+Cards = Iterable[Card]
 
 _TABLE_FORMATS = {"b1": "L", "u1": "B", "i2": "I", "i4": "J", "i8": "K", "f4": "E", "f8": "D"}
 _BITPIX = {"u1": 8, "i2": 16, "i4": 32, "i8": 64, "f4": -32, "f8": -64}
@@ -28,8 +32,27 @@ _PRIMARY = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class ColumnHead:
+    """What the header of a binary table says of a column: its name and form, and what else is known.
+
+    Attributes
+    ----------
+    form
+        Number of cells, if it is not one, and letter of the type.
+    null
+        The whole number that stands for a missing one.
+    """
+
+    name: str
+    form: str
+    unit: str = ""
+    null: int | None = None
+    description: str = ""
+
+
 def primary(cards: Cards) -> bytes:
-    """A primary HDU without data; `cards` are keyword, value and comment."""
+    """A primary HDU without data."""
     return _hdu([*_PRIMARY, *cards], b"")
 
 
@@ -46,32 +69,44 @@ def table(name: str, columns: Mapping[str, AnyArray], units: Mapping[str, str], 
     }
     layout = np.dtype([(column, kinds[column], array.shape[1:]) for column, array in columns.items()])
     data = np.empty(rows, layout)
-    described: list[tuple[str, Scalar, str]] = []
-    for number, (column, array) in enumerate(columns.items(), start=1):
+    heads: list[ColumnHead] = []
+    for column, array in columns.items():
         code = _TABLE_FORMATS[array.dtype.str[1:]]
         data[column] = np.where(array, ord("T"), ord("F")) if code == "L" else array
         cells = math.prod(array.shape[1:])
-        described.append((f"TTYPE{number}", column, ""))
-        described.append((f"TFORM{number}", f"{cells}{code}" if array.ndim > 1 else code, ""))
-        if column in units:
-            described.append((f"TUNIT{number}", units[column], ""))
-    structure: list[tuple[str, Scalar, str]] = [
+        heads.append(ColumnHead(column, f"{cells}{code}" if array.ndim > 1 else code, units.get(column, "")))
+    return _hdu([*_table_cards(rows, layout.itemsize, heads), ("EXTNAME", name, ""), *cards], data.tobytes())
+
+
+def table_header(name: str, rows: int, row_bytes: int, columns: Sequence[ColumnHead]) -> bytes:
+    """Header of a binary table HDU whose rows are written after it, a block at a time; so it has no check sums."""
+    cards = _table_cards(rows, row_bytes, columns, [("EXTNAME", name, "")])
+    return _filled(b"".join(card(*item) for item in cards) + _padded("END"))
+
+
+def _table_cards(rows: int, row_bytes: int, columns: Sequence[ColumnHead], named: Cards = ()) -> list[Card]:
+    cards: list[Card] = [
         ("XTENSION", "BINTABLE", "binary table"),
         ("BITPIX", 8, ""),
         ("NAXIS", 2, ""),
-        ("NAXIS1", layout.itemsize, "bytes a row"),
+        ("NAXIS1", row_bytes, "bytes a row"),
         ("NAXIS2", rows, "rows"),
         ("PCOUNT", 0, ""),
         ("GCOUNT", 1, ""),
         ("TFIELDS", len(columns), "columns"),
+        *named,
     ]
-    return _hdu([*structure, *described, ("EXTNAME", name, ""), *cards], data.tobytes())
+    for number, column in enumerate(columns, start=1):
+        cards += [(f"TTYPE{number}", column.name, ""), (f"TFORM{number}", column.form, "")]
+        optional = (("TUNIT", column.unit), ("TNULL", column.null), ("TCOMM", column.description))
+        cards += [(f"{keyword}{number}", value, "") for keyword, value in optional if value not in ("", None)]
+    return cards
 
 
 def image(name: str, array: AnyArray, unit: str, cards: Cards = ()) -> bytes:
     """An image HDU."""
-    axes: list[tuple[str, Scalar, str]] = [(f"NAXIS{i}", size, "") for i, size in enumerate(array.shape[::-1], start=1)]
-    structure: list[tuple[str, Scalar, str]] = [
+    axes: list[Card] = [(f"NAXIS{i}", size, "") for i, size in enumerate(array.shape[::-1], start=1)]
+    structure: list[Card] = [
         ("XTENSION", "IMAGE", "image"),
         ("BITPIX", _BITPIX[array.dtype.str[1:]], ""),
         ("NAXIS", array.ndim, ""),
@@ -147,9 +182,14 @@ def _hdu(cards: Cards, data: bytes) -> bytes:
     head += card("DATASUM", str(data_sum), "data unit check sum")
     at = len(head) + _CHECKSUM_AT
     head += card("CHECKSUM", "0" * 16, "HDU check sum") + _padded("END")
-    head += b" " * (-len(head) % BLOCK)
+    head = _filled(head)
     total = _folded(_sum(head) + data_sum)
     return head[:at] + _encoded(0xFFFFFFFF - total) + head[at + 16 :] + data
+
+
+def _filled(head: bytes) -> bytes:
+    """A header in whole blocks."""
+    return head + b" " * (-len(head) % BLOCK)
 
 
 def _sum(block: bytes) -> int:

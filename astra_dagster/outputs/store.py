@@ -22,10 +22,10 @@ from astra_dagster.errors import AstraError, Fault, InputMissingError, OutputErr
 from astra_dagster.files import SMALL, parse_json, read_file
 from astra_dagster.fits import writer as encode
 from astra_dagster.fits.reader import LARGEST, FitsFile
+from astra_dagster.fits.writer import Card
 from astra_dagster.outputs.atomic import MOVE, replacing
 from astra_dagster.spectra import output
 from astra_dagster.spectra.batch import SpectrumBatch
-from astra_dagster.spectra.output import Card
 from astra_dagster.spectra.readers import reader
 from astra_dagster.tasks.columns import Results
 from astra_dagster.tasks.groups import PartitionID

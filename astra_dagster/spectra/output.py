@@ -19,9 +19,10 @@ from astra_dagster.arrays import AnyArray
 from astra_dagster.errors import AstraError, SpectrumFileError
 from astra_dagster.files import parse_json
 from astra_dagster.fits import writer as encode
-from astra_dagster.fits.header import Header, Scalar
+from astra_dagster.fits.header import Header
 from astra_dagster.fits.model import Model
 from astra_dagster.fits.reader import LARGEST, FitsFile
+from astra_dagster.fits.writer import Card
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.masks import check_increasing
 
@@ -29,8 +30,6 @@ ORIGIN = "astra_dagster"
 
 _SHAPES = ((), (range(1, 10_001),))  # of one spectrum, and of several
 _COLUMNS = {name: Model("b" if name == "mask" else "f", _SHAPES) for name in ("wavelength", "flux", "ivar", "mask")}
-
-Card = tuple[str, Scalar, str]
 
 
 def encode_spectra(batch: SpectrumBatch) -> bytes:

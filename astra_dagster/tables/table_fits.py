@@ -11,9 +11,8 @@ import pyarrow.compute as pc
 
 from astra_dagster.arrays import AnyArray
 from astra_dagster.fits import writer as encode
-from astra_dagster.fits.header import Scalar
 from astra_dagster.fits.reader import BLOCK
-from astra_dagster.spectra.output import Card
+from astra_dagster.fits.writer import Card, ColumnHead
 from astra_dagster.tables import column_types as kinds
 from astra_dagster.tables.table import unique
 
@@ -44,15 +43,11 @@ class _Column:
     def dtype(self) -> np.dtype[Any]:
         return np.dtype(self.layout) if self.cells is None else np.dtype((self.layout, (self.cells,)))
 
-    def cards(self, number: int) -> Iterable[tuple[str, Scalar, str]]:
-        yield f"TTYPE{number}", self.name, ""
-        yield f"TFORM{number}", self.code if self.cells is None else f"{self.cells}{self.code}", ""
-        if self.unit:
-            yield f"TUNIT{number}", self.unit, ""
-        if self.nulls and self.code == "K":
-            yield f"TNULL{number}", _NULL, ""
-        if self.description:
-            yield f"TCOMM{number}", self.description, ""
+    @property
+    def head(self) -> ColumnHead:
+        form = self.code if self.cells is None else f"{self.cells}{self.code}"
+        null = _NULL if self.nulls and self.code == "K" else None
+        return ColumnHead(self.name, form, self.unit, null, self.description)
 
     def block(self, start: int, stop: int) -> AnyArray:
         values = self.values.slice(start, stop - start).combine_chunks()
@@ -84,20 +79,7 @@ def write_fits(stream: BinaryIO, table: pa.Table, name: str, cards: Iterable[Car
     columns = [_described(label, table[i], table.schema.field(i)) for i, label in enumerate(names)]
     layout = np.dtype([(column.name, column.dtype) for column in columns])
     stream.write(encode.primary(cards))
-    structure: list[tuple[str, Scalar, str]] = [
-        ("XTENSION", "BINTABLE", "binary table"),
-        ("BITPIX", 8, ""),
-        ("NAXIS", 2, ""),
-        ("NAXIS1", layout.itemsize, "bytes a row"),
-        ("NAXIS2", len(table), "rows"),
-        ("PCOUNT", 0, ""),
-        ("GCOUNT", 1, ""),
-        ("TFIELDS", len(columns), "columns"),
-        ("EXTNAME", name, ""),
-    ]
-    described = [card for number, column in enumerate(columns, start=1) for card in column.cards(number)]
-    head = b"".join(encode.card(*card) for card in (*structure, *described)) + b"END".ljust(80)
-    stream.write(head + b" " * (-len(head) % BLOCK))
+    stream.write(encode.table_header(name, len(table), layout.itemsize, [column.head for column in columns]))
     for start in range(0, len(table), BLOCK_ROWS):
         stop = min(start + BLOCK_ROWS, len(table))
         rows = np.empty(stop - start, layout)
