@@ -99,11 +99,6 @@ class Parameters:
             if all or field.metadata.get("significant", True)
         }
 
-    @property
-    def digest(self) -> str:
-        """Short stable hash of names and significant values, for paths and records."""
-        return digest(self.as_dict())
-
 
 class NoParameters(Parameters):
     """Of a task that has none."""

@@ -240,7 +240,7 @@ class Task:
             return self
         text = "_".join(f"{key}_{value}" for key, value in values.items())
         name = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
-        return self.variant(name if len(name) <= 40 else self.values(values).digest[:8], **values)
+        return self.variant(name if len(name) <= 40 else digest(self.values(values).as_dict())[:8], **values)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For other processes: by its name where a module has it, so that they import that module; else by value."""
