@@ -58,7 +58,9 @@ def test_names_of_the_inside_of_dagster_are_in_one_place() -> None:
     for path in package.rglob("*.py"):
         lines = path.read_text().splitlines()
         for node in ast.walk(ast.parse("\n".join(lines))):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(("dagster._", "dagster_postgres.")):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
+                ("dagster._", "dagster_shared.", "dagster_postgres.")
+            ):
                 where = path.relative_to(package / "orchestration").as_posix()
                 places.setdefault(where, []).extend(item.name for item in node.names)
                 if where != "internals.py" and (node.module or "").startswith("dagster._"):
