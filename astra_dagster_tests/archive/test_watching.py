@@ -355,7 +355,7 @@ def test_a_look_that_is_killed_has_not_been(watcher: Watcher, night: Path) -> No
 import os, signal
 from pathlib import Path
 from astra_dagster import product
-from astra_dagster.datamodel import watching
+from astra_dagster.archive import watching
 from astra_dagster.archive.watch_state import Watch
 keep = watching._keep
 def dying(*args):

@@ -224,7 +224,7 @@ from pathlib import Path
 import numpy as np
 from astra_dagster import product
 from astra_dagster.archive.discovery import find_files
-from astra_dagster.tasks import runner
+from astra_dagster.execution import runner
 from astra_dagster.tasks.columns import Column
 from astra_dagster.tasks.snr import ap_star_snr
 from astra_dagster.outputs.store import Given, OutputStore, Work

@@ -356,7 +356,7 @@ def test_a_program_without_a_guard_is_not_run_again_by_its_workers(plate: list[W
         import pathlib, sys
         log = pathlib.Path({str(tmp_path / "log")!r})
         log.open("a").write("x")
-        from astra_dagster.tasks import importing, runner, workers
+        from astra_dagster.execution import runner
         from astra_dagster.execution.workers import Workers
         from astra_dagster_tests.execution.test_runner import work_on
         import cloudpickle

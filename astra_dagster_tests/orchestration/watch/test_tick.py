@@ -29,7 +29,7 @@ from astra_dagster.fits.truncation import is_cut_short
 from astra_dagster.orchestration import records, sources
 from astra_dagster.orchestration.discover import discover_job
 from astra_dagster.orchestration.partitions import register, registered
-from astra_dagster.orchestration.watch import tick as arrivals
+from astra_dagster.orchestration.watch import tick as ticking
 from astra_dagster.orchestration.watch.requests import Request, named, stretches
 from astra_dagster.orchestration.watch.sensors import run_request
 from astra_dagster.orchestration.watch.settings import Watched, watched
@@ -385,7 +385,7 @@ def test_two_ticks_at_a_time_do_not_mix(daemon: Daemon, monkeypatch: pytest.Monk
         inner.append(tick(daemon.instance, SEEN))
         register(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(arrivals, "register", meanwhile)
+    monkeypatch.setattr(ticking, "register", meanwhile)
     assert len(daemon.tick().requests) == 1
     assert [str(made) for made in inner] == ["another tick is still at work"]
 
@@ -447,11 +447,11 @@ def test_stretches_are_exact(instance: dg.DagsterInstance) -> None:
 
 STEPS = {
     "in the look": ("watching._keep", 2, "after"),
-    "after the look": ("arrivals.look_at", 1, "after"),
+    "after the look": ("tick.look_at", 1, "after"),
     "gone recorded, not yet forgotten": ("records.write_gone", 1, "after"),
-    "decided, not registered": ("arrivals.register", 1, "before"),
-    "registered, not requested": ("arrivals.register", 1, "after"),
-    "requests made, not remembered": ("arrivals.requests_for", 1, "after"),
+    "decided, not registered": ("tick.register", 1, "before"),
+    "registered, not requested": ("tick.register", 1, "after"),
+    "requests made, not remembered": ("tick.requests_for", 1, "after"),
     "one of two requests remembered": ("Watch.offer", 2, "before"),
     "requests remembered, not told": ("Watch.offers", 2, "before"),
     "told, not heard": ("Watch.offers", 3, "before"),
@@ -462,14 +462,15 @@ KILLED = """
 import os, signal, sys, time
 import dagster as dg
 from astra_dagster import product
-from astra_dagster.datamodel import watching
+from astra_dagster.archive import watching
 from astra_dagster.archive.watch_state import Watch
-from astra_dagster.orchestration import arrivals, records, sources
+from astra_dagster.orchestration import records, sources
+from astra_dagster.orchestration.watch import tick as ticking
 from astra_dagster.orchestration.watch.settings import Watched
 
 name, times, when = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 module, function = name.split(".")
-place = {"watching": watching, "arrivals": arrivals, "records": records, "Watch": Watch}[module]
+place = {"watching": watching, "tick": ticking, "records": records, "Watch": Watch}[module]
 real, calls = getattr(place, function), []
 
 def dying(*args, **named):
@@ -484,7 +485,7 @@ def dying(*args, **named):
 setattr(place, function, dying)
 with dg.DagsterInstance.get() as instance:
     for ahead in (100, 200):
-        arrivals.tick(instance, Watched(product("apVisit"), partitions=3), lambda: time.time() + ahead)
+        ticking.tick(instance, Watched(product("apVisit"), partitions=3), lambda: time.time() + ahead)
 """
 
 
@@ -585,12 +586,12 @@ def test_whatever_happens_each_version_is_requested_once_and_all_is_recorded(
             raise Killed
 
         with pytest.MonkeyPatch.context() as patch:
-            requests_for = arrivals.requests_for
-            patch.setattr(arrivals, "requests_for", asking)
+            requests_for = ticking.requests_for
+            patch.setattr(ticking, "requests_for", asking)
             if place in ("look_at", "register", "requests_for"):
-                patch.setattr(arrivals, place, dying)
+                patch.setattr(ticking, place, dying)
             elif place == "_data_id":
-                patch.setattr(arrivals._Ticking, place, dying)
+                patch.setattr(ticking._Ticking, place, dying)
             elif place:
                 patch.setattr(Watch, place, dying)
             try:
