@@ -1,4 +1,4 @@
-"""Where things are: the few settings of the package, from environment variables and one optional file.
+"""Where things are: the few settings of the package, from environment variables; and the one optional file.
 
 ``SAS_BASE_DIR``
     Top of the SAS mirror, the folder that holds ``dr17``, ``sdsswork``, ...
@@ -8,15 +8,8 @@
     Address to download from in place of the Science Archive Server's own, down to the folder that holds ``dr17``,
     ``sdsswork``, ...: that of a mirror.
 ``ASTRA_CONFIG``
-    Configuration file (TOML); by default ``astra.toml`` in ``DAGSTER_HOME``, if it exists. It may hold
-
-    - ``products = ["mwmStar"]``: products that get a source asset besides the seed products;
-    - ``packages = ["my_tasks"]``: packages with tasks of one's own, and ``defs = "defs"``: a folder of declared ones;
-    - ``workers = "processes:4"``: who computes (see `astra_dagster.execution.workers`);
-    - ``fetch = true``: files that are not on this disk are fetched;
-    - ``[releases.NAME]``: a release of one's own (see `astra_dagster.datamodel.releases`);
-    - ``[watch.PRODUCT]``: how a product is watched (see `astra_dagster.orchestration.watch.settings`);
-    - ``[database]``: where tables go besides (see `astra_dagster.tables.database`).
+    Configuration file (TOML); by default ``astra.toml`` in ``DAGSTER_HOME``, if it exists. What it may hold is in
+    `astra_dagster.configuration`.
 ``ASTRA_POSTGRES_URL``
     Database of Dagster's records, where ``dagster.yaml`` says so.
 
@@ -26,14 +19,16 @@ Nothing is created here, and nothing is read at import.
 import functools
 import os
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
+from astra_dagster.configuration import Configuration, Watch, read, read_watch
 from astra_dagster.errors import ConfigurationError
 from astra_dagster.files import read_text
 from astra_dagster.presence import is_folder, status_of
+
+DEFAULTS = Configuration()
+"""What holds without a configuration file."""
 
 
 def sas_base_dir() -> Path:
@@ -180,21 +175,52 @@ def _expanded(name: str, value: str) -> Path:
         raise ConfigurationError(f"{name} is in the home folder of nobody here", path=value) from error
 
 
-def config() -> Mapping[str, Any]:
-    """Contents of the configuration file; empty if there is none.
+def config() -> Configuration:
+    """What the configuration file says; all defaults if there is none.
 
     Raises
     ------
     ConfigurationError
-        If ``ASTRA_CONFIG`` names no file, or the file is not valid TOML.
+        If ``ASTRA_CONFIG`` names no file, or the file is not valid TOML, or holds what nobody knows.
     """
     path = config_path()
-    return {} if path is None else _parsed(path, path.stat().st_mtime_ns)
+    return DEFAULTS if path is None else _parsed(path, path.stat().st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=8)
-def _parsed(path: Path, _mtime_ns: int) -> Mapping[str, Any]:
+def _parsed(path: Path, _mtime_ns: int) -> Configuration:
     try:
-        return tomllib.loads(read_text(path))
+        document = tomllib.loads(read_text(path))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"the configuration cannot be read: {error}", path=path) from error
+    return read(path, document)
+
+
+def watch(name: str, *keys: str) -> Watch:
+    """What the table ``[watch.NAME]`` says; only these keys of it, if any are named.
+
+    Raises
+    ------
+    ConfigurationError
+        If one of them is unknown, or has a wrong value.
+    """
+    table = config().watch[name]
+    path = config_path()
+    chosen = {key: value for key, value in table.items() if key in keys or not keys}
+    return Watch() if path is None else read_watch(path, name, chosen)
+
+
+def config_error(message: str, *, path: str | Path | None = None, hint: str | None = None) -> ConfigurationError:
+    """Error about what the configuration file says.
+
+    Parameters
+    ----------
+    message
+        What is wrong, after the table or the key.
+    path
+        Another file that is to blame.
+    hint
+        What to do next.
+    """
+    place = config_path()
+    return ConfigurationError(message if place is None else f"{place}: {message}", path=path or place, hint=hint)

@@ -17,7 +17,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
     frozenset(layer.split())
     for layer in (
         "errors arrays",
-        "files presence",
+        "files presence configuration",
         "settings",
         "datamodel",
         "fits archive analysis",

@@ -139,7 +139,7 @@ def plans_of(
 
 
 def _to_do(plan: Any, fetch: bool) -> bool:
-    fetching = fetch or settings.config().get("fetch") is True
+    fetching = fetch or settings.config().fetch
     here = plan.incomplete or plan.waiting or plan.invalid or plan.found or plan.unreachable
     return bool(here or (fetching and (plan.no_input or plan.gone)))
 

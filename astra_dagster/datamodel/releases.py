@@ -15,12 +15,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 
 from astra_dagster import settings
+from astra_dagster.configuration import Configuration
 from astra_dagster.datamodel.templates import Template, compile_template
 from astra_dagster.datamodel.tree import tree, tree_names
-from astra_dagster.errors import ConfigurationError, UnknownProductError, UnknownReleaseError, nearest
+from astra_dagster.errors import UnknownProductError, UnknownReleaseError, nearest
 
 VERSION_KEYS = ("apred", "apstar", "aspcap", "results", "v_astra")
 """SDSS keys that follow from the release. From DR18 on, ``run2d`` does too."""
@@ -105,7 +105,7 @@ def version_keys(tree_name: str) -> tuple[str, ...]:
 
 def releases() -> Mapping[str, Release]:
     """All releases by name: those of the SDSS tree, then those of the configuration file."""
-    return _releases(_frozen(settings.config().get("releases", {})))
+    return _releases(settings.config())
 
 
 def release(name: str) -> Release:
@@ -123,26 +123,16 @@ def release(name: str) -> Release:
         raise UnknownReleaseError(f"no release {str(name)[:80]!r}", hint=nearest(name, known)) from None
 
 
-Extra = tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
-
-
-def _frozen(tables: Any) -> Extra:
-    if not isinstance(tables, Mapping) or not all(isinstance(t, Mapping) for t in tables.values()):
-        raise ConfigurationError('releases are tables: [releases.NAME] with tree = "..." and versions')
-    return tuple(
-        (name, tuple(sorted((key, str(value)) for key, value in table.items()))) for name, table in tables.items()
-    )
-
-
 @functools.lru_cache(maxsize=8)
-def _releases(extra: Extra) -> Mapping[str, Release]:
+def _releases(configuration: Configuration) -> Mapping[str, Release]:
     known: dict[str, Release] = {}
     for name in tree_names():
         defaults = _VERSIONS.get(name, {})
         known[name] = Release(name, name, tuple((k, defaults.get(k)) for k in version_keys(name)))
     built_in = dict(known)
-    for name, pairs in extra:
-        known[name] = _configured(name, dict(pairs), known, built_in)
+    for name, table in configuration.releases.items():
+        texts = {key: str(value) for key, value in sorted(table.items())}
+        known[name] = _configured(name, texts, known, built_in)
     return MappingProxyType(known)
 
 
@@ -151,23 +141,27 @@ def _configured(
 ) -> Release:
     where = f"[releases.{name}]"
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name) or ".." in name:
-        raise ConfigurationError(f"{where}: a release's name is letters, digits and _ . -")
+        raise settings.config_error(f"{where}: a release's name is letters, digits and _ . -")
     if name in known:
-        raise ConfigurationError(f"{where}: there is a release of this name already")
-    base = table.pop("tree", "")
+        raise settings.config_error(f"{where}: there is a release of this name already")
+    if "tree" not in table:
+        raise settings.config_error(f"{where}: tree is missing", hint='tree = "DR17", for example')
+    base = table.pop("tree")
     if base not in built_in:
-        raise ConfigurationError(f"{where}: tree must name a release of the SDSS tree", hint=nearest(base, built_in))
+        raise settings.config_error(f"{where}: tree must name a release of the SDSS tree", hint=nearest(base, built_in))
     keys = {key for text in tree(base).templates.values() for key in re.findall(r"\{(\w+)", text)}
     for key, value in table.items():
         if key not in keys:
-            raise ConfigurationError(f"{where}: no template of {base} has a key {key!r}", hint=nearest(key, keys))
+            raise settings.config_error(f"{where}: no template of {base} has a key {key!r}", hint=nearest(key, keys))
         if not re.fullmatch(r"[A-Za-z0-9_+][A-Za-z0-9_.+-]*", value) or ".." in value:
-            raise ConfigurationError(f"{where}: {key} cannot be {value!r}")
+            raise settings.config_error(f"{where}: {key} cannot be {value!r}")
     versions = {**dict(built_in[base].versions), **table}
     built_in_versions = dict(built_in[base].versions)
     own = frozenset(key for key, value in table.items() if built_in_versions.get(key) != value)
     made = Release(name, base, tuple(versions.items()), own)
     for other in known.values():
         if (other.tree, dict(other.versions)) == (base, versions):
-            raise ConfigurationError(f"{where} is {other.name} under another name", hint="a file has exactly one key")
+            raise settings.config_error(
+                f"{where} is {other.name} under another name", hint="a file has exactly one key"
+            )
     return made

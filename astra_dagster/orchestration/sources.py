@@ -14,12 +14,12 @@ from astra_dagster import settings
 from astra_dagster.archive.absence import Absences
 from astra_dagster.archive.discovery import HASHED, FoundFile, content_version, file_version
 from astra_dagster.datamodel.products import SEED_PRODUCTS, DataID, Product, product
-from astra_dagster.errors import ConfigurationError, UnreachableError
+from astra_dagster.errors import UnknownProductError, UnreachableError
 from astra_dagster.orchestration import records
 from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.internals import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 from astra_dagster.orchestration.partitions import partitions_def
-from astra_dagster.orchestration.watch.settings import watched
+from astra_dagster.orchestration.watch.settings import tells_by_content
 from astra_dagster.presence import is_folder, status_of
 
 _MODEL = "https://data.sdss.org/datamodel/files/"
@@ -83,10 +83,13 @@ def group_of(name: str) -> str:
 
 def source_products() -> list[Product]:
     """Products that have a source asset whether or not a task requires them."""
-    extra = settings.config().get("products", [])
-    if not isinstance(extra, list) or not all(isinstance(name, str) for name in extra):
-        raise ConfigurationError('products must be a list of names, for example products = ["mwmStar"]')
-    return [product(name) for name in dict.fromkeys([*SEED_PRODUCTS, *extra])]
+    found = [product(name) for name in SEED_PRODUCTS]
+    for name in settings.config().products:
+        try:
+            found.append(product(name))
+        except UnknownProductError as error:
+            raise settings.config_error(f"products: {error.message}", hint=error.hint) from None
+    return list(dict.fromkeys(found))
 
 
 def source_asset(item: Product) -> dg.AssetsDefinition:
@@ -136,7 +139,7 @@ def source_asset(item: Product) -> dg.AssetsDefinition:
 
 def examine(instance: dg.DagsterInstance, item: Product, data_ids: Sequence[DataID], root: Path) -> list[Input]:
     """Look at the files of these data IDs on disk, and compare them with their records."""
-    by_content = watched(item).by_content
+    by_content = tells_by_content(item)
     known = records.source_records(instance, item, [data_id.key for data_id in data_ids])
     inputs = []
     for data_id, found in locate(data_ids, root, known):
@@ -181,7 +184,7 @@ def compare(
     instance: dg.DagsterInstance, item: Product, files: Sequence[FoundFile], *, by_content: bool
 ) -> list[Input]:
     """Compare files that were found with their records, by size and modification time or by content."""
-    by_content = by_content or watched(item).by_content
+    by_content = by_content or tells_by_content(item)
     known = records.source_records(instance, item, [file.data_id.key for file in files])
     return [_compared(file, known.get(file.data_id.key), by_content=by_content) for file in files]
 

@@ -95,7 +95,7 @@ def build(
     from astra_dagster.tables.collection import collect
 
     url = None  # looked at first: a mistake in the configuration shows before the work
-    if settings.config().get("database"):
+    if settings.config().database.url:
         from astra_dagster.tables import database
 
         url = database.configured_url()

@@ -62,15 +62,15 @@ def configured_url() -> sa.URL | None:
     ConfigurationError
         If it names one that cannot be used.
     """
-    section = settings.config().get("database", {})
-    if not isinstance(section, Mapping) or set(section) - {"url"} or not isinstance(section.get("url", ""), str):
-        raise ConfigurationError("the section [database] holds nothing but url", hint=_EXAMPLES)
-    text = str(section.get("url", "")).strip()
+    text = settings.config().database.url.strip()
     if not text:
         return None
     if text == "sqlite":
         return sa.URL.create("sqlite", database=str(settings.outputs_dir() / "results.sqlite"))
-    url = parse_url(text)
+    try:
+        url = parse_url(text)
+    except ConfigurationError as error:
+        raise settings.config_error(f"[database]: {error.message}", hint=error.hint) from None
     beside = settings.config_path()
     if url.get_backend_name() == "sqlite" and beside is not None:
         url = url.set(database=str(beside.parent / str(url.database)))

@@ -53,11 +53,9 @@ def declarations() -> ModuleType | None:
     ConfigurationError
         If there is no such package.
     """
-    name = settings.config().get("defs")
+    name = settings.config().defs
     if name is None:
         return None
-    if not isinstance(name, str):
-        raise ConfigurationError('defs must be the name of a package or folder, for example defs = "defs"')
     _look_beside_the_configuration()
     module = next(_modules(name))
     if not hasattr(module, "__path__"):
@@ -87,9 +85,7 @@ def _look_beside_the_configuration() -> None:
 
 
 def _coded() -> dict[str, Task]:
-    named = settings.config().get("packages", [])
-    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
-        raise ConfigurationError('packages must be a list of names, for example packages = ["my_tasks"]')
+    named = settings.config().packages
     found = [task for name in BUILT_IN for task in _tasks_of(importlib.import_module(name))]
     if named:
         _look_beside_the_configuration()

@@ -313,7 +313,7 @@ def test_the_configuration_names_the_folder_and_dagster_is_not_needed(tmp_path: 
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("defs = 5", "defs must be the name"),
+        ("defs = 5", "defs cannot be 5; expected the name"),
         ('defs = "no_such_defs"', "package no_such_defs cannot be imported"),
         ('defs = "json.decoder"', "json.decoder is a module and no folder"),
         ('defs = "empty_defs"', "no defs.yaml declares an astra_dagster.SpectrumTask"),

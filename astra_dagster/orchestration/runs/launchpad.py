@@ -27,7 +27,7 @@ class RunConfig(dg.Config):
     @property
     def fetching(self) -> bool:
         """Whether to fetch, by this or by the configuration file."""
-        return self.fetch or settings.config().get("fetch") is True
+        return self.fetch or settings.config().fetch
 
 
 Kind = typing.TypeVar("Kind", bound=dg.Config)

@@ -23,10 +23,12 @@ class ExecutorResource(dg.ConfigurableResource):
         ConfigurationError
             If what is configured is nothing that is known.
         """
-        named = self.workers or settings.config().get("workers", "processes")
-        if not isinstance(named, str):
-            raise ConfigurationError(f"workers cannot be {named!r}", hint=f"expected {FORMS}")
-        return Workers.parse(named)
+        if self.workers:
+            return Workers.parse(self.workers)
+        try:
+            return Workers.parse(settings.config().workers)
+        except ConfigurationError as error:
+            raise settings.config_error(error.message, hint=error.hint) from None
 
 
 RESOURCES = {"executor": ExecutorResource()}

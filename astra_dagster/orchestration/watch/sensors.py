@@ -13,7 +13,7 @@ from astra_dagster.datamodel.products import Product
 from astra_dagster.orchestration.internals import ExecutableDefinition
 from astra_dagster.orchestration.watch.jobs import any_job, any_job_name, any_run_config, range_job, range_job_name
 from astra_dagster.orchestration.watch.requests import Request
-from astra_dagster.orchestration.watch.settings import Watched, check_watched, watched
+from astra_dagster.orchestration.watch.settings import Watched, broken_watches, watched
 from astra_dagster.orchestration.watch.tick import sensor_name, tick
 
 LISTED = 100
@@ -31,7 +31,8 @@ def watch(products: Sequence[Product]) -> tuple[list[dg.SensorDefinition], list[
     ConfigurationError
         If the configuration says how to watch something else, or makes no sense.
     """
-    check_watched(products)
+    for error in broken_watches(products).values():
+        raise error
     sensors, schedules = [], []
     for item in products:
         seen, update = watched(item), any_job(item)

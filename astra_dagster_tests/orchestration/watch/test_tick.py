@@ -403,7 +403,6 @@ def test_only_the_releases_and_tasks_that_are_asked_for(daemon: Daemon) -> None:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("[watch.ap_vist]", "no product 'ap_vist'; did you mean"),
         ("[watch.ap_visit]\nintervall = 3", "no option 'intervall'; did you mean interval"),
         ("[watch.ap_visit]\ninterval = 0", "interval cannot be 0"),
         ("[watch.ap_visit]\ninterval = true", "interval cannot be True"),
