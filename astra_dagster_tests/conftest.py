@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import dagster as dg
 import pytest
 from hypothesis import HealthCheck, settings
 
+from astra_dagster.cli.init import SQLITE
 from astra_dagster.demo import write_mirror
 from astra_dagster.tasks import importing
 from astra_dagster_tests.postgresql import server
@@ -18,6 +20,10 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
     if signal.getsignal(number) is signal.SIG_IGN:
         # So a shell, or nohup, starts what it runs in the background, and what is started here would inherit it.
         signal.signal(number, usual)
+
+# Each of the hundreds of processes that are started here would translate the whole package again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 settings.register_profile(
     "default", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -41,6 +47,11 @@ REAL_FILES = Path(os.environ.get("ASTRA_TEST_SAS", Path(__file__).parents[2] / "
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the machine, and none of another test, reaches a test."""
     monkeypatch.setattr(importing.finder, "folders", ())
+    unset(monkeypatch)
+
+
+def unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no setting in the environment."""
     for name in VARIABLES:
         monkeypatch.setenv(name, "")  # so that what a test leaves behind is undone as well
         monkeypatch.delenv(name)
@@ -77,14 +88,25 @@ def extra_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "APOGEE-r13"
 
 
+@pytest.fixture(scope="session")
+def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DAGSTER_HOME whose tables are there, which takes more time than most tests; read only."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "dagster.yaml").write_text(f"{SQLITE}telemetry:\n  enabled: false\n")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        unset(monkeypatch)
+        monkeypatch.setenv("DAGSTER_HOME", str(home))
+        dg.DagsterInstance.get().dispose()
+    return home
+
+
 @pytest.fixture
-def instance(mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+def instance(
+    empty_home: Path, mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[dg.DagsterInstance]:
     """A Dagster instance on disk, with SAS_BASE_DIR at the copied mirror and outputs beside."""
-    home = tmp_path / "home"
-    home.mkdir()
-    (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
     monkeypatch.setenv("SAS_BASE_DIR", str(mirror))
-    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    monkeypatch.setenv("DAGSTER_HOME", str(shutil.copytree(empty_home, tmp_path / "home")))
     monkeypatch.setenv("ASTRA_OUTPUTS", str(tmp_path / "outputs"))
     with dg.DagsterInstance.get() as made:
         yield made

@@ -1,6 +1,7 @@
 """The command `astra-dagster clean`, as a person uses it."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -19,15 +20,30 @@ def astra(*arguments: str) -> Result:
     return CliRunner().invoke(main, arguments)
 
 
-@pytest.fixture
-def outputs(mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Outputs of the visits of DR19 with two sets of parameters, the second not the latest."""
+def use(folder: Path, mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAS_BASE_DIR", str(mirror))
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("ASTRA_OUTPUTS", str(tmp_path / "outputs"))
-    assert astra("discover", "--product", "apVisit", "--release", "DR19").exit_code == 0
-    for arguments in ((), ("--set", "fudge_factor=2"), ()):
-        assert astra("run", "ap_visit_snr", *arguments).exit_code == 0
+    monkeypatch.setenv("DAGSTER_HOME", str(folder / "home"))
+    monkeypatch.setenv("ASTRA_OUTPUTS", str(folder / "outputs"))
+
+
+@pytest.fixture(scope="module")
+def made(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Outputs of the visits of DR19 with two sets of parameters, the second not the latest, and records; read only."""
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        use(folder, synthetic, monkeypatch)
+        assert astra("init").exit_code == 0
+        assert astra("discover", "--product", "apVisit", "--release", "DR19").exit_code == 0
+        for arguments in ((), ("--set", "fudge_factor=2"), ()):
+            assert astra("run", "ap_visit_snr", *arguments).exit_code == 0
+    return folder
+
+
+@pytest.fixture
+def outputs(made: Path, synthetic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of them that a test may clean."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    use(tmp_path, synthetic, monkeypatch)
     return tmp_path / "outputs"
 
 

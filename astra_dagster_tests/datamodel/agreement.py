@@ -121,7 +121,8 @@ def unresolved(release_name: str) -> dict[str, str]:
 def compare(release_name: str, each: int = 3) -> tuple[int, int, list[tuple[str, str, str]], list[str]]:
     """Number of templates and of data IDs compared, the differences, and products for which no value would do."""
     rng, refused, questions, ours = random.Random(release_name), [], [], []
-    names = [name for name in release(release_name).products if name not in unresolved(release_name)]
+    nowhere = unresolved(release_name)
+    names = [name for name in release(release_name).products if name not in nowhere]
     for name in names:
         drawn = [made for _ in range(4 * each) if (made := some_data_id(name, release_name, rng))][:each]
         if not drawn:
