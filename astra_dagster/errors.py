@@ -214,11 +214,17 @@ class WorkerLostError(AstraError):
 def describe(error: BaseException) -> str:
     """Say in one short line what an error is that is not one of ours: its type, and what it says."""
     try:
-        text = " ".join(str(error).split())
+        text = in_one_line(str(error))
     except Exception:  # libraries and users make errors that cannot say what they are
         text = ""
     name = type(error).__name__
-    return f"{name}: {text[:LONGEST]}{'...' * (len(text) > LONGEST)}" if text else name
+    return f"{name}: {text}" if text else name
+
+
+def in_one_line(text: str) -> str:
+    """Return a text without line breaks, cut to what a person reads."""
+    line = " ".join(text.split())
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
 
 
 def write_error(

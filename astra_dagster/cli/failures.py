@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from astra_dagster import __version__, settings
-from astra_dagster.errors import AstraError, describe
+from astra_dagster.errors import AstraError, describe, in_one_line
 
 if TYPE_CHECKING:
     from astra_dagster.orchestration.internals import SerializableErrorInfo
@@ -51,7 +51,7 @@ def failure(error: BaseException, known: AstraError | None = None) -> click.Clic
 
 def of_step(info: "SerializableErrorInfo") -> click.ClickException:
     """The same for the error of a step of a run, of which Dagster keeps the texts only."""
-    from astra_dagster.orchestration.causes import PLACE, in_one_line, storage_error
+    from astra_dagster.orchestration.causes import PLACE, storage_error
 
     log = write_log(info.to_string())
     while info.cause is not None:

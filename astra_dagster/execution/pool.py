@@ -22,7 +22,7 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from types import ModuleType
 from typing import Any, ParamSpec, TypeVar
 
-from astra_dagster.errors import ConfigurationError
+from astra_dagster.errors import ConfigurationError, describe
 from astra_dagster.execution.fork_server import GRACE
 
 TRIES = 5
@@ -63,7 +63,7 @@ class Pool(ProcessPoolExecutor):
         try:
             future = super().submit(partial(_work, function, *arguments, **named))
         except (OSError, EOFError) as error:  # the fork server is gone
-            self._refused = f"{type(error).__name__}: {error}"
+            self._refused = describe(error)
             raise BrokenProcessPool(self._refused) from error
         finally:
             self._manager = self._manager or self._executor_manager_thread
@@ -111,7 +111,7 @@ def open_pool(number: int) -> Iterator[Pool]:
         try:
             pool = Pool(number)
         except (OSError, EOFError) as error:
-            why = f"{type(error).__name__}: {error}"
+            why = describe(error)
             continue
         try:
             pool.submit(os.getpid).result()

@@ -14,7 +14,7 @@ import dagster as dg
 import sqlalchemy as sa
 import yaml
 
-from astra_dagster.errors import AstraError, ConfigurationError, StorageError
+from astra_dagster.errors import AstraError, ConfigurationError, StorageError, in_one_line
 
 PLACE = "database: "
 """How the note begins that says which database an error is about."""
@@ -129,9 +129,3 @@ def opening_error(error: Exception, home: Path) -> AstraError:
             hint = f"set {unset[1]} wherever Dagster or astra-dagster runs"
     reason = reason.removeprefix("Failure condition: ").rstrip(".")
     return ConfigurationError(f"dagster.yaml cannot be used: {reason}", path=home / "dagster.yaml", hint=hint)
-
-
-def in_one_line(text: str) -> str:
-    """A text without line breaks, and not longer than a person reads."""
-    line = " ".join(text.split())
-    return line if len(line) <= 300 else f"{line[:300]} ..."

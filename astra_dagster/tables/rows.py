@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from astra_dagster.datamodel.products import DataID
-from astra_dagster.errors import AstraError, InvalidKeyError, OutputError
+from astra_dagster.errors import AstraError, InvalidKeyError, OutputError, describe
 from astra_dagster.files import parse_json, read_file
 from astra_dagster.fits.reader import FitsFile
 from astra_dagster.outputs.completeness import Record, record_of
@@ -135,7 +135,7 @@ def _read(store: OutputStore, key: str, version: str) -> tuple[Mapping[str, Any]
     except FileNotFoundError as error:
         raise OutputError("the output is not there", key=key, path=path, hint=f"run {store.task.name}") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise OutputError(f"the output cannot be read: {type(error).__name__}: {error}", key=key, path=path) from error
+        raise OutputError(f"the output cannot be read: {describe(error)}", key=key, path=path) from error
     record = Record.parse(version)
     origin = (found.key, found.digest, found.code_version) == (key, store.digest, store.task.version)
     if record is None or not origin or not isinstance(found.results, Mapping):

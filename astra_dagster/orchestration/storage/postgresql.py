@@ -17,8 +17,8 @@ from dagster._core.storage.event_log.schema import SqlEventLogStorageTable  # th
 from dagster._serdes import ConfigurableClassData  # says where dagster.yaml names the storage
 from sqlalchemy.engine import Connection
 
-from astra_dagster.errors import ConfigurationError, StorageError
-from astra_dagster.orchestration.causes import in_one_line, place
+from astra_dagster.errors import ConfigurationError, StorageError, in_one_line
+from astra_dagster.orchestration.causes import place
 from astra_dagster.orchestration.storage.batches import BATCH, INSERT, BatchedEventLogStorage, inserted_together
 from astra_dagster.tables import database
 
