@@ -1,1 +1,1 @@
-"""What a file is called and where it lies."""
+"""The SDSS data model: how files are named, and where they lie. Nothing here reads or writes them."""

@@ -33,23 +33,23 @@ if TYPE_CHECKING:  # slow to import
     from pyarrow.parquet import ParquetFile
 
 ALIASES = {"mjd": ("mjd5",), "telescope": ("telescop",), "obj": ("apogee_id", "object"), "ifu": ("ifudsgn",)}
-"""Columns that give a part under another name than SDSS's or ours; neither case nor underscores matter."""
+"""Further names of the column that gives a part; case and underscores are ignored."""
 
 _PATHS = ("path", "relative_path", "file", "filename")
 _MISSING = frozenset(["", ABSENT, "--", "nan", "null", "none", "n/a"])
 _SHOWN = 20
 
-_MAX_ROWS = 20_000_000  # three times those of the longest catalogue, spAll
-_MAX_TEXT = 1 << 29  # bytes of a table in text or XML, which is held in memory
+_MAX_ROWS = 20_000_000  # three times as many as the longest catalogue, spAll, has
+_MAX_TEXT = 1 << 29  # bytes of a table in text or XML, which is read into memory as a whole
 _MAX_WIDTH, _MAX_CELL = 1_000_000, 10_000  # bytes of a row, and of one value in a column that is asked for
 _MAX_HEADER = 2000 * 2880  # bytes
 _MAX_UNPACKED = 1 << 35  # bytes of a table that was compressed: twice the largest, spAll
-_MAX_RATIO, _SPARE = 100, 1 << 26  # to how many times its size a table unpacks; a small one may do so to 64 MB
+_MAX_RATIO, _SPARE = 100, 1 << 26  # a table unpacks to at most 100 times its size, and to 64 MB more
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A row that gives no data ID, with the reason; the first row is 1."""
+    """A row of a table that identifies no file, with the reason; rows are counted from 1."""
 
     row: int
     reason: str
@@ -59,7 +59,7 @@ class Rejected:
 
 
 def keys_from_table(path: Path, product: Product, release: str | None = None) -> tuple[list[DataID], list[Rejected]]:
-    """Data IDs of the files that a table lists.
+    """Read the data IDs of the files that a table lists.
 
     Parameters
     ----------
@@ -67,17 +67,17 @@ def keys_from_table(path: Path, product: Product, release: str | None = None) ->
         FITS (its first table), VOTable, Parquet, or text with a header line (CSV, ECSV), plain or compressed with
         gzip, bzip2, xz or zip.
     release
-        Release of every row. Without it the table must have a column ``release``; with both they must agree.
+        Release of every row. Without it the table must have a column ``release``; where both are given they must agree.
 
     Returns
     -------
     data_ids, rejected
-        Each data ID once, in the order of the table; and the rows that give none.
+        Each data ID once, in the order of the table; and the rows that identify no file.
 
     Raises
     ------
     CatalogueError, UnknownReleaseError, UnknownProductError
-        If the table cannot be read or lacks a column that is needed; if there is no such release, or product in it.
+        If the table cannot be read or lacks a column that is needed; if the release is unknown or lacks the product.
     """
     if release is not None:
         product.template(release)
@@ -86,14 +86,17 @@ def keys_from_table(path: Path, product: Product, release: str | None = None) ->
         of_row = table.texts("release") or (None if release is None else [release] * table.rows)
         if of_row is None:
             raise CatalogueError("the table has no column release", path=path, hint="add it, or name one release")
-        readers = {text: _reader(table, product, text, release) for text in dict.fromkeys(of_row)}
+        readers = {text: _make_reader(table, product, text, release) for text in dict.fromkeys(of_row)}
         made = [table.broken.get(i) or readers[text](i) for i, text in enumerate(of_row)]
     found = dict.fromkeys(item for item in made if isinstance(item, DataID))
     return list(found), [Rejected(i, item) for i, item in enumerate(made, start=1) if isinstance(item, str)]
 
 
-def _reader(table: "_Table", product: Product, text: str, wanted: str | None) -> Callable[[int], DataID | str]:
-    """What gives for each row that names a release so its data ID, or why it has none."""
+def _make_reader(table: "_Table", product: Product, text: str, wanted: str | None) -> Callable[[int], DataID | str]:
+    """Make a function that returns the data ID of a row by its number, or the reason why the row has none.
+
+    It serves the rows that write the release as `text`; `wanted` is the release that the caller asks for.
+    """
     name = {known.casefold(): known for known in releases()}.get((text or wanted or "").casefold())
     if name is None:
         return lambda _: f"no release {text[:60]!r}; {nearest(text, releases())}" if text else "no release"
@@ -104,8 +107,8 @@ def _reader(table: "_Table", product: Product, text: str, wanted: str | None) ->
     except AstraError as error:
         reason = str(error)
         return lambda _: reason
-    by_location = _by_location(template)
-    columns = {part: _column(table, part, by_location) for part in template.keys.values()}
+    by_location = _has_location_ids(template)
+    columns = {part: _read_column(table, part, by_location) for part in template.keys.values()}
     missing = [part for part, texts in columns.items() if texts is None and not part.optional]
     paths = table.texts(*_PATHS) if missing else None
     if missing and not any("/" in path for path in paths or ()):
@@ -118,7 +121,7 @@ def _reader(table: "_Table", product: Product, text: str, wanted: str | None) ->
     given = {part: texts for part, texts in columns.items() if texts is not None}
     run2d = template.versions.get("run2d")
     made_with = (run2d and table.texts("run2d")) or [""] * table.rows
-    data_id = cache(lambda row: _data_id(product, name, dict(zip(given, row, strict=True)), by_location))
+    data_id = cache(lambda row: _make_data_id(product, name, dict(zip(given, row, strict=True)), by_location))
 
     def read(i: int) -> DataID | str:
         try:
@@ -133,12 +136,12 @@ def _reader(table: "_Table", product: Product, text: str, wanted: str | None) ->
     return read
 
 
-def _data_id(product: Product, release: str, row: Mapping[Key, str], by_location: bool) -> DataID | str:
+def _make_data_id(product: Product, release: str, row: Mapping[Key, str], by_location: bool) -> DataID | str:
     empty = [part.name for part, text in row.items() if not text and not part.optional]
     if empty:
         return f"no {', '.join(empty)}"
     values = {
-        # Programs that know no missing integers write whole numbers with decimals.
+        # Programs that cannot mark an integer as missing write whole numbers with decimals.
         part.name: re.sub(r"\.0*$", "", text) if part.numeric or part.sdss_name == "fieldid" else text
         for part, text in row.items()
         if text
@@ -151,34 +154,34 @@ def _data_id(product: Product, release: str, row: Mapping[Key, str], by_location
     return product.data_id(release, **values)
 
 
-def _names(part: Key) -> list[str]:
-    """What the column of a part may be called, the preferred name first."""
+def _list_names(part: Key) -> list[str]:
+    """List the names that the column of a part may have, the preferred name first."""
     sdss = (name for name, ours in RENAMED.items() if ours == part.name and name.isidentifier())
     return list(dict.fromkeys((part.name, part.sdss_name, *sdss, *ALIASES.get(part.name, ()), f"{part.name}_id")))
 
 
-def _column(table: "_Table", part: Key, by_location: bool) -> list[str] | None:
-    """Texts of the column that gives a part, None if there is none."""
-    texts = table.texts(*_names(part))
+def _read_column(table: "_Table", part: Key, by_location: bool) -> list[str] | None:
+    """Read the column that gives a part, as texts; None if the table has no such column."""
+    texts = table.texts(*_list_names(part))
     if part.name == "telescope" and texts is None:
         composed = table.texts("visit_id", "apstar_id")  # apogee.apo25m.s.r5.5633.55932.296
         return None if composed is None else [f"{text}..".split(".")[1] for text in composed]
     numbers = table.texts("location_id") if part.name == "field" and by_location else None
     if numbers is None:
         return texts
-    # Of the 1-m telescope all is at location 1, and lies in a folder that is named after the field.
+    # Everything from the 1-m telescope has location 1, and lies in a folder that is named after the field.
     return [t if n in ("", "1") else n for n, t in zip(numbers, texts or [""] * table.rows, strict=True)]
 
 
-def _by_location(template: Template) -> bool:
-    """Whether what the template calls field is a number and not the field's name: so with stars until DR16."""
+def _has_location_ids(template: Template) -> bool:
+    """Whether the template's key ``field`` is the number LOCATION_ID, as for stars before DR16, and not a name."""
     apogee = "apogee/spectro" in template.shape and not template.product.endswith("-1m")
     return apogee and "field" in template.keys and bool(re.match("DR1[0-5]$", releases()[template.release].tree))
 
 
 @dataclass
 class _Table:
-    """An open table; what it gives are texts."""
+    """An open table, whose columns are read as texts."""
 
     path: Path
     names: Sequence[str]
@@ -191,16 +194,16 @@ class _Table:
             raise ValueError(f"it has {self.rows} rows, and no catalogue has more than {_MAX_ROWS}")
 
     def texts(self, *wanted: str) -> list[str] | None:
-        """Texts of the first of these columns that there is."""
-        known = {_folded(name): name for name in reversed(self.names)}
-        name = next((known[key] for key in map(_folded, wanted) if key in known), None)
+        """Read the first of these columns that the table has, as texts; None if it has none of them."""
+        known = {_fold_name(name): name for name in reversed(self.names)}
+        name = next((known[key] for key in map(_fold_name, wanted) if key in known), None)
         try:
             return None if name is None else _as_texts(self.values(name))
         except Exception as error:
             raise CatalogueError(f"column {name} cannot be read: {error}", path=self.path) from error
 
 
-def _folded(name: str) -> str:
+def _fold_name(name: str) -> str:
     return re.sub(r"[\W_]", "", name).casefold()
 
 
@@ -218,33 +221,33 @@ def _as_texts(values: Sequence[object] | AnyArray) -> list[str]:
 
 
 def _open(path: Path, stack: ExitStack) -> _Table:
-    """Open a table for as long as the stack lasts; its contents say what it is."""
+    """Open a table until the stack is closed. Its format is recognised by its first bytes."""
     try:
         stream: BinaryIO = stack.enter_context(files.open_file(path))
         form = files.compression(stream.read(8))
         stream.seek(0)
         if form is not None:
-            stream = _unpacked(stream, form, path, stack)
+            stream = _unpack(stream, form, path, stack)
         head = stream.read(512).removeprefix(b"\xef\xbb\xbf").lstrip()
         stream.seek(0)
         if head.startswith(b"SIMPLE"):
-            return _fits(path, stream, stack)
+            return _open_fits(path, stream, stack)
         if head.startswith(b"PAR1"):
             from pyarrow import parquet
 
             file = stack.enter_context(parquet.ParquetFile(stream))
             names = file.schema_arrow.names
-            return _Table(path, names, lambda name: tuple(_parquet_column(file, name)), file.metadata.num_rows)
+            return _Table(path, names, lambda name: tuple(_read_parquet_column(file, name)), file.metadata.num_rows)
         files.check_size(os.fstat(stream.fileno()).st_size, _MAX_TEXT, path)
         if head.startswith(b"<"):
-            return _votable(path, stream.read())
-        return _text(path, stream.read().decode("utf-8-sig", errors="replace"))
+            return _open_votable(path, stream.read())
+        return _open_text(path, stream.read().decode("utf-8-sig", errors="replace"))
     except Exception as error:
         raise CatalogueError(f"no table can be read: {getattr(error, 'strerror', None) or error}", path=path) from error
 
 
-def _unpacked(stream: BinaryIO, form: str, path: Path, stack: ExitStack) -> BinaryIO:
-    """A compressed table in a temporary file: the largest do not fit into memory."""
+def _unpack(stream: BinaryIO, form: str, path: Path, stack: ExitStack) -> BinaryIO:
+    """Unpack a compressed table into a temporary file, as the largest do not fit into memory."""
     largest = min(_MAX_UNPACKED, _SPARE + _MAX_RATIO * os.fstat(stream.fileno()).st_size)
     made = stack.enter_context(NamedTemporaryFile(prefix="astra-"))  # noqa: SIM115 (the stack is its context)
     for piece in files.unpack(stream, form):
@@ -255,10 +258,10 @@ def _unpacked(stream: BinaryIO, form: str, path: Path, stack: ExitStack) -> Bina
     return stack.enter_context(files.open_file(made.name))
 
 
-def _votable(path: Path, contents: bytes) -> _Table:
+def _open_votable(path: Path, contents: bytes) -> _Table:
     from astropy.table import Table
 
-    # These would be fetched from anywhere, and unpacked to any size.
+    # Such data would be fetched from any address, and would unpack to any size.
     if b"\0" in contents or re.search(rb"<(?:\w+:)?STREAM\b[^>]*\b(?:href|encoding\s*=\s*.(?!base64))", contents):
         raise ValueError("it is a VOTable whose data are elsewhere or compressed")
     with warnings.catch_warnings():
@@ -267,13 +270,13 @@ def _votable(path: Path, contents: bytes) -> _Table:
     return _Table(path, made.colnames, made.__getitem__, len(made))
 
 
-def _parquet_column(file: "ParquetFile", name: str) -> list[Any]:
+def _read_parquet_column(file: "ParquetFile", name: str) -> list[Any]:
     values: list[Any] = file.read(columns=[name]).column(0).to_pylist()
     return ["" if value is None else value for value in values]
 
 
-def _fits(path: Path, stream: BinaryIO, stack: ExitStack) -> _Table:
-    """The first table of a FITS file; an allStar has gigabytes, so only what is asked for is read."""
+def _open_fits(path: Path, stream: BinaryIO, stack: ExitStack) -> _Table:
+    """Open the first table of a FITS file. Columns are read when asked for: an allStar file has gigabytes."""
     from astropy.io import fits
 
     _check_headers(stream)
@@ -281,7 +284,7 @@ def _fits(path: Path, stream: BinaryIO, stack: ExitStack) -> _Table:
     hdu = next((item for item in islice(hdus, _SHOWN) if isinstance(item, fits.BinTableHDU)), None)
     if hdu is None:
         raise ValueError("it holds no table")
-    width = int(hdu.header["NAXIS1"])  # the data are not touched for it
+    width = int(hdu.header["NAXIS1"])  # this does not read the data
     if width > _MAX_WIDTH:
         raise ValueError(f"it has rows of {width} bytes, and no catalogue has longer ones than {_MAX_WIDTH}")
 
@@ -295,7 +298,7 @@ def _fits(path: Path, stream: BinaryIO, stack: ExitStack) -> _Table:
 
 
 def _check_headers(stream: BinaryIO) -> None:
-    """Check that each header ends, up to that of the first table: astropy looks for its end in all of the file."""
+    """Check that the headers up to that of the first table end; else astropy would read the whole file for the end."""
     from astropy.io import fits
 
     for _ in range(_SHOWN):
@@ -314,8 +317,8 @@ def _check_headers(stream: BinaryIO) -> None:
     stream.seek(0)
 
 
-def _text(path: Path, text: str) -> _Table:
-    """A table in text, row by row and untyped: a row of another length than the header costs itself only."""
+def _open_text(path: Path, text: str) -> _Table:
+    """Read a table in text, as untyped rows. A row that is longer or shorter than the header spoils itself only."""
     lines = [line.strip(" ") for line in re.split("\r\n?|\n", text) if line.strip() and not line.startswith("#")]
     if not lines:
         raise ValueError("it is empty")

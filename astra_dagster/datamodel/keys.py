@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from astra_dagster.errors import InvalidKeyError
 
 ABSENT = "-"
-"""Written in a partition key for a part that the release's template lacks, or that the file does without."""
+"""Stands in a partition key for a part that the release's template, or the file, does not have."""
 
 MAX_PART, MAX_KEY = 128, 512
 
@@ -23,7 +23,7 @@ RENAMED = {
     "release": "data_release",
     "dib_model | None": "dib_model",
 }
-"""Our name of an SDSS key, where it is not the same."""
+"""Our name by SDSS key, where the two differ."""
 
 ORDER = (
     *("run2d", "survey", "telescope", "instrument", "field", "healpix", "plate", "designid", "configid", "tileid"),
@@ -49,7 +49,7 @@ NUMERIC = frozenset(
         "num",
     ]
 )
-"""SDSS keys that are numbers wherever they occur; others are numbers where their template pads them."""
+"""SDSS keys that are numbers in every template; other keys are numbers in templates that pad them."""
 
 _TEXT = r"-?[A-Za-z0-9_+(][A-Za-z0-9_.+,:=()-]*"
 _PATTERNS = {
@@ -71,12 +71,12 @@ _LARGEST = {"fiber": 300, "fiberid": 1000}
 
 
 def our_name(sdss_key: str) -> str:
-    """Our name of an SDSS key: ``fiberid`` is ``fibre``."""
+    """Return our name of an SDSS key: ``fibre`` for ``fiberid``."""
     return RENAMED.get(sdss_key, sdss_key)
 
 
-def in_order(names: Iterable[str]) -> tuple[str, ...]:
-    """Part names in the documented order of partition keys."""
+def sort_parts(names: Iterable[str]) -> tuple[str, ...]:
+    """Sort names of parts as they stand in partition keys."""
     rank = {name: i for i, name in enumerate(ORDER)}
     return tuple(sorted(set(names), key=lambda name: (rank.get(name, len(rank)), name)))
 
@@ -88,9 +88,9 @@ class Key:
     Attributes
     ----------
     sdss_name
-        As the template spells it.
+        Name as the template spells it.
     width
-        Digits to which the template pads it; 0 where it does not.
+        Number of digits to which the template pads it; 0 if it does not.
     number
         Whether the template formats it as a number.
     optional
@@ -125,17 +125,17 @@ class Key:
         if self.width:
             return rf"(?:[0-9]{{{self.width}}}|[1-9][0-9]{{{self.width},19}})"
         if self.numeric:
-            # Zero stands for "none" where the number is optional, and is then not written.
+            # Where a number is optional, zero means that the file has none, and is not written.
             return r"[1-9][0-9]{0,19}" if self.optional else r"(?:0|[1-9][0-9]{0,19})"
         return _TEXT
 
     def canonical(self, value: str | int) -> str:
-        """Canonical text of a value: numbers padded as in the file name.
+        """Return the canonical text of a value; numbers are padded as in the file name.
 
         Raises
         ------
         InvalidKeyError
-            If the value could not be part of any file name of this product.
+            If no file name of this product can hold the value.
         """
         text = str(value)
         if not text or len(text) > MAX_PART:
@@ -145,13 +145,13 @@ class Key:
         if digits and (self.numeric or self.sdss_name == "fieldid"):
             text = str(int(text)).zfill(self.width)
         if ".." in text or not re.fullmatch(self.pattern, text):
-            raise InvalidKeyError(f"{self.name} cannot be {_shown(value)}", hint=f"expected {self._expected()}")
+            raise InvalidKeyError(f"{self.name} cannot be {_shorten(value)}", hint=f"expected {self._say_expected()}")
         largest = _LARGEST.get(self.sdss_name)
         if largest and not 1 <= int(text) <= largest:
-            raise InvalidKeyError(f"{self.name} cannot be {_shown(value)}", hint=f"expected 1 to {largest}")
+            raise InvalidKeyError(f"{self.name} cannot be {_shorten(value)}", hint=f"expected 1 to {largest}")
         return text
 
-    def _expected(self) -> str:
+    def _say_expected(self) -> str:
         if self.sdss_name == "mjd":
             return "a five-digit MJD"
         if self.numeric:
@@ -161,6 +161,6 @@ class Key:
         return "letters, digits and _ . + , : = ( ) -"
 
 
-def _shown(value: str | int) -> str:
+def _shorten(value: str | int) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

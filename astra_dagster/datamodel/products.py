@@ -40,7 +40,7 @@ _ASSET_NAMES = {
     "astraAllStarAPOGEENet": "astra_all_star_apogee_net_ipl",
     "astraAllStarSLAM": "astra_all_star_slam_ipl",
 }
-"""Our names of the products whose SDSS name differs from another's in case or punctuation only."""
+"""Our names of products whose SDSS name differs from that of another product in case or punctuation only."""
 
 
 @dataclass(frozen=True)
@@ -66,24 +66,24 @@ class Product:
 
     @property
     def key_order(self) -> str:
-        """The parts of a partition key, as text: ``release/telescope/field/plate/mjd/fibre``."""
+        """Order of the parts in a partition key: ``release/telescope/field/plate/mjd/fibre``."""
         return "/".join(("release", *self.parts))
 
     @property
     def product(self) -> "Product":
-        """Itself: a group of files has a product, too."""
+        """The product itself; a group of files has a `product` too."""
         return self
 
     def key_of(self, key: str) -> str:
-        """Partition key that the file of a partition key belongs to: its own, where a group has another."""
+        """Return the partition key to which a file belongs: its own, and for a group of files that of the group."""
         return key
 
     def template(self, release_name: str) -> Template:
-        """Compiled path template in a release."""
+        """Return the compiled path template of the product in a release."""
         return release(release_name).template(self.name)
 
     def data_id(self, release: str, **values: str | int) -> "DataID":
-        """Data ID from values by part name; numbers need no padding.
+        """Make a data ID from values by part name; numbers need no padding.
 
         Raises
         ------
@@ -96,17 +96,17 @@ class Product:
             raise InvalidKeyError(
                 f"{self.name} has no {', '.join(sorted(unknown))}", hint=f"its parts are {self.key_order}"
             )
-        return self._checked(found, {n: v for n, v in values.items() if v != ABSENT}, None)
+        return self._check_round_trip(found, {n: v for n, v in values.items() if v != ABSENT}, None)
 
     def parse_key(self, key: str) -> "DataID":
-        """Data ID from a partition key, which must be written in its canonical form.
+        """Read a data ID from a partition key, which must be in its canonical form.
 
         Raises
         ------
         InvalidKeyError
             If the key identifies no file of this product.
         UnknownReleaseError
-            If its release is not known.
+            If the release is not known.
         """
         shown = repr(key if len(str(key)) <= 100 else str(key)[:97] + "...")
         if not isinstance(key, str) or len(key) > MAX_KEY:
@@ -119,18 +119,18 @@ class Product:
             )
         found = self.template(texts[0])
         given = {name: text for name, text in zip(self.parts, texts[1:], strict=True) if text != ABSENT}
-        data_id = self._checked(found, given, shown)
+        data_id = self._check_round_trip(found, given, shown)
         if data_id.key != key:
             raise InvalidKeyError(f"{shown} is not canonical", hint=f"write it as {data_id.key}")
         return data_id
 
     def parse_path(self, path: str | PurePath, release: str, root: str | PurePath | None = None) -> "DataID":
-        """Data ID from a path: below `root` if that is given, else relative to SAS_BASE_DIR.
+        """Read a data ID from a path, which is below `root` if that is given, else relative to SAS_BASE_DIR.
 
         Raises
         ------
         PathMismatchError
-            If it is not a path of this product in this release.
+            If the path is not one of this product in this release.
         """
         relative = PurePath(path)
         if root is not None:
@@ -143,15 +143,15 @@ class Product:
             values = found.parse(relative.as_posix())
         except InvalidKeyError as error:
             raise PathMismatchError(error.message, path=str(path), hint=error.hint) from error
-        return self._assembled(found, values)
+        return self._assemble(found, values)
 
     def allowed(self, release: str, where: Where) -> dict[str, set[str]] | None:
-        """Canonical texts that `where` allows in a release, by part name; None if no file of it can match.
+        """Return the canonical texts that `where` allows, by part name; None if no file of the release can match.
 
         Raises
         ------
         InvalidKeyError
-            If `where` names a part that the product lacks, or a value that it cannot have.
+            If `where` names a part that the product lacks, or a value that the part cannot have.
         """
         by_name = {key.name: key for key in self.template(release).keys.values()}
         allowed: dict[str, set[str]] = {}
@@ -163,12 +163,12 @@ class Product:
         return allowed if len(allowed) == len(where) else None
 
     def select(self, keys: Sequence[str], releases: Sequence[str], where: Where) -> list[str]:
-        """Those of these partition keys that are of some releases, all if empty, and have the wanted values.
+        """Return those of `keys` that are of one of the releases (of any, if there are none) and match `where`.
 
         Raises
         ------
         InvalidKeyError, UnknownReleaseError
-            If no key could ever be selected so.
+            If no key of the product could ever be selected in this way.
         """
         names = releases or sorted({key.partition("/")[0] for key in keys})
         by_release: dict[str, dict[str, set[str]]] = {}
@@ -192,8 +192,8 @@ class Product:
                     selected.append(key)
         return selected
 
-    def _checked(self, found: Template, given: Mapping[str, str | int], shown: str | None) -> "DataID":
-        """Data ID from checked values, only if its path leads back to the same values."""
+    def _check_round_trip(self, found: Template, given: Mapping[str, str | int], shown: str | None) -> "DataID":
+        """Make a data ID from values, once it is known that its path leads back to the same values."""
         values: dict[str, str] = {}
         missing = []
         for sdss_name, part in found.keys.items():
@@ -213,17 +213,17 @@ class Product:
                 key=shown,
                 hint=f"its parts are {self.key_order}, with - for a part that the release lacks",
             )
-        data_id = self._assembled(found, values)
+        data_id = self._assemble(found, values)
         try:
             back: Mapping[str, str] | None = found.parse(data_id.relative_path)
         except AstraError:
             back = None
         if back != values:
-            like = f"write it as {self._assembled(found, back).key}" if back else "no file name shows these values"
+            like = f"write it as {self._assemble(found, back).key}" if back else "no file name shows these values"
             raise InvalidKeyError(f"{data_id.key!r} does not survive the way to a path and back", hint=like)
         return data_id
 
-    def _assembled(self, found: Template, values: Mapping[str, str]) -> "DataID":
+    def _assemble(self, found: Template, values: Mapping[str, str]) -> "DataID":
         ours = {our_name(name): text for name, text in values.items()}
         parts = tuple(ours.get(name, ABSENT) for name in self.parts)
         return DataID(self, found.release, parts, found.format(values), found.software)
@@ -236,9 +236,9 @@ class DataID:
     Attributes
     ----------
     product, release
-        What it is, and of which release.
+        Product and release of the file.
     parts
-        Canonical texts, in the order of ``product.parts``; ``-`` for what the release lacks.
+        Canonical texts, in the order of ``product.parts``; ``-`` for a part that the release lacks.
     relative_path
         Path below SAS_BASE_DIR (below PRODUCT_ROOT if `software`).
     """
@@ -261,7 +261,7 @@ class DataID:
         return {"release": self.release, **{n: t for n, t in named if t != ABSENT}}
 
     def path(self, root: str | PurePath) -> Path:
-        """Where the file lies below `root`, the folder that SAS_BASE_DIR names.
+        """Return the path of the file below `root`, the folder that SAS_BASE_DIR names.
 
         Software products lie beside the mirror, as sdss_access has it by default.
         """
@@ -269,12 +269,12 @@ class DataID:
         return top / self.relative_path
 
     def existing_path(self, root: str | PurePath) -> Path | None:
-        """The file on disk, or a compressed variant of it; None if there is neither.
+        """Return the path of the file on disk, or of a compressed variant of it; None if there is neither.
 
         Raises
         ------
         UnreachableError
-            If nobody can tell: permission denied, a disk that fails or is away.
+            If that cannot be told: permission is denied, or the disk fails or is away.
         """
         path = self.path(root)
         candidates = [path, *(path.with_name(path.name + suffix) for suffix in COMPRESSIONS)]
@@ -293,7 +293,7 @@ class DataID:
 
     @property
     def url(self) -> str:
-        """Address on the Science Archive Server: public releases on the public host."""
+        """Address on the Science Archive Server; public releases have the public host."""
         if self.software:
             raise AstraError(f"{self.product.name} is a software product, not on the SAS", key=self.key)
         public = release(self.release).tree.startswith("DR")
@@ -305,12 +305,12 @@ class DataID:
 
 
 def product(name: str) -> Product:
-    """The product of that name: the SDSS tree's (``apVisit``) or ours (``ap_visit``).
+    """Return the product of that name: the SDSS tree's (``apVisit``) or ours (``ap_visit``).
 
     Raises
     ------
     UnknownProductError
-        If there is none; the message lists the nearest names.
+        If there is none; the message lists similar names.
     """
     known = products()
     try:
@@ -322,7 +322,7 @@ def product(name: str) -> Product:
 
 @functools.cache
 def products() -> Mapping[str, Product]:
-    """All products of the SDSS tree by SDSS name."""
+    """Return all products of the SDSS tree by SDSS name."""
     found: dict[str, list[str]] = {}
     parts: dict[str, set[str]] = {}
     for tree_name in tree_names():
@@ -331,13 +331,13 @@ def products() -> Mapping[str, Product]:
             found.setdefault(name, []).append(tree_name)
             parts.setdefault(name, set()).update(our_name(key) for key in _free_keys(text, fixed))
     return {
-        name: Product(name, _asset_name(name), parts_of.in_order(parts[name]), tuple(names))
+        name: Product(name, _make_asset_name(name), parts_of.sort_parts(parts[name]), tuple(names))
         for name, names in found.items()
     }
 
 
 def _free_keys(text: str, fixed: tuple[str, ...]) -> set[str]:
-    """SDSS keys of a template that neither the release nor another key fixes."""
+    """Return the SDSS keys of a template that neither the release nor another key fixes."""
     found = set(re.findall(r"\{([^}:]+)", text))
     special = {key for name in re.findall(r"@(\w+)\|", text) if name in SPECIALS for key in SPECIALS[name].keys}
     if "plateid" in found:
@@ -349,7 +349,7 @@ def _free_keys(text: str, fixed: tuple[str, ...]) -> set[str]:
     return (found | special) - set(fixed)
 
 
-def _asset_name(name: str) -> str:
+def _make_asset_name(name: str) -> str:
     words = re.sub(r"[^A-Za-z0-9]+", "_", name)
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", words)
     return _ASSET_NAMES.get(name, words.lower())

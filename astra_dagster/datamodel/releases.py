@@ -51,9 +51,9 @@ class Release:
     tree
         Name of the tree configuration that holds its path templates.
     versions
-        What the release fixes, by SDSS key, as pairs; None where it should fix a key and has no default.
+        Pairs of SDSS key and the value to which the release fixes it; None where it has no default for the key.
     own
-        For a release of the configuration file: the keys that it fixes otherwise than the tree's own release.
+        The keys to which a release of the configuration file gives another value than the tree's own release.
     """
 
     name: str
@@ -67,26 +67,26 @@ class Release:
         return tuple(name for name, text in tree(self.tree).templates.items() if self._serves(text))
 
     def _serves(self, template: str) -> bool:
-        """Whether a template is this release's: one of the user's own takes only what its versions change."""
+        """Whether a path template belongs to this release. One of the configuration file has only those it changes."""
         return self.own is None or not self.own.isdisjoint(re.findall(r"\{(\w+)", template))
 
     def template(self, product: str) -> Template:
-        """Compiled path template of a product, by its SDSS name.
+        """Return the compiled path template of a product, by its SDSS name.
 
         Raises
         ------
         UnknownProductError
             If the release has no such product.
         UnresolvableTemplateError
-            If the tree's template leads nowhere.
+            If no path can be formed from the tree's template.
         ConfigurationError
             If the release lacks a version that the template needs.
         """
-        return _compiled(self, product)
+        return _compile(self, product)
 
 
 @functools.cache
-def _compiled(release: Release, product: str) -> Template:
+def _compile(release: Release, product: str) -> Template:
     source = tree(release.tree)
     if product not in source.templates:
         raise UnknownProductError(f"{release.name} has no product {product!r}", hint=nearest(product, source.templates))
@@ -98,23 +98,23 @@ def _compiled(release: Release, product: str) -> Template:
 
 
 def version_keys(tree_name: str) -> tuple[str, ...]:
-    """SDSS keys that a release of this tree configuration fixes."""
+    """Return the SDSS keys that a release of this tree configuration fixes."""
     before_dr18 = re.fullmatch(r"DR([7-9]|1[0-7])", tree_name)
     return VERSION_KEYS if before_dr18 else (*VERSION_KEYS, "run2d")
 
 
 def releases() -> Mapping[str, Release]:
-    """All releases by name: those of the SDSS tree, then those of the configuration file."""
-    return _releases(settings.config())
+    """Return all releases by name: those of the SDSS tree, then those of the configuration file."""
+    return _make_releases(settings.config())
 
 
 def release(name: str) -> Release:
-    """The release of that name.
+    """Return the release of that name.
 
     Raises
     ------
     UnknownReleaseError
-        If there is none; the message lists the nearest names.
+        If there is none; the message lists similar names.
     """
     known = releases()
     try:
@@ -124,7 +124,7 @@ def release(name: str) -> Release:
 
 
 @functools.lru_cache(maxsize=8)
-def _releases(configuration: Configuration) -> Mapping[str, Release]:
+def _make_releases(configuration: Configuration) -> Mapping[str, Release]:
     known: dict[str, Release] = {}
     for name in tree_names():
         defaults = _VERSIONS.get(name, {})
@@ -132,11 +132,11 @@ def _releases(configuration: Configuration) -> Mapping[str, Release]:
     built_in = dict(known)
     for name, table in configuration.releases.items():
         texts = {key: str(value) for key, value in sorted(table.items())}
-        known[name] = _configured(name, texts, known, built_in)
+        known[name] = _make_release(name, texts, known, built_in)
     return MappingProxyType(known)
 
 
-def _configured(
+def _make_release(
     name: str, table: dict[str, str], known: Mapping[str, Release], built_in: Mapping[str, Release]
 ) -> Release:
     where = f"[releases.{name}]"

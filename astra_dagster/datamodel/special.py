@@ -1,7 +1,7 @@
 """The special functions of the SDSS tree's templates (``@healpixgrp|`` and friends), as pure functions.
 
-Each takes the template's values by SDSS key and the product's name, and has the regular expression of what it
-can return, for reading a path back. Results equal those of `sdss_access.path.Path` (tested against it); the
+Each takes the template's values by SDSS key and the product's name, and returns text. A regular expression of that
+text goes with it, so that paths can be read. Results equal those of `sdss_access.path.Path` (tested against it); the
 case distinctions on ``run2d`` follow the BOSS pipeline's changes of folder layout.
 """
 
@@ -17,18 +17,18 @@ Values = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Special:
-    """One special function.
+    """A special function of the path templates.
 
     Attributes
     ----------
     function
-        From the values by SDSS key and the product's name to text, which may be empty.
+        Takes the values by SDSS key and the product's name, and returns text, which may be empty.
     pattern
-        Regular expression of the text; a named group captures a key that the text spells out.
+        Regular expression of the text; a named group captures a key that stands in the text.
     keys
         SDSS keys that the function uses.
     optional
-        Those of `keys` that a file may lack.
+        SDSS keys among `keys` that a file may lack.
     """
 
     function: Callable[[Values, str], str]
@@ -38,7 +38,7 @@ class Special:
 
 
 def _flat_layout(run2d: str) -> bool:
-    """Whether the reduction `run2d` predates the folders of v6_2."""
+    """Whether the reduction `run2d` has the folder layout from before v6_2."""
     return any(tag in run2d for tag in ("v5", "v6_0", "v6_1")) or run2d in LEGACY_RUN2D
 
 

@@ -1,8 +1,8 @@
-"""One path template of the SDSS tree, compiled: values to path and path to values, by pure functions.
+"""Compiled path templates of the SDSS tree: pure functions from values to a path, and from a path to values.
 
-A template is compiled for one release, whose versions (``apred``, ``run2d``, ...) are filled in once. Which
-templates there are is known to `tree`, what their special functions do to `special`, what a value may look like
-to `keys`. Nothing here touches the disk or the environment.
+A template is compiled for one release, whose versions (``apred``, ``run2d``, ...) are filled in once. The templates
+come from `tree`, their special functions from `special`, and what a value may look like is said by `keys`. Nothing
+here touches the disk or the environment.
 """
 
 import posixpath
@@ -19,7 +19,7 @@ COMPRESSIONS = (".gz", ".bz2", ".fz", ".zip")
 """Suffixes of compressed variants; a file and its compressed variant are the same partition."""
 
 AGAIN = "__"
-"""In the name of a group of `Template.segments`: another occurrence of the key before it."""
+"""Marks in `Template.segments` a group that is a further occurrence of the key whose name precedes the mark."""
 
 _TOKEN = re.compile(r"\{([^}:]+)(?::([^}]*))?\}|@(\w+)\|")
 _FOLDED = ("isplate", "sptypefolder", "epochflag")
@@ -29,7 +29,7 @@ _FOLDED = ("isplate", "sptypefolder", "epochflag")
 class Field:
     """A key in a template, with its format specification.
 
-    `repad` is the number of digits to write where that is not the number in the canonical text.
+    `repad` is the number of digits to write, where it differs from that of the canonical text.
     """
 
     key: str
@@ -38,13 +38,13 @@ class Field:
 
     @property
     def width(self) -> int:
-        """Digits to which this occurrence is padded."""
+        """Number of digits to which this occurrence is padded."""
         padded = re.match(r"0>([0-9]+)", self.spec)
         return int(padded.group(1)) if padded else 0
 
     @property
     def truncates(self) -> bool:
-        """Whether the text in the path is only the beginning of the value."""
+        """Whether the path shows only the beginning of the value."""
         return "." in self.spec
 
     @property
@@ -63,17 +63,17 @@ class Template:
     Attributes
     ----------
     product, release
-        What it is the template of.
+        Product and release that the template belongs to.
     keys
         The keys that a data ID must give, by SDSS name.
     versions
         The keys that the release gives.
     software
-        Whether the path lies in a software product (below PRODUCT_ROOT) and not on the SAS.
+        Whether the path lies below PRODUCT_ROOT, in a software product, and not on the SAS.
     roots
-        Folder where the path starts; two where ``run2d`` chooses between SDSS and BOSS reductions.
+        Folder where the path starts; there are two where ``run2d`` chooses between SDSS and BOSS reductions.
     segments
-        Regular expression of each folder below and of the file name, in order, for walking along the template.
+        Regular expressions of the folders below it and of the file name, in order, for walking along the template.
     """
 
     product: str
@@ -87,12 +87,12 @@ class Template:
     _pattern: re.Pattern[str] = field(repr=False)
 
     def format(self, values: Mapping[str, str]) -> str:
-        """Path, relative to SAS_BASE_DIR (PRODUCT_ROOT for software products).
+        """Return the path, relative to SAS_BASE_DIR (for software products to PRODUCT_ROOT).
 
         Parameters
         ----------
         values
-            Canonical text by SDSS key, one for each of `keys`; optional ones may be missing.
+            Canonical text by SDSS key, one for each of `keys`; those of optional keys may be missing.
         """
         everything = {**self.versions, **values}
         pieces: list[str] = [self._root(everything)]
@@ -100,21 +100,21 @@ class Template:
             if isinstance(token, str):
                 pieces.append(token)
             elif isinstance(token, Field):
-                pieces.append(_text(token, everything[token.key]))
+                pieces.append(_write_value(token, everything[token.key]))
             else:
                 pieces.append(token.function(everything, self.product))
         path = "".join(pieces)
         return re.sub("/{2,}", "/", path) if "//" in path else path
 
     def parse(self, path: str) -> dict[str, str]:
-        """Values by SDSS key from a path as `format` gives it, or a compressed variant of one.
+        """Read values by SDSS key from a path as `format` returns it, or from a compressed variant of such a path.
 
         Raises
         ------
         PathMismatchError
-            If `format` gives that path for no values.
+            If `format` returns that path for no values.
         """
-        for candidate in _uncompressed(path):
+        for candidate in _list_variants(path):
             match = self._pattern.fullmatch(candidate)
             if match is None:
                 continue
@@ -149,13 +149,13 @@ class Template:
         return self.roots[values["run2d"] not in LEGACY_RUN2D] if self.roots[1:] else self.roots[0]
 
 
-def _text(token: Field, value: str) -> str:
+def _write_value(token: Field, value: str) -> str:
     if token.truncates:
         return format(value, token.spec)
     return value if token.repad is None else str(int(value)).zfill(token.repad)
 
 
-def _uncompressed(path: str) -> tuple[str, ...]:
+def _list_variants(path: str) -> tuple[str, ...]:
     stem, suffix = posixpath.splitext(path)
     return (path, stem) if suffix in COMPRESSIONS else (path, *(path + c for c in COMPRESSIONS))
 
@@ -166,20 +166,20 @@ def compile_template(tree: Tree, product: str, versions: Mapping[str, str | None
     Parameters
     ----------
     versions
-        Text by SDSS key for what the release fixes; None for what it should fix and does not.
+        Text by SDSS key that the release fixes; None where it should fix the key and has no default.
     release
         Name of the release, for messages.
 
     Raises
     ------
     UnresolvableTemplateError
-        If the tree's template leads nowhere.
+        If no path can be formed from the tree's template.
     ConfigurationError
         If the template needs a version that the release does not give.
     """
     text = tree.templates[product]
     start, slash, rest = text.partition("/")
-    tokens = _tokens(rest)
+    tokens = _tokenise(rest)
     named = {token.key for token in tokens if isinstance(token, Field)}
     if "run1d" in named and "run2d" in named:
         tokens = [Field("run2d", t.spec) if isinstance(t, Field) and t.key == "run1d" else t for t in tokens]
@@ -188,13 +188,13 @@ def compile_template(tree: Tree, product: str, versions: Mapping[str, str | None
         tokens = [SPECIALS["apgprefix"] if isinstance(t, Field) and t.key == "prefix" else t for t in tokens]
         named.discard("prefix")
 
-    roots, software = _roots(tree, start, release, product)
+    roots, software = _find_roots(tree, start, release, product)
     roots = tuple(root + slash for root in roots)
-    fixed = _fixed(named, versions, release, product)
+    fixed = _find_versions(named, versions, release, product)
     tokens = _fold(tokens, fixed, product)
-    keys = _keys(tokens, fixed, apogee="apred" in named)
-    tokens = [_repadded(token, keys) if isinstance(token, Field) else token for token in tokens]
-    segments = _segments(tokens, keys)
+    keys = _make_keys(tokens, fixed, apogee="apred" in named)
+    tokens = [_repad(token, keys) if isinstance(token, Field) else token for token in tokens]
+    segments = _make_segments(tokens, keys)
     captured = re.findall(r"\(\?P<(\w+)>", "/".join(segments))
     lost = set(keys) - set(captured)
     if lost:
@@ -208,11 +208,11 @@ def compile_template(tree: Tree, product: str, versions: Mapping[str, str | None
         segments=tuple(re.compile(segment) for segment in segments),
         roots=roots,
         _tokens=tuple(tokens),
-        _pattern=re.compile("(?:" + "|".join(map(re.escape, roots)) + ")" + _joined(segments)),
+        _pattern=re.compile("(?:" + "|".join(map(re.escape, roots)) + ")" + _join_segments(segments)),
     )
 
 
-def _tokens(text: str) -> list[Token]:
+def _tokenise(text: str) -> list[Token]:
     tokens: list[Token] = []
     position = 0
     for match in _TOKEN.finditer(text):
@@ -226,8 +226,11 @@ def _tokens(text: str) -> list[Token]:
     return tokens
 
 
-def _roots(tree: Tree, start: str, release: str, product: str) -> tuple[tuple[str, ...], bool]:
-    """Folder(s) where a template starts: two where ``run2d`` chooses between SDSS and BOSS reductions."""
+def _find_roots(tree: Tree, start: str, release: str, product: str) -> tuple[tuple[str, ...], bool]:
+    """Return the folders where a template starts, and whether they belong to a software product.
+
+    There are two where ``run2d`` chooses between SDSS and BOSS reductions.
+    """
     names = ("SPECTRO_REDUX", "BOSS_SPECTRO_REDUX") if start == "@spectrodir|" else (start[1:],)
     roots = []
     for name in names:
@@ -244,7 +247,7 @@ def _roots(tree: Tree, start: str, release: str, product: str) -> tuple[tuple[st
     return tuple(root.removeprefix(top).lstrip("/") for root in roots), top != SAS
 
 
-def _fixed(named: set[str], versions: Mapping[str, str | None], release: str, product: str) -> dict[str, str]:
+def _find_versions(named: set[str], versions: Mapping[str, str | None], release: str, product: str) -> dict[str, str]:
     fixed: dict[str, str] = {}
     for key in sorted(named & set(versions)):
         value = versions[key]
@@ -258,7 +261,7 @@ def _fixed(named: set[str], versions: Mapping[str, str | None], release: str, pr
 
 
 def _fold(tokens: list[Token], fixed: Mapping[str, str], product: str) -> list[Token]:
-    """Replace what the release fixes by its text, and join neighbouring texts."""
+    """Replace tokens that the release fixes by their text, and join neighbouring texts."""
     folded: list[Token] = []
     constant = {id(SPECIALS[name]) for name in _FOLDED} if "run2d" in fixed else set()
     for token in tokens:
@@ -275,7 +278,7 @@ def _fold(tokens: list[Token], fixed: Mapping[str, str], product: str) -> list[T
     ]
 
 
-def _keys(tokens: list[Token], fixed: Mapping[str, str], *, apogee: bool) -> dict[str, Key]:
+def _make_keys(tokens: list[Token], fixed: Mapping[str, str], *, apogee: bool) -> dict[str, Key]:
     widths: dict[str, int] = {}
     numbers: set[str] = set()
     optional: set[str] = set()
@@ -303,13 +306,13 @@ def _keys(tokens: list[Token], fixed: Mapping[str, str], *, apogee: bool) -> dic
     }
 
 
-def _repadded(token: Field, keys: Mapping[str, Key]) -> Field:
+def _repad(token: Field, keys: Mapping[str, Key]) -> Field:
     differs = token.width != keys[token.key].width and not token.truncates
     return replace(token, repad=token.width) if differs else token
 
 
-def _segments(tokens: list[Token], keys: Mapping[str, Key]) -> list[str]:
-    """Regular expressions of the folders and the file name; each key is captured once, where it stands last."""
+def _make_segments(tokens: list[Token], keys: Mapping[str, Key]) -> list[str]:
+    """Return regular expressions of the folders and the file name; each captures a key where it shows most of it."""
     capturing: dict[str, int] = {}
     for i, token in enumerate(tokens):
         if isinstance(token, Special):
@@ -325,20 +328,20 @@ def _segments(tokens: list[Token], keys: Mapping[str, Key]) -> list[str]:
             pieces.append(re.escape(token))
         elif isinstance(token, Special):
             keep = {key for key, at in capturing.items() if at == i}
-            pieces.append(_keeping(token.pattern, keep))
+            pieces.append(_keep_groups(token.pattern, keep))
         elif capturing.get(token.key) == i:
             pieces.append(f"(?P<{token.key}>{keys[token.key].pattern})")
         else:
-            pieces.append("[^/]*?" if token.truncates else _again(keys[token.key], i))
+            pieces.append("[^/]*?" if token.truncates else _match_again(keys[token.key], i))
     return _split("".join(pieces))
 
 
-def _keeping(pattern: str, groups: set[str]) -> str:
-    """Keep these named groups of a regular expression, and make the others nameless."""
+def _keep_groups(pattern: str, groups: set[str]) -> str:
+    """Keep the names of these groups of a regular expression, and remove those of others."""
     return re.sub(r"\(\?P<(\w+)>", lambda match: match[0] if match[1] in groups else "(?:", pattern)
 
 
-def _again(key: Key, position: int) -> str:
+def _match_again(key: Key, position: int) -> str:
     pattern = "[0-9]+" if key.numeric else key.pattern
     return f"(?P<{key.sdss_name}{AGAIN}{position}>{pattern})"
 
@@ -369,6 +372,6 @@ def _split(pattern: str) -> list[str]:
     return [*segments, current]
 
 
-def _joined(segments: list[str]) -> str:
+def _join_segments(segments: list[str]) -> str:
     folders = [f"(?:{s}/)?" if re.fullmatch(s, "") else f"{s}/" for s in segments[:-1]]
     return "".join(folders) + segments[-1]

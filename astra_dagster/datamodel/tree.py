@@ -1,6 +1,6 @@
 """Snapshots of the SDSS tree: the path templates and folders of each tree configuration.
 
-Read straight from the configuration files that the `sdss-tree` distribution installs, as text. Nothing of
+They are read as text from the configuration files that the `sdss-tree` distribution installs. Nothing of
 `tree` or `sdss_access` is imported, so no environment variable, exception hook or warning hook changes, and
 the snapshots of two releases cannot mix. What a template means is not decided here (see `templates`).
 """
@@ -31,7 +31,7 @@ class Tree:
     Attributes
     ----------
     name
-        As sdss_access spells it: ``DR17``, ``IPL3``, ``sdsswork``.
+        Name as sdss_access spells it: ``DR17``, ``IPL3``, ``sdsswork``.
     templates
         Path template by product name, as the tree writes it.
     """
@@ -42,11 +42,11 @@ class Tree:
     @property
     def environment(self) -> Mapping[str, str]:
         """Folder by variable name; values start with `SAS`, or with ``$PRODUCT_ROOT`` for software products."""
-        return _environment(self.name)
+        return _read_environment(self.name)
 
 
 def configuration_folder() -> Path:
-    """Folder of the tree's configuration files: ``$TREE_DIR/data``, else the installed distribution's."""
+    """Return the folder of the tree's configuration files: ``$TREE_DIR/data``, else the installed distribution's."""
     tree_dir = os.environ.get("TREE_DIR")
     if tree_dir and (Path(tree_dir) / "data").is_dir():
         return Path(tree_dir) / "data"
@@ -59,7 +59,7 @@ def configuration_folder() -> Path:
 
 @functools.cache
 def tree_names() -> tuple[str, ...]:
-    """Names of all tree configurations, in the order DR7 ... DR20, IPL1 ..., sdsswork."""
+    """Return the names of all tree configurations, in the order DR7 ... DR20, IPL1 ..., sdsswork."""
     names = []
     for path in configuration_folder().glob("*.cfg"):
         stem = path.stem
@@ -74,7 +74,7 @@ def _age(name: str) -> tuple[str, int]:
 
 @functools.cache
 def tree(name: str) -> Tree:
-    """Snapshot of the tree configuration `name`.
+    """Return the snapshot of the tree configuration `name`.
 
     Raises
     ------
@@ -83,15 +83,15 @@ def tree(name: str) -> Tree:
     """
     if name not in tree_names():
         raise UnknownReleaseError(f"the SDSS tree has no release {name!r}", hint=nearest(name, tree_names()))
-    sections = _merged(name)
+    sections = _merge_sections(name)
     defaults = sections[configparser.DEFAULTSECT]
     templates = {product: text for product, text in sections.get("PATHS", {}).items() if product not in defaults}
     return Tree(name, MappingProxyType(templates))
 
 
 @functools.cache
-def _environment(name: str) -> Mapping[str, str]:
-    sections = _merged(name)
+def _read_environment(name: str) -> Mapping[str, str]:
+    sections = _merge_sections(name)
     config = configparser.ConfigParser()
     config.optionxform = str  # type: ignore[assignment, method-assign]
     config.read_dict({section: options for section, options in sections.items() if section != "PATHS"})
@@ -104,8 +104,8 @@ def _environment(name: str) -> Mapping[str, str]:
     return MappingProxyType(environment)
 
 
-def _merged(name: str) -> Sections:
-    """Sections of a configuration and of those that it is based on, the base's first."""
+def _merge_sections(name: str) -> Sections:
+    """Merge the sections of a configuration into those of the configurations that it is based on."""
     chain = [_read(name.lower())]
     while base := chain[-1][configparser.DEFAULTSECT].get("base"):
         chain.append(_read(base))
@@ -114,7 +114,7 @@ def _merged(name: str) -> Sections:
         for section, options in sections.items():
             merged.setdefault(section, {}).update(options)
     if "EBOSS" in merged:
-        # eBOSS took the folders of BOSS over; the tree itself drops the older section.
+        # eBOSS took over the folders of BOSS; the tree itself drops the older section.
         merged.pop("BOSS", None)
     return merged
 
@@ -125,7 +125,7 @@ def _read(stem: str) -> Sections:
     config.optionxform = str  # type: ignore[assignment, method-assign]
     config.read(configuration_folder() / f"{stem}.cfg", encoding="utf-8")
     defaults = dict(config.defaults())
-    own = {  # a default may have another value in a section: the folder of IPL1 is called ipl-1
+    own = {  # a section may give a default another value: the folder of IPL1 is called ipl-1
         section: {k: v for k, v in config.items(section) if k not in defaults or v != defaults[k]}
         for section in config.sections()
     }
