@@ -1,7 +1,7 @@
-"""The errors of the package: typed, and each says what to do next.
+"""The errors of the package, each of which is a type of its own and says what to do next.
 
-Every error that a user can provoke derives from `AstraError`. Errors of one product family or one layer
-do not get modules of their own: callers catch them by these names.
+Every error that a user can cause derives from `AstraError`. All of them are here, whatever room raises them, so that
+callers find them in one place.
 """
 
 import contextlib
@@ -15,22 +15,22 @@ from pathlib import Path
 from typing import ClassVar
 
 LONGEST = 300
-"""Characters that are repeated of what an error of somebody else says."""
+"""Largest number of characters that are quoted from the message of an error that is not ours."""
 
 
 class Fault(StrEnum):
-    """Whose fault a failure is, which decides when the same is tried again by itself."""
+    """Whose fault a failure is, which decides when the partition is tried again without being asked."""
 
     FILE = "file"
     """The file is broken: it is tried again when it changes."""
     TASK = "task"
     """The task's code failed on the file: it is tried again when the code version or the file changes."""
     MACHINE = "machine"
-    """A disk is full, a mirror is away, a process was lost: it is tried again by itself, after a while."""
+    """A disk is full, a mirror is away, or a process was lost: it is tried again after a while."""
 
 
 class AstraError(Exception):
-    """Something that a user can understand and mend.
+    """An error that a user can understand and mend.
 
     Parameters
     ----------
@@ -69,11 +69,11 @@ class AstraError(Exception):
         return self.told(("key", self.key), ("file", self.path))
 
     def without_key(self) -> str:
-        """The message for where the partition key stands beside it."""
+        """Return the message with its file and hint, for places where the partition key stands beside it."""
         return self.told(("file", self.path))
 
     def told(self, *places: tuple[str, str | None]) -> str:
-        """The message with these places, and with what to do next."""
+        """Return the message with these places, given as name and text, and with the hint."""
         where = [f"{name} {value}" for name, value in places if value is not None and value not in self.message]
         text = f"{self.message} ({', '.join(where)})" if where else self.message
         return f"{text}; {self.hint}" if self.hint else text
@@ -94,19 +94,19 @@ class ConfigurationError(AstraError):
 
 
 class UnknownReleaseError(AstraError, KeyError):
-    """No release of this name."""
+    """There is no release of this name."""
 
     __str__ = AstraError.__str__
 
 
 class UnknownProductError(AstraError, KeyError):
-    """No product of this name, or none in this release."""
+    """There is no product of this name, or the release does not have it."""
 
     __str__ = AstraError.__str__
 
 
 class UnknownTaskError(AstraError, KeyError):
-    """No task of this name."""
+    """There is no task of this name."""
 
     __str__ = AstraError.__str__
 
@@ -120,15 +120,15 @@ class CatalogueError(AstraError, ValueError):
 
 
 class PathMismatchError(AstraError, ValueError):
-    """A path that is not one of the product's in this release."""
+    """A path that is not one of the product in this release."""
 
 
 class UnresolvableTemplateError(AstraError):
-    """A path template of the SDSS tree that leads nowhere, with the reason."""
+    """A path template of the SDSS tree from which no path can be formed, with the reason."""
 
 
 class SpectrumFileError(AstraError):
-    """A file that is not what its data model says."""
+    """A file that does not agree with its data model."""
 
 
 class CutShortError(SpectrumFileError):
@@ -136,13 +136,13 @@ class CutShortError(SpectrumFileError):
 
 
 class UnreachableError(SpectrumFileError):
-    """A file or folder of which nobody can tell what it holds: permission denied, a disk that fails, a mirror away."""
+    """A file or folder that cannot be examined: permission is denied, a disk fails, or a mirror is away."""
 
     fault = Fault.MACHINE
 
 
 class AwayError(UnreachableError):
-    """A file that was here before, and whose folder has none of its kind any more: removed, or its disk is away."""
+    """A missing file that was here before, and whose folder holds no other of its product: its disk may be away."""
 
 
 class InputMissingError(AstraError):
@@ -166,27 +166,27 @@ class AccessDeniedError(DownloadError):
 
 
 class ChecksumError(DownloadError):
-    """What came is not what the Science Archive Server's checksum says."""
+    """A fetched file that does not agree with the checksum of the Science Archive Server."""
 
 
 class OutputError(AstraError):
-    """An output that cannot be written or is not what its record says."""
+    """An output that cannot be written, or does not agree with its record."""
 
     fault = Fault.MACHINE
 
 
 class DiskFullError(OutputError):
-    """A disk that takes no more: it is full, a quota is used up, or it is read-only. No other output can be written."""
+    """A disk that is full, read-only, or on which a quota is used up, so that no other output can be written either."""
 
 
 class StorageError(AstraError):
-    """Dagster's records, or another file that everything needs, cannot be read or written."""
+    """Dagster's storage of records, or another file that all partitions need, cannot be read or written."""
 
     fault = Fault.MACHINE
 
 
 class ParameterError(AstraError, ValueError):
-    """A task parameter of an unknown name, wrong type or impossible value."""
+    """A task parameter that has an unknown name, a wrong type or an impossible value."""
 
 
 class AnalysisError(AstraError, ValueError):
@@ -200,19 +200,19 @@ class TaskError(AstraError):
 
 
 class OutOfMemoryError(AstraError):
-    """A file that there is not enough memory for, though nothing else was worked on in its process."""
+    """A file that needs more memory than there is, even as the only one that its process works on."""
 
     fault = Fault.MACHINE
 
 
 class WorkerLostError(AstraError):
-    """A file that takes down every process that works on it."""
+    """A file on which every process that worked on it ended without an answer."""
 
     fault = Fault.MACHINE
 
 
 def describe(error: BaseException) -> str:
-    """Say in one short line what an error is that is not one of ours: its type, and what it says."""
+    """Describe an error that is not ours in one short line: its type and its message."""
     try:
         text = in_one_line(str(error))
     except Exception:  # libraries and users make errors that cannot say what they are
@@ -236,16 +236,16 @@ def write_error(
     hint: str = "make it writable",
     kind: type[AstraError] = OutputError,
 ) -> AstraError:
-    """Say that a file cannot be written; where the disk takes no more, which one it is, and how much is free.
+    """Make the error for a file that cannot be written; if its disk is full, it says which, and how much is free.
 
     Parameters
     ----------
     what
-        What it would have been: "the output".
+        What the file would have been: "the output".
     key, hint
-        Partition key, and what to do about it.
+        Partition key, and what to do next.
     kind
-        Of the error, where the disk is not to blame.
+        Type of the error, where the disk is not the cause.
     """
     reason = error.strerror or str(error)
     if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):

@@ -1,8 +1,8 @@
-"""Opening files: only what is one, and no more of it than is expected.
+"""Open and read files safely: only regular files, and only up to the size that is expected.
 
-In the place of a file there may be a FIFO, which blocks whoever opens it, or a device that never ends; a file may have
-any size without taking any room on the disk, and a small compressed file may unpack to any size. So whatever the
-package reads that it did not just write itself is opened here. What is in a file is not the business of this module.
+A path may lead to a FIFO, which blocks whoever opens it, or to a device that never ends; a file may have any size
+without taking space on disk, and a small compressed file may unpack to any size. So everything that the package reads,
+and did not just write itself, is opened here. What is in a file is not the business of this module.
 """
 
 import bz2
@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 SMALL = 64_000_000
-"""Bytes of a document, configuration or list that is read whole; what has more is something else."""
+"""Largest size in bytes of a document, configuration or list, which are read as a whole."""
 
 STEP = 1 << 20
-"""Bytes that are unpacked at a time."""
+"""Number of bytes that are unpacked at a time."""
 
 _SORTS = {
     stat.S_IFDIR: "a folder",
@@ -33,26 +33,26 @@ _SORTS = {
 }
 
 _MEMBERS = 1000
-"""Parts that a compressed file may consist of, besides one for every thousand bytes in it."""
+"""Number of parts that a compressed file may have, in addition to one for every thousand bytes in it."""
 
 _UNPACKERS: dict[str, tuple[bytes, Callable[[], Any]]] = {
     "gz": (b"\x1f\x8b", lambda: zlib.decompressobj(wbits=31)),
     "bz2": (b"BZh", bz2.BZ2Decompressor),
     "xz": (b"\xfd7zXZ\0", lambda: lzma.LZMADecompressor(memlimit=1 << 28)),
 }
-"""First bytes and decompressor of the forms of compression."""
+"""First bytes and decompressor of each form of compression."""
 
 _ZIP = b"PK\x03\x04"
 
 
 class WrongFileError(OSError):
-    """Something that cannot be the file that is wanted: no file at all, or larger than any; `strerror` says what."""
+    """A path that cannot be the wanted file, as it is no regular file or too large; `strerror` says which."""
 
 
 def open_descriptor(path: str | Path, flags: int = 0) -> int:
-    """Open a file for reading, without waiting for anybody; the caller closes the descriptor.
+    """Open a file for reading, without ever blocking; the caller closes the descriptor.
 
-    It is the open descriptor that is looked at, not the path: what takes the place of the file meanwhile is not read.
+    The descriptor is checked after it was opened, and not the path, under which another file may have come meanwhile.
 
     Parameters
     ----------
@@ -62,14 +62,14 @@ def open_descriptor(path: str | Path, flags: int = 0) -> int:
     Raises
     ------
     WrongFileError
-        If it is a folder, FIFO, socket or device, or a link to one.
+        If the path is that of a folder, FIFO, socket or device, or of a link to one.
     OSError
-        If it cannot be opened.
+        If the file cannot be opened.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | flags)
     except OSError as error:
-        if error.errno == errno.ENXIO:  # sockets, and devices that are not there
+        if error.errno == errno.ENXIO:  # a socket, or a device that does not exist
             raise WrongFileError(errno.ENXIO, "a socket or device, not a file", str(path)) from None
         raise
     try:
@@ -81,12 +81,12 @@ def open_descriptor(path: str | Path, flags: int = 0) -> int:
 
 
 def check_sort(descriptor: int, path: str | Path) -> None:
-    """Check that what is open is a file.
+    """Check that a descriptor is that of a regular file.
 
     Raises
     ------
     WrongFileError
-        If it is something else.
+        If it is that of something else.
     """
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
@@ -104,9 +104,9 @@ def read_file(path: str | Path, largest: int = SMALL) -> bytes:
     Raises
     ------
     WrongFileError
-        If it is no file, or has more than `largest` bytes; nothing is read of it then.
+        If the path is not that of a regular file, or the file has more than `largest` bytes; then nothing is read.
     OSError
-        If it cannot be read.
+        If the file cannot be read.
     """
     with os.fdopen(open_descriptor(path), "rb", buffering=0) as stream:
         check_size(os.fstat(stream.fileno()).st_size, largest, path)
@@ -114,25 +114,25 @@ def read_file(path: str | Path, largest: int = SMALL) -> bytes:
 
 
 def read_text(path: str | Path, largest: int = SMALL) -> str:
-    """Read a whole file as UTF-8, with line ends of any system.
+    """Read a whole file as UTF-8; lines may end as on any operating system.
 
     Raises
     ------
     OSError
-        If it cannot be read, as in `read_file`.
+        If the file cannot be read, as in `read_file`.
     UnicodeDecodeError
-        If it is not UTF-8.
+        If the file is not UTF-8.
     """
     return read_file(path, largest).decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def parse_json(contents: bytes | str) -> Any:
-    """Read JSON; what is nested too deeply is none.
+    """Parse JSON.
 
     Raises
     ------
     ValueError
-        If it is not JSON.
+        If the contents are not JSON, or nested too deeply.
     """
     try:
         return json.loads(contents)
@@ -141,12 +141,12 @@ def parse_json(contents: bytes | str) -> Any:
 
 
 def check_size(size: int, largest: int, path: str | Path) -> None:
-    """Check that something is not larger than it may be.
+    """Check that a size in bytes is not above the largest allowed.
 
     Raises
     ------
     WrongFileError
-        If it is.
+        If it is above.
     """
     if size > largest:
         problem = f"has {size} bytes, where at most {largest} are expected"
@@ -154,29 +154,29 @@ def check_size(size: int, largest: int, path: str | Path) -> None:
 
 
 def compression(head: bytes) -> str | None:
-    """Form of compression by the first bytes of a file: "gz", "bz2", "xz" or "zip"; None if it is none of them."""
+    """Recognise the form of compression by the first bytes of a file: "gz", "bz2", "xz", "zip", or None."""
     found = (form for form, (magic, _) in _UNPACKERS.items() if head.startswith(magic))
     return next(found, "zip" if head.startswith(_ZIP) else None)
 
 
 def unpack(stream: BinaryIO, form: str) -> Iterator[bytes]:
-    """Contents of a compressed file, at most `STEP` bytes at a time, so that who takes them can stop.
+    """Yield the contents of a compressed file, at most `STEP` bytes at a time, so that the caller can stop early.
 
-    Of a zip archive it is the first file. What follows the last part of a file is ignored.
+    Of a zip archive the first file is unpacked. Bytes after the last part of a compressed file are ignored.
 
     Raises
     ------
     ValueError
-        If it is damaged, or of a sort of zip archives that is not unpacked.
+        If the file is damaged, or a zip archive that is packed with another method than deflate.
     OSError
-        If it cannot be read.
+        If the file cannot be read.
     """
     try:
         yield from _unpack_zip(stream) if form == "zip" else _unpack_members(stream, form)
     except OSError as error:
         if error.errno is not None:
             raise
-        raise ValueError(f"damaged {form}: {error}") from error  # so bz2 says that
+        raise ValueError(f"damaged {form}: {error}") from error  # bz2 reports damage so
     except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"damaged {form}: {error}") from error
 
@@ -208,7 +208,7 @@ def _unpack_members(stream: BinaryIO, form: str) -> Iterator[bytes]:
 def _unpack_zip(stream: BinaryIO) -> Iterator[bytes]:
     with zipfile.ZipFile(stream) as archive:
         for item in archive.infolist()[:1]:
-            # Those of other methods are unpacked by zipfile with no bound on what comes at a time.
+            # With other methods, zipfile may unpack any number of bytes at a time.
             if item.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise ValueError("the archive is packed with another method than deflate")
             with archive.open(item) as packed:
@@ -222,9 +222,9 @@ def unpack_file(stream: BinaryIO, form: str, largest: int, path: str | Path) -> 
     Raises
     ------
     WrongFileError
-        If it has more than `largest` bytes, packed or not; it is not unpacked any further then.
+        If the file has more than `largest` bytes, packed or unpacked; then it is not unpacked any further.
     ValueError, OSError
-        As `unpack`.
+        As `unpack` raises them.
     """
     check_size(os.fstat(stream.fileno()).st_size, largest, path)
     whole = io.BytesIO()

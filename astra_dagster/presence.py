@@ -1,7 +1,7 @@
-"""Whether something is on disk: it is there, it is not there, or nobody can tell.
+"""Whether a file or folder exists: yes, no, or an error where that cannot be told.
 
-`Path.exists`, `is_file` and `is_dir` say "no" of a link that leads back to itself, and raise bare errors of the
-operating system where a folder may not be entered or a disk fails. What is asked here says "no" only where that is
+`Path.exists`, `is_file` and `is_dir` return False for a link that leads back to itself, and raise bare errors of the
+operating system where a folder may not be entered or a disk fails. The functions here return False only where that is
 certain.
 """
 
@@ -13,8 +13,8 @@ from pathlib import Path
 from astra_dagster.errors import UnreachableError
 
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
-"""What the system answers of a path that is not there: nothing of this name, a file where a folder would have to be, or
-a name that is too long for any file of this disk. Every other answer leaves it open."""
+"""Errors of the system by which a path surely does not exist: there is nothing of this name, a file stands where a
+folder would have to be, or the name is too long for this disk. After every other error it may exist."""
 
 _HINTS = {
     errno.EACCES: "ask its owner",
@@ -24,12 +24,12 @@ _HINTS = {
 
 
 def status_of(path: str | os.PathLike[str]) -> os.stat_result | None:
-    """Status of a file or folder, None if it is not there; a link that leads nowhere is not there.
+    """Return the status of a file or folder; None if it does not exist, or is a link that leads nowhere.
 
     Raises
     ------
     UnreachableError
-        If nobody can tell: permission denied, a disk that fails or is away.
+        If that cannot be told: permission is denied, or the disk fails or is away.
     """
     try:
         return os.stat(path)  # noqa: PTH116 (of very many files)
@@ -40,25 +40,25 @@ def status_of(path: str | os.PathLike[str]) -> os.stat_result | None:
 
 
 def is_file(path: str | os.PathLike[str]) -> bool:
-    """Whether there is a file; raises as `status_of` does."""
+    """Whether a path is that of a file; raises as `status_of` does."""
     status = status_of(path)
     return status is not None and stat.S_ISREG(status.st_mode)
 
 
 def is_folder(path: str | os.PathLike[str]) -> bool:
-    """Whether there is a folder; raises as `status_of` does."""
+    """Whether a path is that of a folder; raises as `status_of` does."""
     status = status_of(path)
     return status is not None and stat.S_ISDIR(status.st_mode)
 
 
 def unreachable(error: OSError, path: str | os.PathLike[str]) -> UnreachableError:
-    """What to say of a path that cannot be looked at: it names the topmost file or folder that is at fault."""
+    """Make the error for a path that cannot be examined; it names the topmost file or folder that is at fault."""
     here = above = Path(path)
     for place in (*reversed(here.parents), here):
         try:
             os.stat(place)  # noqa: PTH116
             above = place
-        except OSError as fault:  # what is asked of a file is permitted by the folders above it
+        except OSError as fault:  # whether a file may be examined depends on the folders above it
             error, here = fault, above if fault.errno == errno.EACCES else place
             break
     reason = (error.strerror or str(error)).lower()

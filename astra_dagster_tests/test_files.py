@@ -41,7 +41,7 @@ def load_partial(path: Path) -> object:
     path.rename(path.with_name(".x.fits.part.json"))
     path.with_name(".x.fits.part").write_bytes(b"x")
     with Partial(target) as partial:
-        assert partial.kept() == (0, None)
+        assert partial.find_start() == (0, None)
     return None
 
 

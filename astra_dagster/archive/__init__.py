@@ -1,1 +1,1 @@
-"""Files on this disk and on the Science Archive Server. What files are called is the business of `datamodel`."""
+"""Find, watch and fetch files, on this disk and on the Science Archive Server. Their names come from `datamodel`."""

@@ -1,8 +1,8 @@
-"""Files that were here before and are not: removed, or on a disk that is away at the moment.
+"""Tell whether a file that was here before was removed, or lies on a disk that is away at the moment.
 
-A file that was removed leaves its folder, and others in it. A disk that is not mounted leaves an empty folder, none, or
-a link that leads nowhere. So a file counts as gone only where its folder still holds others of its product; all else
-may be an outage, and nothing is concluded from it.
+Where a file was removed, its folder and other files in it remain. Where a disk is not mounted, there is an empty
+folder, no folder, or a link that leads nowhere. So a file counts as removed only if its folder still holds other files
+of its product; everything else may be an outage, from which nothing is concluded.
 """
 
 import os
@@ -17,7 +17,7 @@ from astra_dagster.presence import is_folder, status_of, unreachable
 
 @dataclass
 class Absences:
-    """Looks into each folder once.
+    """The folders that were examined for outages, each of them once.
 
     Attributes
     ----------
@@ -29,14 +29,14 @@ class Absences:
     _outages: dict[Path, UnreachableError | None] = field(default_factory=dict)
 
     def refuse_outage(self, data_id: DataID) -> None:
-        """Check that a file which was here before, and is not, was removed.
+        """Check that a file which was here before, and is not here now, was removed.
 
         Raises
         ------
         AwayError
-            If its disk may be away as well.
+            If it may also be that its disk is away.
         UnreachableError
-            If nobody can tell.
+            If that cannot be told.
         """
         path = data_id.path(self.root)
         folder = path.parent
@@ -45,7 +45,7 @@ class Absences:
         outage = self._outages[folder]
         if outage is not None:
             raise type(outage)(outage.message, key=data_id.key, path=outage.path, hint=outage.hint)
-        if os.path.islink(path):  # noqa: PTH114 (says no where nobody can tell)
+        if os.path.islink(path):  # noqa: PTH114 (false where that cannot be told)
             raise UnreachableError("cannot be looked at: a link that leads nowhere", key=data_id.key, path=path)
 
     def _outage(self, folder: Path, data_id: DataID) -> UnreachableError | None:

@@ -1,8 +1,8 @@
-"""Checksums that the Science Archive Server publishes.
+"""Read the checksums that the Science Archive Server publishes.
 
 Some of its folders hold files ``*.sha1sum``, under no fixed name (``boss/lss/lss-dr10.sha1sum``), in the format of the
-command ``sha1sum``. They are found in the listing of the folder. A file is checked against what the checksum files of
-its own folder say of it; those of folders above, and other sorts of checksums, are not looked at.
+command ``sha1sum``. They are found in the listing of the folder. A file is compared with the checksum files of its own
+folder; those of folders above, and other sorts of checksums, are ignored.
 """
 
 import html.parser
@@ -20,7 +20,7 @@ Sums = Mapping[str, frozenset[str]]
 
 
 class Checksums:
-    """Published SHA-1 sums, looked up a folder at a time, and each folder once."""
+    """Published SHA-1 sums; the server is asked for those of a folder once."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -28,13 +28,13 @@ class Checksums:
         self._locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
         self._folders: dict[str, Sums] = {}
 
-    def of(self, url: str) -> frozenset[str]:
-        """SHA-1 sums that are right for the file at an address; none if nothing is published.
+    def find(self, url: str) -> frozenset[str]:
+        """Return the SHA-1 sums that the file at an address may have; empty if none is published.
 
         Raises
         ------
         DownloadError
-            If the server does not say whether there are any.
+            If the server does not answer whether there are any.
         """
         folder, _, name = url.rpartition("/")
         with self._lock:
@@ -46,14 +46,14 @@ class Checksums:
 
     def _read(self, folder: str) -> Sums:
         found: dict[str, set[str]] = defaultdict(set)
-        for address in sum_files(folder, self._client.text(folder) or ""):
+        for address in find_sum_files(folder, self._client.text(folder) or ""):
             for digest, name in _LINE.findall(self._client.text(address) or ""):
                 found[name].add(digest.lower())
         return {name: frozenset(digests) for name, digests in found.items()}
 
 
-def sum_files(folder: str, listing: str) -> list[str]:
-    """Addresses of the checksum files in a folder, from its listing as a web page; links elsewhere are ignored."""
+def find_sum_files(folder: str, listing: str) -> list[str]:
+    """Return the addresses of the checksum files in a folder, from its listing, an HTML page."""
     reader = _Links()
     reader.feed(listing)
     addresses = (urljoin(folder, link) for link in reader.links if link.endswith(".sha1sum"))

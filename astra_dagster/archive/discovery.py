@@ -1,6 +1,6 @@
-"""Finding the files of a product on disk, by walking along its path template.
+"""Find the files of a product on disk, by walking along its path template.
 
-Only folders that the template can lead to are listed. What looks like a file of the product and is not one is
+Only folders to which the template can lead are listed. A file whose name looks like the product's, but is not one, is
 reported with the reason. What becomes of the findings is not decided here.
 """
 
@@ -20,10 +20,10 @@ from astra_dagster.files import open_file
 from astra_dagster.presence import is_folder, unreachable
 
 Place = tuple[str, int]
-"""A folder that a template leads to, and how many segments of the template lead there."""
+"""A folder to which a template leads, and the number of segments of the template that lead there."""
 
 HASHED = "sha256-"
-"""Beginning of a data version that is a hash of the contents."""
+"""Prefix of a data version that is a hash of the file's contents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +37,18 @@ class FoundFile:
 
     @property
     def version(self) -> str:
-        """Data version from size in bytes and modification time in nanoseconds."""
+        """Data version, made of size in bytes and modification time in nanoseconds."""
         return file_version(self.size, self.mtime_ns)
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """Something on disk that looks like a file of the product and is not taken, with the reason.
+    """A file or folder that looks like one of the product and is left out, with the reason.
 
     Attributes
     ----------
     error
-        Where nobody can tell what it is, or what is in it; nothing is to be concluded then.
+        Set if it cannot be told what this is, or what it holds; then nothing may be concluded from it.
     """
 
     path: Path
@@ -57,12 +57,12 @@ class Skipped:
 
 
 def file_version(size: int, mtime_ns: int) -> str:
-    """Data version of a file's state, as text."""
+    """Return the data version of a file of this size in bytes and modification time in nanoseconds."""
     return f"{size}-{mtime_ns}"
 
 
 def content_version(path: Path) -> str:
-    """Data version from a file's contents: ``sha256-`` and the hash.
+    """Return a data version from a file's contents: ``sha256-`` and the hash.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def find_files(
     Parameters
     ----------
     where
-        Take only files whose parts have one of these texts; folders are pruned by them too.
+        Allowed texts by part name. Other files are left out, and folders that hold only such files are not listed.
 
     Returns
     -------
@@ -115,10 +115,10 @@ def find_files(
         except AstraError as error:
             skipped.append(Skipped(path, str(error)))
             continue
-        except FileNotFoundError:  # it went away just now
+        except FileNotFoundError:  # it was removed just now
             continue
         except OSError as error:
-            skipped.append(_out_of_reach(path, error))
+            skipped.append(_report_unreachable(path, error))
             continue
         if data_id.matches(allowed):
             file = FoundFile(data_id, path, status.st_size, status.st_mtime_ns)
@@ -129,19 +129,19 @@ def find_files(
 
 
 def top_folder(template: Template, root: Path) -> Path:
-    """Folder that the paths of a template are relative to."""
+    """Return the folder to which the paths of a template are relative."""
     return root.parent if template.software else root
 
 
 def starting_folders(template: Template, root: Path) -> list[Path]:
-    """Folders where the files of a template are looked for, whether they are there or not."""
+    """Return the folders below which the files of a template lie, whether they exist or not."""
     return list(dict.fromkeys(top_folder(template, root) / start for start in template.roots))
 
 
 def _walk(
     start: Path, template: Template, wanted: Mapping[str, set[str]], skipped: list[Skipped]
 ) -> Iterator[os.DirEntry[str]]:
-    """Entries below `start` that may be files of the template."""
+    """Yield the entries below `start` that may be files of the template."""
     try:
         folders: list[Place] = [(str(start), 0)] if is_folder(start) else []
     except UnreachableError as error:
@@ -151,10 +151,10 @@ def _walk(
         folder, depth = folders.pop()
         try:
             below, files = list_folder(folder, depth, template, wanted, skipped)
-        except FileNotFoundError:  # it went away just now
+        except FileNotFoundError:  # it was removed just now
             continue
         except (OSError, UnreachableError) as error:
-            skipped.append(_out_of_reach(Path(folder), error))
+            skipped.append(_report_unreachable(Path(folder), error))
             continue
         folders += below
         yield from files
@@ -163,43 +163,43 @@ def _walk(
 def list_folder(
     folder: str, depth: int, template: Template, wanted: Mapping[str, set[str]], skipped: list[Skipped]
 ) -> tuple[list[Place], list[os.DirEntry[str]]]:
-    """One step along a template: what lies in one folder.
+    """List what a template can lead to in one folder.
 
     Parameters
     ----------
     depth
-        How many segments of the template lead to the folder.
+        Number of segments of the template that lead to the folder.
     wanted
-        Allowed texts by SDSS key; all if a key is not named.
+        Allowed texts by SDSS key; of other keys every text is allowed.
     skipped
-        Where to note what looks like a part of the template and is none.
+        List to which entries are added that look like a part of the template and are none.
 
     Returns
     -------
     folders, files
-        Folders to go on with, each with its depth, and entries that may be files of the template.
+        Folders to list next, each with its depth, and entries that may be files of the template.
 
     Raises
     ------
     OSError, UnreachableError
-        If the folder cannot be listed. Of an entry that cannot be examined whoever does so next is told.
+        If the folder cannot be listed. An entry that cannot be examined is returned, and raises when it is used.
     """
     segment = template.segments[depth]
     last = depth == len(template.segments) - 1
     folders: list[Place] = []
     files: list[os.DirEntry[str]] = []
     if not last and segment.fullmatch(""):
-        # A special function that may give no folder at all.
+        # A special function may return an empty name, for which there is no folder.
         folders.append((folder, depth + 1))
     literal = re.sub(r"\\(.)", r"\1", segment.pattern)
     if not last and re.escape(literal) == segment.pattern:
         below = f"{folder}/{literal}"
         return [*folders, (below, depth + 1)] if is_folder(below) else folders, files
-    lead = re.compile(_lead(segment.pattern))
+    lead = re.compile(_find_lead(segment.pattern))
     with os.scandir(folder) as entries:
         listed = sorted(entries, key=lambda entry: entry.name)
     for entry in listed:
-        name = _plain(entry.name) if last else entry.name
+        name = _strip_compression(entry.name) if last else entry.name
         match = segment.fullmatch(name)
         if match is None and last:
             match = segment.fullmatch(entry.name) or segment.fullmatch(name + ".gz")
@@ -207,8 +207,8 @@ def list_folder(
             if last and lead.pattern and lead.match(entry.name) and _true_or_unknown(entry.is_file):
                 files.append(entry)
             elif not last and segment.groupindex and entry.name[0].isdigit() and _true_or_unknown(entry.is_dir):
-                skipped.append(Skipped(Path(entry.path), _not_a_folder(segment)))
-        elif wanted and not _allowed(match, template, wanted):
+                skipped.append(Skipped(Path(entry.path), _say_no_folder(segment)))
+        elif wanted and not _is_allowed(match, template, wanted):
             continue
         elif last:
             if _is_file(entry, skipped):
@@ -219,19 +219,19 @@ def list_folder(
 
 
 def _true_or_unknown(asked: Callable[[], bool]) -> bool:
-    """What an entry says of itself; true where nobody can tell, so that it is gone after."""
+    """Return what `asked` returns; true where that cannot be told, so that the entry is looked at again."""
     try:
         return asked()
     except OSError:
         return True
 
 
-def _out_of_reach(path: Path, error: OSError | UnreachableError) -> Skipped:
+def _report_unreachable(path: Path, error: OSError | UnreachableError) -> Skipped:
     told = unreachable(error, path) if isinstance(error, OSError) else error
     return Skipped(path, told.without_key(), told)
 
 
-def _not_a_folder(segment: re.Pattern[str]) -> str:
+def _say_no_folder(segment: re.Pattern[str]) -> str:
     name = our_name(next(iter(segment.groupindex)).partition(AGAIN)[0])
     return f"the folder's name is no {name}; nothing below it was looked at"
 
@@ -243,7 +243,7 @@ def _is_file(entry: os.DirEntry[str], skipped: list[Skipped]) -> bool:
     return False
 
 
-def _allowed(match: re.Match[str], template: Template, wanted: Mapping[str, set[str]]) -> bool:
+def _is_allowed(match: re.Match[str], template: Template, wanted: Mapping[str, set[str]]) -> bool:
     for name, text in match.groupdict().items():
         key = name.partition(AGAIN)[0]
         if key in wanted and text:
@@ -251,16 +251,16 @@ def _allowed(match: re.Match[str], template: Template, wanted: Mapping[str, set[
                 if template.keys[key].canonical(text) not in wanted[key]:
                     return False
             except InvalidKeyError:
-                return True  # left to the parser, which gives the reason
+                return True  # parsing the path gives the reason
     return True
 
 
-def _plain(name: str) -> str:
+def _strip_compression(name: str) -> str:
     stem, suffix = os.path.splitext(name)  # noqa: PTH122 (of each file of an archive)
     return stem if suffix in COMPRESSIONS and "." in stem else name
 
 
-def _lead(pattern: str) -> str:
-    """Beginning of a file name's pattern that holds no key: what makes a name look like the product's."""
+def _find_lead(pattern: str) -> str:
+    """Return the literal beginning of a file name's pattern, by which a name looks like one of the product."""
     found = re.match(r"(?:a\[ps\]|\\.|[A-Za-z0-9_])*", pattern)
     return found.group() if found else ""

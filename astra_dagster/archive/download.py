@@ -1,8 +1,9 @@
-"""One file from the Science Archive Server to this disk, whole or not at all.
+"""Fetch one file from the Science Archive Server to this disk, whole or not at all.
 
-It grows under a hidden name beside its own (see `partial`); a later try, of this process or another, goes on from there
-if the server still has the same version. At the end the length is compared with what the server announced, and the
-contents with a checksum if one is published; the modification time becomes that of the remote file.
+The file grows under a hidden name beside its own (see `partial`). A later attempt, by this process or another,
+continues from there if the server still has the same version. At the end the length is compared with that which the
+server announced, and the contents with a checksum if one is published; the modification time becomes that of the remote
+file.
 """
 
 import hashlib
@@ -14,16 +15,16 @@ import urllib3
 
 from astra_dagster.archive.checksums import Checksums
 from astra_dagster.archive.partial import Busy, Partial, Version
-from astra_dagster.archive.web import Client, Stopped, Transient, broken
+from astra_dagster.archive.web import Client, Stopped, Transient, describe_failure
 from astra_dagster.datamodel.templates import COMPRESSIONS
 from astra_dagster.errors import ChecksumError, DownloadError, write_error
 
 _BLOCK = 1 << 20  # bytes
-_BUSY = 0.5  # s between looks at what another process is fetching
+_BUSY = 0.5  # s to wait before looking again at a file that another process is fetching
 
 
 def download(client: Client, checksums: Checksums, url: str, target: Path) -> int:
-    """Fetch a file, unless it is there already.
+    """Fetch a file, unless it is on disk already.
 
     Returns
     -------
@@ -33,18 +34,18 @@ def download(client: Client, checksums: Checksums, url: str, target: Path) -> in
     Raises
     ------
     DownloadError
-        If it could not be fetched; of which kind says why.
+        If the file could not be fetched; the type of the error says why.
     DiskFullError
         If the disk takes no more.
     Stopped
-        If `client` was stopped; what has come is kept.
+        If `client` was stopped; the part that has come is kept.
     """
     try:
         while not target.is_file():
             try:
                 with Partial(target) as partial:
                     transfer = _Transfer(client, checksums, url, partial)
-                    client.retried(transfer.attempt)
+                    client.retry(transfer.attempt)
                     return transfer.received
             except Busy:
                 client.pause(_BUSY)
@@ -54,7 +55,7 @@ def download(client: Client, checksums: Checksums, url: str, target: Path) -> in
 
 
 class _Transfer:
-    """The way of one file, over as many requests as it takes."""
+    """The transfer of one file, by one request or several."""
 
     def __init__(self, client: Client, checksums: Checksums, url: str, partial: Partial) -> None:
         self.received = 0
@@ -65,11 +66,11 @@ class _Transfer:
         self._furthest = 0
 
     def attempt(self) -> None:
-        """One request, from where the last one ended."""
-        offset, version = self._partial.kept()
+        """Make one request, which starts where the last one ended."""
+        offset, version = self._partial.find_start()
         headers = {} if version is None else {"Range": f"bytes={offset}-", "If-Range": version.condition}
         with self._client.ask("GET", self._url, headers) as response:
-            offers = self._offered(response, offset)
+            offers = self._read_version(response, offset)
             if response.status_code == 200 and offers is not None:
                 version, offset = offers, 0
                 self._partial.restart(version)
@@ -81,8 +82,8 @@ class _Transfer:
         self._check_contents(whole=offset == 0)
         self._partial.finish(version.mtime_ns)
 
-    def _offered(self, response: requests.Response, offset: int) -> Version | None:
-        """Version of the remote file that an answer is about; None if it is not what follows `offset`."""
+    def _read_version(self, response: requests.Response, offset: int) -> Version | None:
+        """Return the version of the remote file that an answer announces; None if it does not start at `offset`."""
         if response.status_code == 416:
             return None
         self._client.refuse_page(self._url, kind=response.headers.get("Content-Type", ""))
@@ -99,7 +100,7 @@ class _Transfer:
         return Version(etag, modified, int(match[2])) if match is not None and int(match[1]) == offset else None
 
     def _copy(self, response: requests.Response, offset: int, size: int) -> None:
-        """Write what comes, as it comes, so that little is lost however it ends."""
+        """Write the answer to disk piece by piece, so that little is lost if the connection breaks."""
         here, reason = offset, "the connection was closed"
         while here < size:
             if self._client.stop.is_set():
@@ -107,7 +108,7 @@ class _Transfer:
             try:
                 block = response.raw.read1(min(_BLOCK, size - here), decode_content=False)
             except (urllib3.exceptions.HTTPError, requests.RequestException) as error:
-                block, reason = b"", broken(error)
+                block, reason = b"", describe_failure(error)
             if not block:
                 further, self._furthest = here > self._furthest, max(here, self._furthest)
                 raise Transient(f"{reason} after {here} of {size} bytes: {self._url}", progress=further)
@@ -125,7 +126,7 @@ class _Transfer:
         except DownloadError:
             self._partial.discard()
             raise
-        right = self._checksums.of(self._url)
+        right = self._checksums.find(self._url)
         if not right:
             return
         stream.seek(0)

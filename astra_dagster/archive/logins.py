@@ -1,7 +1,7 @@
-"""Logins for servers, from ``~/.netrc``.
+"""Read logins for servers from ``~/.netrc``.
 
-Nobody is ever asked for a password, and none is shown; what `netrc` says of a file that it does not understand may
-hold one, and is not shown either.
+Nobody is ever asked for a password, and none is shown. Messages of `netrc` about a file that it does not understand may
+hold one, and are not shown either.
 """
 
 import netrc
@@ -29,7 +29,10 @@ class Logins:
         self._problem = ""
 
     def authorise(self, url: str) -> Callable[[requests.PreparedRequest], requests.PreparedRequest]:
-        """What adds a login to a request; never None, which would make requests look for one."""
+        """Return a function that adds the login for an address to a request.
+
+        It is never None, for which requests would look up a login by itself.
+        """
         login = self._all().get(urlsplit(url).hostname or "")
         if login is None:
             return lambda request: request
@@ -40,7 +43,7 @@ class Logins:
         return (urlsplit(url).hostname or "") in self._all()
 
     def hint(self, url: str) -> str:
-        """What to do where access is refused."""
+        """Say what to do where access to an address is refused."""
         host = urlsplit(url).hostname or ""
         entry = f"machine {host} login {_NAMES.get(host, 'NAME')} password PASSWORD"
         if self._problem:

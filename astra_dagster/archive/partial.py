@@ -1,7 +1,7 @@
-"""The beginning of a file that is being fetched, and what it is the beginning of.
+"""Keep the part of a file that has been fetched so far, with the version of the remote file to which it belongs.
 
-It lies under a hidden name beside the file's own, ``.NAME.part``, with a note ``.NAME.part.json``; discovery and
-clean-up take neither for a file. What is fetched, and whether it is right, is not decided here.
+The part lies beside the file under a hidden name, ``.NAME.part``, with the version in ``.NAME.part.json``; discovery
+and clean-up ignore both. What is fetched, and whether it is right, is not decided here.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Self
 
-from astra_dagster.archive.web import http_date
+from astra_dagster.archive.web import parse_http_date
 from astra_dagster.files import check_sort, parse_json, read_file
 
 
@@ -25,7 +25,7 @@ class Busy(Exception):
 
 @dataclass(frozen=True)
 class Version:
-    """What tells one state of a remote file from another; `size` in bytes."""
+    """What a server says of the state of a remote file; `size` is in bytes."""
 
     etag: str
     modified: str
@@ -33,22 +33,22 @@ class Version:
 
     @property
     def condition(self) -> str:
-        """Value for the header If-Range; empty if nothing tells the states apart for sure."""
+        """Value for the header If-Range; empty if the server says nothing by which states surely differ."""
         return self.etag if self.etag.startswith('"') else self.modified
 
     @property
     def mtime_ns(self) -> int | None:
-        """When it was modified, as the server says."""
-        date = http_date(self.modified)
+        """Modification time in nanoseconds, as the server says; None if it does not."""
+        date = parse_http_date(self.modified)
         return None if date is None else int(date.timestamp()) * 1_000_000_000
 
     def agrees(self, answer: "Version") -> bool:
-        """Whether a part is of this version; an answer with a part of a file need not say all about it."""
+        """Whether an answer is about this version. An answer with a part of a file may leave out etag and date."""
         return answer.size == self.size and answer.etag in ("", self.etag) and answer.modified in ("", self.modified)
 
 
 class Partial:
-    """The beginning of a file; as a context, nobody else's in the meantime. Without contents it leaves no trace."""
+    """The fetched part of a file, locked for others while the context is open; an empty part is removed."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -76,10 +76,10 @@ class Partial:
         assert self._stream is not None  # noqa: S101 (for mypy)
         return self._stream
 
-    def kept(self) -> tuple[int, Version | None]:
-        """How many bytes need not be asked for again, and what they are the beginning of.
+    def find_start(self) -> tuple[int, Version | None]:
+        """Return how many bytes need not be fetched again, and the version of the remote file to which they belong.
 
-        The last byte of a complete file is asked for again: so the server says whether it is still the same file.
+        The last byte of a complete file is fetched again, so that the server says whether it still has this version.
         """
         if self._stream is None:
             return 0, None
@@ -92,18 +92,18 @@ class Partial:
         return (min(size, version.size - 1), version) if valid else (0, None)
 
     def discard(self) -> None:
-        """Keep nothing of what has come."""
+        """Throw away what was fetched."""
         if self._stream is not None:
             self._stream.truncate(0)
 
     def restart(self, version: Version) -> None:
-        """Begin with another version of the remote file."""
+        """Throw away what was fetched, and start with another version of the remote file."""
         self.stream.truncate(0)
         self.stream.seek(0)
         self.note.write_text(json.dumps(asdict(version)), encoding="utf-8")
 
     def finish(self, mtime_ns: int | None) -> None:
-        """Put it where it belongs."""
+        """Move the complete file to its own name, with the modification time of the remote file if that is known."""
         if mtime_ns is not None:
             os.utime(self.stream.fileno(), ns=(time.time_ns(), mtime_ns))
         os.fsync(self.stream.fileno())
@@ -113,7 +113,13 @@ class Partial:
         self._stream = None
 
     def _open(self, flags: int) -> None:
-        """Open and lock the file, and see that the one of that name is still this one."""
+        """Open and lock the file, and check that its name was not given to another file meanwhile.
+
+        Raises
+        ------
+        Busy
+            If another process or thread has it, or has just completed it.
+        """
         stream = os.fdopen(
             os.open(self.path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666), "r+b", buffering=0
         )
@@ -136,7 +142,7 @@ class Partial:
         self._stream = stream
 
     def _is_ours(self, stream: FileIO) -> bool:
-        """Whether the name still is that of the file that was opened."""
+        """Whether the file that was opened still has its name."""
         try:
             return os.path.samestat(self.path.stat(), os.fstat(stream.fileno()))
         except FileNotFoundError:

@@ -1,6 +1,6 @@
-"""The Science Archive Server and its mirror on this disk: where a file is, whether it is there, and bringing it here.
+"""The Science Archive Server and its mirror on this disk: where a file is, whether it exists, and how to fetch it.
 
-Which files are wanted is not decided here, nor how one is brought (see `download`).
+Which files are wanted is not decided here. A single file is fetched by `download`.
 """
 
 import queue
@@ -19,21 +19,21 @@ from astra_dagster.datamodel.products import DataID
 from astra_dagster.errors import AstraError, DiskFullError, NotOnSASError
 
 WORKERS = 8
-"""Requests at a time."""
+"""Number of requests at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What became of one file.
+    """The outcome of fetching one file.
 
     Attributes
     ----------
     path
-        Where it is on this disk, None if it is not.
+        Path of the file on this disk; None if it could not be fetched.
     received
-        Bytes that came over the network; 0 if it was there already.
+        Bytes that came over the network; 0 if the file was on disk already.
     error
-        Why it could not be fetched, with the partition key; None if it is there.
+        Why the file could not be fetched, with the partition key; None if it is on disk.
     """
 
     data_id: DataID
@@ -44,14 +44,14 @@ class Fetched:
 
 @dataclass(frozen=True)
 class Archive:
-    """A local mirror and the server that it mirrors.
+    """A local mirror, and the server whose files it mirrors.
 
     Attributes
     ----------
     root
-        Top folder of the mirror, as SAS_BASE_DIR.
+        Top folder of the mirror: SAS_BASE_DIR.
     base_url
-        Address in place of the Science Archive Server's, as ASTRA_SAS_URL; None for that of each release.
+        Address that replaces the Science Archive Server's: ASTRA_SAS_URL; None for the address of each release.
     patience
         How long to put up with a server that fails.
     """
@@ -62,7 +62,7 @@ class Archive:
 
     @classmethod
     def from_settings(cls) -> Self:
-        """The archive that the settings name.
+        """Make the archive that the settings name.
 
         Raises
         ------
@@ -72,33 +72,33 @@ class Archive:
         return cls(settings.sas_base_dir(), settings.sas_url())
 
     def path(self, data_id: DataID) -> Path:
-        """Where a file is on this disk: a compressed variant if that is there, else where it would be.
+        """Return the path of a file, or of its compressed variant, on this disk; if neither exists, where it would be.
 
         Raises
         ------
         UnreachableError
-            If nobody can tell whether it is there.
+            If it cannot be told whether the file exists.
         """
         return data_id.existing_path(self.root) or data_id.path(self.root)
 
     def url(self, data_id: DataID) -> str:
-        """Where a file is fetched from.
+        """Return the address from which a file is fetched.
 
         Raises
         ------
         AstraError
-            If it belongs to a software product, which is not on the server.
+            If the file belongs to a software product, which is not on the server.
         """
         official = data_id.url
         return official if self.base_url is None else f"{self.base_url}/{data_id.relative_path}"
 
     def exists(self, data_id: DataID) -> bool:
-        """Whether a file is on this disk, as it is or compressed.
+        """Whether a file, or a compressed variant of it, is on this disk.
 
         Raises
         ------
         UnreachableError
-            If nobody can tell.
+            If that cannot be told.
         """
         return data_id.existing_path(self.root) is not None
 
@@ -108,14 +108,14 @@ class Archive:
         Raises
         ------
         AccessDeniedError
-            If it does not say so without a login, or with this one.
+            If it does not answer without a login, or with this one.
         DownloadError
-            If it does not answer, or not as it should.
+            If it does not answer, or its answer makes no sense.
         """
         client = Client(self.patience, threading.Event())
         url = self.url(data_id)
         try:
-            with client.retried(lambda: client.ask("HEAD", url)) as response:
+            with client.retry(lambda: client.ask("HEAD", url)) as response:
                 client.refuse_page(url, kind=response.headers.get("Content-Type", ""))
         except NotOnSASError:
             return False
@@ -127,30 +127,30 @@ class Archive:
         return True
 
     def fetch(self, data_ids: Iterable[DataID], workers: int = WORKERS) -> Iterator[Fetched]:
-        """Bring files to this disk, several at a time; what is there already stays as it is.
+        """Fetch files to this disk, several at a time; files that are on disk already stay as they are.
 
-        Nothing happens before the first result is asked for. Each file is whole or absent, also if the process is
-        killed; what has come of one that is not yet complete is kept for the next time. Its length is checked against
-        the announced one, and its contents against a checksum file of its folder, if the server has one. Its
-        modification time is that of the remote file, so that data versions agree from one machine to the next. Where
-        the caller stops early, or is interrupted, so do the transfers, at the next byte that comes.
+        Nothing happens before the first result is asked for. Each file is whole or absent, even if the process is
+        killed; the part of an incomplete file that has come is kept for the next time. The length of a file is
+        compared with that announced, and its contents with a checksum file of its folder, if the server has one. Its
+        modification time is that of the remote file, so that data versions agree from one machine to the next. If
+        the caller stops early, or is interrupted, the transfers stop at the next byte that comes.
 
         Parameters
         ----------
         data_ids
             Each is fetched once, however often it is named.
         workers
-            Greatest number of requests at a time.
+            Largest number of requests at a time.
 
         Yields
         ------
         Fetched
-            One for each file, as they come. One that fails costs itself only.
+            One for each file, in the order in which they end. A failure of one does not stop the others.
 
         Raises
         ------
         DiskFullError
-            If the disk takes no more, at once.
+            If the disk takes no more; raised at once.
         """
         stop = threading.Event()
         client = Client(self.patience, stop)
@@ -161,15 +161,15 @@ class Archive:
         def work() -> None:
             try:
                 while not stop.is_set() and (data_id := todo.get()) is not None:
-                    done.put(self._fetched(data_id, client, checksums))
+                    done.put(self._fetch_one(data_id, client, checksums))
             except Stopped:
                 pass
-            except BaseException as error:  # raised where somebody sees it
+            except BaseException as error:  # raised in the caller's thread
                 done.put(error)
             finally:
                 client.close()
 
-        # Not an executor: Python would wait at its exit for threads that wait for a server.
+        # Plain threads, as Python would wait at its exit for those of an executor, which may wait for a server.
         threads: list[threading.Thread] = []
         wanted, waiting = iter(dict.fromkeys(data_ids)), 0
         try:
@@ -191,11 +191,11 @@ class Archive:
             stop.set()
             for _ in threads:
                 todo.put(None)
-            until = time.monotonic() + 1.0  # for those that only have to put their things away
+            until = time.monotonic() + 1.0  # enough for threads that only have to close their files
             for thread in threads:
                 thread.join(max(0.0, until - time.monotonic()))
 
-    def _fetched(self, data_id: DataID, client: Client, checksums: Checksums) -> Fetched:
+    def _fetch_one(self, data_id: DataID, client: Client, checksums: Checksums) -> Fetched:
         path = data_id.path(self.root)
         try:
             there = data_id.existing_path(self.root)

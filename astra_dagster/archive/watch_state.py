@@ -1,7 +1,7 @@
-"""What a watch remembers: one SQLite file, a product each, that one process at a time has open.
+"""What a watch remembers of the files of a product: an SQLite file, which one process at a time has open.
 
-It may be thrown away at the cost of a full look. What is seen on disk is written into it by `watching`, and what has
-become of that by whoever asked.
+The file may be thrown away at the cost of a look at all folders. `watching` writes what it sees on disk; its callers
+write what became of the files.
 """
 
 import contextlib
@@ -17,10 +17,10 @@ from typing import Self
 from astra_dagster.errors import OutputError
 
 FORMAT = 2
-"""Version of the tables; a file of another one is thrown away."""
+"""Version of the tables; a file that has another version is thrown away."""
 
 FIRST_WAIT, LONGEST_WAIT = 60.0, 21_600.0
-"""Seconds after which a file whose run came to nothing is looked at again: twice as long each time, and at most so."""
+"""Seconds to wait before a file whose run produced nothing is tried again; each wait is twice the one before."""
 
 _TABLES = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -30,9 +30,9 @@ CREATE TABLE folders (
     release TEXT NOT NULL,
     path TEXT NOT NULL,
     depth INTEGER NOT NULL,     -- segments of the template that lead here
-    mtime INTEGER,              -- its times when it was last listed, in nanoseconds; NULL if it never was
+    mtime INTEGER,              -- its times before it was last listed, in nanoseconds; NULL if it never was
     ctime INTEGER,
-    listed REAL,                -- when it was listed first with these times; NULL if it need not be listed again
+    listed REAL,                -- when it was first listed with these times; NULL if it need not be listed again
     UNIQUE (release, path, depth)
 );
 CREATE INDEX folders_by_parent ON folders (parent);
@@ -41,12 +41,12 @@ CREATE TABLE files (
     name TEXT NOT NULL,
     size INTEGER NOT NULL,
     mtime INTEGER NOT NULL,
-    since REAL NOT NULL,        -- since when it has been so
-    until REAL,                 -- until when it is looked at whatever its folder says
+    since REAL NOT NULL,        -- when it was first seen with this size and modification time
+    until REAL,                 -- until when it is examined even if its folder has not changed
     state INTEGER,              -- NULL if nothing is to be done about it
     offer INTEGER,              -- the run that was requested for it
-    tries INTEGER NOT NULL DEFAULT 0,  -- runs for it that came to nothing
-    due REAL,                   -- before when nothing is to be done about it
+    tries INTEGER NOT NULL DEFAULT 0,  -- number of runs for it that produced nothing
+    due REAL,                   -- when something is to be done about it again
     PRIMARY KEY (folder, name)
 ) WITHOUT ROWID;
 CREATE INDEX files_by_state ON files (state) WHERE state IS NOT NULL;
@@ -62,23 +62,23 @@ class BusyError(Exception):
 
 
 class State(IntEnum):
-    """What is to be done about a file; a file about which there is nothing to do has none."""
+    """What is to be done about a file. A file about which nothing is to be done has no state."""
 
     READY = 1
-    """It is new or changed, and it is to be decided what becomes of it."""
+    """The file is new or changed, and it has to be decided whether a run is requested for it."""
     WAITING = 2
-    """It has changed just now: it may still be written."""
+    """The file has changed just now, and may still be being written."""
     UNFINISHED = 3
-    """It is shorter than it says itself."""
+    """The file ends before what its own headers announce."""
     IGNORED = 4
-    """Its name is no file's of the product."""
+    """The file's name is not one of the product."""
     REQUESTED = 5
-    """A run is requested for it, which has not ended."""
+    """A run was requested for the file, and has not ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A file as it was last seen, since when it has been so, and how many runs for it came to nothing."""
+    """A file as it was last seen, when it was first seen so, and the number of runs for it that produced nothing."""
 
     folder: int
     release: str
@@ -90,23 +90,23 @@ class Sighting:
 
 
 class Watch:
-    """The SQLite file, open for nobody else; a context manager.
+    """The SQLite file, locked for others while it is open; a context manager.
 
     Parameters
     ----------
     path
-        Where it lies; it is made if it is not there, and made anew if it is damaged or remembers another mirror.
+        Path of the file; it is made if missing, and made anew if it is damaged or belongs to another mirror.
     root
         Top of the mirror.
     clock
-        Tells the time.
+        Returns the time in seconds since 1970.
 
     Raises
     ------
     BusyError
-        If it is open already.
+        If the file is open already.
     OutputError
-        If it cannot be opened or made.
+        If the file cannot be opened or made.
     """
 
     def __init__(self, path: Path, root: Path, clock: Callable[[], float] = time.time) -> None:
@@ -126,7 +126,7 @@ class Watch:
     def _open(self, root: Path) -> sqlite3.Connection:
         database = sqlite3.connect(self.path, timeout=0, isolation_level=None)
         try:
-            # The lock is kept until the file is closed, or its process ends, however it ends.
+            # The lock is kept until the file is closed, or the process ends in whatever way.
             database.execute("PRAGMA locking_mode = EXCLUSIVE")
             database.execute("BEGIN EXCLUSIVE")
             (version,) = database.execute("PRAGMA user_version").fetchone()
@@ -160,7 +160,7 @@ class Watch:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Changes that are kept together or not at all; without any, nothing is written."""
+        """Keep all changes made within the context, or none if an exception leaves it."""
         self.database.execute("BEGIN")
         try:
             yield self.database
@@ -170,19 +170,19 @@ class Watch:
         self.database.execute("COMMIT")
 
     def fact(self, name: str) -> str | None:
-        """Something that is remembered under a name."""
+        """Return the text that is remembered under a name; None if there is none."""
         return _fact(self.database, name)
 
     def note(self, name: str, value: str) -> None:
-        """Remember something under a name; within a transaction."""
+        """Remember a text under a name; within a transaction."""
         self.database.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", [name, value])
 
     def sightings(self, state: State, limit: int = -1) -> list[Sighting]:
-        """Files in a state about which something may be done now, at most `limit` of them if that is given."""
+        """Return files in a state that are due now, at most `limit` of them if that is given."""
         return self._sightings("state = ? AND ifnull(due, 0) <= ?", [state, self.clock()], limit)
 
     def requested(self, offer: int) -> list[Sighting]:
-        """Files that a run was requested for, and that have not changed since."""
+        """Return the files for which a run was requested, and which have not changed since."""
         return self._sightings("offer = ?", [offer])
 
     def _sightings(self, where: str, values: list[float], limit: int = -1) -> list[Sighting]:
@@ -194,16 +194,16 @@ class Watch:
         return [Sighting(*row) for row in rows]
 
     def count(self, state: State, *, due: bool = True) -> int:
-        """Number of files in a state about which something may be done now; or only later, if not `due`."""
+        """Count the files in a state that are due now, or, if not `due`, those that are due later."""
         sign = "<=" if due else ">"
         query = f"SELECT count(*) FROM files WHERE state = ? AND ifnull(due, 0) {sign} ?"  # noqa: S608
         (count,) = self.database.execute(query, [state, self.clock()]).fetchone()
         return int(count)
 
     def mark(self, sightings: Iterable[Sighting], state: State | None, offer: int | None = None) -> None:
-        """Set what is to be done about files; within a transaction. Those that have changed since are left alone.
+        """Set the state of files; within a transaction. Those that have changed since they were seen are left alone.
 
-        Nothing to be done (None) is the end of all tries; `offer` is the run that is requested for them.
+        The state None says that nothing is to be done, and ends all tries; `offer` is the run requested for the files.
         """
         self.database.executemany(
             "UPDATE files SET state = ?, offer = ?, due = NULL, tries = CASE WHEN ? THEN 0 ELSE tries END "
@@ -212,7 +212,7 @@ class Watch:
         )
 
     def try_again(self, sightings: Iterable[Sighting]) -> None:
-        """Have it decided again what becomes of files, after a while that doubles each time; within a transaction."""
+        """Make files ready again after a wait that doubles each time; within a transaction."""
         now = self.clock()
         self.database.executemany(
             "UPDATE files SET state = ?, offer = NULL, due = ?, tries = tries + 1 "
@@ -224,37 +224,37 @@ class Watch:
         )
 
     def gone(self, limit: int = -1) -> list[tuple[str, str]]:
-        """Release and path of files that are gone, at most `limit` of them; they are told until they are forgotten."""
+        """Return release and path of at most `limit` files that are gone, and that `forget` was not called for."""
         return self.database.execute("SELECT release, path FROM gone LIMIT ?", [limit]).fetchall()
 
     def look_again(self, path: Path) -> None:
-        """Have it decided again what becomes of a file; within a transaction."""
+        """Make a file ready again, at once; within a transaction."""
         self.database.execute(
             "UPDATE files SET state = ? WHERE name = ? AND folder IN (SELECT id FROM folders WHERE path = ?)",
             [State.READY, path.name, str(path.parent)],
         )
 
     def forget(self, gone: Sequence[tuple[str, str]]) -> None:
-        """Forget files that are gone; within a transaction."""
+        """Remove files from those that are gone; within a transaction."""
         self.database.executemany("DELETE FROM gone WHERE release = ? AND path = ?", gone)
 
     def offer(self, run_key: str, run: str) -> int:
-        """Remember a run that is to be requested, until it has ended; within a transaction. Returns its number."""
+        """Remember a run that is to be requested, until it has ended, and return its number; within a transaction."""
         self.database.execute("INSERT OR IGNORE INTO offers (run_key, run) VALUES (?, ?)", [run_key, run])
         (number,) = self.database.execute("SELECT id FROM offers WHERE run_key = ?", [run_key]).fetchone()
         return int(number)
 
     def offers(self) -> list[tuple[int, str, str]]:
-        """Number, key and description of the runs that are requested and have not ended, in their order."""
+        """Return number, key and description of the runs that are requested and have not ended, in order of number."""
         return self.database.execute("SELECT id, run_key, run FROM offers ORDER BY id").fetchall()
 
     def ended(self, offer: int) -> None:
-        """Forget a run that was requested; within a transaction."""
+        """Forget a requested run, which has ended; within a transaction."""
         self.database.execute("DELETE FROM offers WHERE id = ?", [offer])
 
 
 class _Useless(Exception):
-    """The file is of another format, of another mirror, or damaged."""
+    """The SQLite file has another format, belongs to another mirror, or is damaged."""
 
 
 def _place(sighting: Sighting) -> tuple[int, str, int, int]:
@@ -267,11 +267,11 @@ def _fact(database: sqlite3.Connection, name: str) -> str | None:
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Whether an error says that the file is damaged, or no SQLite file at all."""
+    """Whether an error says that a file is damaged, or not an SQLite file."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def discard(path: Path) -> None:
-    """Throw away what is remembered."""
+    """Throw away the SQLite file at `path`."""
     for name in (path, path.with_name(f"{path.name}-journal")):
         name.unlink(missing_ok=True)

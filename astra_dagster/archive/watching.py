@@ -1,9 +1,9 @@
-"""Watching the files of a product on disk: which are new or changed since the last look, and which are gone.
+"""Watch the files of a product on disk: which are new or changed since the last look, and which are gone.
 
-A folder is listed only when its times have changed. Writing into a file that is there changes no folder, so that files
-which came or changed within the last day are looked at one by one as well; what is changed in place later than that
-takes a full look to be found. What is remembered from look to look is kept by `watch_state`; what becomes of the
-findings is not decided here.
+A folder is listed only when its times have changed. Writing into an existing file does not change its folder; so files
+that came or changed within the last day are examined one by one as well, and a file that is changed in place later is
+found only by a search of all folders. What is remembered from look to look is kept by `watch_state`; what becomes of
+the findings is not decided here.
 """
 
 import os
@@ -20,36 +20,36 @@ from astra_dagster.errors import ConfigurationError, UnknownProductError, Unreac
 from astra_dagster.presence import status_of
 
 RECENT = 86_400.0
-"""Seconds for which a file that came or changed is looked at whatever its folder says."""
+"""Seconds for which a file that came or changed is examined even if its folder has not changed."""
 
 SKEW = 3_600.0
-"""By how many seconds the clock of the file system may differ from ours.
+"""Seconds by which the clock of the file system may differ from ours.
 
-What came into a folder right after it was listed may have left the folder's times as they were. A folder that has
-changed within this time is listed once more at a later look.
+A file that came into a folder right after it was listed may have left the folder's times unchanged. So a folder that
+has changed within this time is listed once more at a later look.
 """
 
 COARSE = 2.0
-"""Seconds within which two changes of a folder may leave it the same times."""
+"""Seconds within which two changes of a folder may result in the same times."""
 
 TEMPORARY = (".part", ".partial", ".filepart", ".tmp", ".temp", ".download", ".crdownload", ".aria2", ".swp", "~")
-"""Ends of the names that programs give to what they are still writing. Others, like rsync, use hidden names."""
+"""Endings of file names that programs use while they write a file. Others, like rsync, use hidden names."""
 
 
 @dataclass
 class Look:
-    """What one look was like.
+    """What one look at the disk covered.
 
     Attributes
     ----------
     folders, listed
-        How many folders are watched, and how many of them were listed.
+        Number of folders that are watched, and number of those that were listed.
     unreachable
         Folders that could not be examined: nothing is concluded about the files in them.
     skipped
-        What looks like a part of the product's path and is none, in the folders that were listed.
+        Entries of the listed folders that look like a part of the product's path and are none.
     complete
-        Whether there was time for everything.
+        Whether the look covered everything before its deadline.
     """
 
     folders: int = 0
@@ -61,7 +61,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class _Folder:
-    """A folder to be listed, with its times; `same` if it was listed before with the same."""
+    """A folder to be listed, with its status; `same` says that its times are those of the last listing."""
 
     id: int
     path: str
@@ -79,18 +79,18 @@ def look_at(
     settle: float,
     deadline: float = float("inf"),
 ) -> Look:
-    """Look at what has changed on disk, and remember it.
+    """Find what has changed on disk since the last look, and remember it.
 
     Parameters
     ----------
     releases
-        Where to look; those that have no path for the product are left out.
+        Releases whose files are looked at; those that have no path for the product are left out.
     root
         Top of the mirror.
     settle
-        Seconds for which a file must not have changed to be `State.READY`.
+        Seconds without a change after which a file is `State.READY`.
     deadline
-        When to stop, on the monotonic clock: what is left is done at the next look.
+        When to stop, on the monotonic clock; the next look continues from there.
     """
     look = Look()
     looked = set()
@@ -107,12 +107,12 @@ def look_at(
 
 
 def is_recent(watch: Watch, since: float) -> bool:
-    """Whether something that has been so since then came within the last day."""
+    """Whether the time `since`, in seconds since 1970, is within the last day."""
     return watch.clock() - since < RECENT
 
 
 def _look_again(watch: Watch, releases: set[str], settle: float) -> None:
-    """Look at single files: at those that are to wait, and at those of the last day."""
+    """Examine single files: those that are waiting or unfinished, and those that came or changed in the last day."""
     now = watch.clock()
     query = (
         "SELECT folder, name, release, path, size, files.mtime, since, state FROM files "
@@ -130,9 +130,9 @@ def _look_again(watch: Watch, releases: set[str], settle: float) -> None:
         except OSError:
             continue  # its folder has changed as well, or cannot be reached
         if (status.st_size, status.st_mtime_ns) != (size, mtime):
-            changed.append(_seen(folder, name, status, now, settle, first=False))
+            changed.append(_make_row(folder, name, status, now, settle, first=False))
         elif (state == State.WAITING and (now - mtime / 1e9 >= settle or now - since >= settle)) or (
-            state == State.UNFINISHED and now - since > RECENT  # then it is broken
+            state == State.UNFINISHED and now - since > RECENT  # it is broken, and not still growing
         ):
             ready.append((State.READY, folder, name))
     _keep(watch, changed)
@@ -142,8 +142,8 @@ def _look_again(watch: Watch, releases: set[str], settle: float) -> None:
 Row = tuple[int, str, int, int, float, float | None, State]
 
 
-def _seen(folder: int, name: str, status: os.stat_result, now: float, settle: float, *, first: bool) -> Row:
-    """What to remember of a file that is new or changed; `first` if it was there when the watch began."""
+def _make_row(folder: int, name: str, status: os.stat_result, now: float, settle: float, *, first: bool) -> Row:
+    """Make the row that is remembered of a new or changed file; `first` if it was there when the watch began."""
     since = min(now, max(status.st_mtime, status.st_ctime)) if first else now
     state = State.READY if now - status.st_mtime >= settle else State.WAITING
     return folder, name, status.st_size, status.st_mtime_ns, since, None if first else now + RECENT, state
@@ -158,7 +158,7 @@ def _keep(watch: Watch, rows: Sequence[Row]) -> None:
 
 @dataclass
 class _Walk:
-    """One look at the folders of one release."""
+    """One look at the folders of one release; `go` does it."""
 
     watch: Watch
     look: Look
@@ -169,14 +169,14 @@ class _Walk:
     deadline: float
 
     def go(self) -> None:
-        """List what has changed, and what is found there, as long as there is time."""
+        """List the folders that have changed, and the new folders in them, until the deadline."""
         self.database = self.watch.database
         shape = f"{self.template.roots} {[segment.pattern for segment in self.template.segments]}"
         seen = self.watch.fact(f"seen {self.release}")
         self.first = seen != shape
-        if seen is not None and self.first:  # a release of one's own that is another one now
+        if seen is not None and self.first:  # a release of the configuration file, which was redefined
             self._forget_release()
-        todo = self._changed()
+        todo = self._find_changed()
         while todo:
             todo += self._list(todo.pop())
             if todo and time.monotonic() > self.deadline:
@@ -185,8 +185,8 @@ class _Walk:
         if self.first:
             self.watch.note(f"seen {self.release}", shape)
 
-    def _changed(self) -> list[_Folder]:
-        """Folders to list."""
+    def _find_changed(self) -> list[_Folder]:
+        """Return the folders that must be listed."""
         now = self.watch.clock()
         query = "SELECT id, path, depth, mtime, ctime, listed FROM folders WHERE release = ?"
         rows = self.database.execute(query, [self.release]).fetchall()
@@ -196,8 +196,8 @@ class _Walk:
             try:
                 status = stat(path)
             except OSError:
-                # If it was removed, the folder above has changed, and that it is gone is found there. Otherwise a disk
-                # is not there at the moment.
+                # A folder that was removed is found to be gone when the folder above, which has changed, is listed.
+                # Otherwise its disk is away at the moment.
                 self.look.unreachable.append(path)
                 continue
             same = status.st_mtime_ns == mtime and status.st_ctime_ns == ctime
@@ -205,19 +205,19 @@ class _Walk:
                 todo.append(_Folder(number, path, depth, status, same))
         known = {path for _, path, depth, *_ in rows if depth == 0}
         starts = [str(start) for start in starting_folders(self.template, self.root)]
-        return todo + self._new(None, [(start, 0) for start in starts if start not in known])
+        return todo + self._add_new(None, [(start, 0) for start in starts if start not in known])
 
-    def _new(self, parent: int | None, places: Iterable[tuple[str, int]]) -> list[_Folder]:
-        """Folders that are new, and are now remembered."""
+    def _add_new(self, parent: int | None, places: Iterable[tuple[str, int]]) -> list[_Folder]:
+        """Remember folders that are new, and return them."""
         found = []
         for path, depth in places:
             try:
                 status = status_of(path)
             except UnreachableError:
                 self.look.unreachable.append(path)
-                continue  # it is new at the next look again, for its parent is not done with
+                continue  # the next look finds it again, as its parent must be listed once more
             if status is None:
-                continue  # not there yet, or not any more
+                continue  # it does not exist yet, or no longer
             row = [parent, self.release, path, depth]
             cursor = self.database.execute(
                 "INSERT INTO folders (parent, release, path, depth) VALUES (?, ?, ?, ?)", row
@@ -227,7 +227,7 @@ class _Walk:
         return found
 
     def _list(self, folder: _Folder) -> list[_Folder]:
-        """List a folder; returns what is new of the folders in it."""
+        """List a folder, remember what has changed in it, and return the new folders in it."""
         files: dict[str, os.stat_result | None] = {}
         try:
             below, entries = list_folder(folder.path, folder.depth, self.template, {}, self.look.skipped)
@@ -241,12 +241,12 @@ class _Walk:
         query = "SELECT path, depth, id FROM folders WHERE parent = ?"
         known = {(path, depth): number for path, depth, number in self.database.execute(query, [folder.id])}
         for place in known.keys() - set(below):
-            if not os.path.islink(place[0]):  # noqa: PTH114 (else its disk is not there at the moment)
+            if not os.path.islink(place[0]):  # noqa: PTH114 (behind a link, its disk may be away at the moment)
                 self._remove(known[place])
-        found = self._new(folder.id, (place for place in below if place not in known))
+        found = self._add_new(folder.id, (place for place in below if place not in known))
         self._compare(folder, files)
         done = len(known.keys() & set(below)) + len(found) == len(below) and None not in files.values()
-        # The times are from before the listing: what came since then gives others.
+        # The times were taken before the listing, so that what came since then makes them differ.
         times, now = folder.status, self.watch.clock()
         sure = done and (folder.same or now - max(times.st_mtime, times.st_ctime) > SKEW)
         self.database.execute(
@@ -256,7 +256,7 @@ class _Walk:
         return found
 
     def _compare(self, folder: _Folder, files: dict[str, os.stat_result | None]) -> None:
-        """Remember what is new or changed of the files in a folder, and which are gone."""
+        """Remember which files of a folder are new or changed, and which are gone."""
         query = "SELECT name, size, mtime, state FROM files WHERE folder = ?"
         before = {name: (size, mtime, state) for name, size, mtime, state in self.database.execute(query, [folder.id])}
         now = self.watch.clock()
@@ -264,7 +264,7 @@ class _Walk:
         for name, status in files.items():
             known = before.pop(name, None)
             if status and (known is None or known[:2] != (status.st_size, status.st_mtime_ns)):
-                changed.append(_seen(folder.id, name, status, now, self.settle, first=self.first))
+                changed.append(_make_row(folder.id, name, status, now, self.settle, first=self.first))
         _keep(self.watch, changed)
         for name, (_, _, state) in before.items():
             self.database.execute("DELETE FROM files WHERE folder = ? AND name = ?", [folder.id, name])
@@ -273,7 +273,7 @@ class _Walk:
                 self.database.execute("INSERT OR IGNORE INTO gone VALUES (?, ?)", gone)
 
     def _remove(self, number: int) -> None:
-        """Forget a folder that is not there any more, with all below it."""
+        """Forget a folder that was removed, with everything below it."""
         numbers = [number]
         for above in numbers:
             numbers += [row[0] for row in self.database.execute("SELECT id FROM folders WHERE parent = ?", [above])]
@@ -296,5 +296,5 @@ class _Walk:
 def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
     try:
         return entry.stat()
-    except OSError:  # it went away just now, or cannot be examined
+    except OSError:  # it was removed just now, or cannot be examined
         return None

@@ -1,4 +1,4 @@
-"""Requests to the Science Archive Server: patience with its failures, and errors in our own words.
+"""Requests to the Science Archive Server, which are repeated when they fail, and their errors as ours.
 
 What is done with an answer is not decided here.
 """
@@ -34,16 +34,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to put up with a server that fails.
+    """How often, and for how long, to try a server that fails.
 
     Attributes
     ----------
     tries
-        How often in a row a request may fail.
+        Number of failures in a row after which a request is given up.
     first_wait
-        Seconds after the first failure; each further one doubles it.
+        Seconds to wait after the first failure; each further failure doubles the wait.
     timeout
-        Seconds without any answer, or any further byte of one, after which a request has failed.
+        Seconds without an answer, or without a further byte of it, after which a request has failed.
     """
 
     tries: int = 5
@@ -52,13 +52,13 @@ class Patience:
 
 
 class Stopped(Exception):
-    """Nobody waits for the answer any more."""
+    """Whoever asked does not wait for the answer any longer."""
 
 
 class Transient(DownloadError):
-    """A failure that may pass.
+    """A failure that may not happen again at the next attempt.
 
-    `retry_after` is the wait in seconds that the server asks for; `progress` says that the try was not in vain.
+    `retry_after` is the wait in seconds that the server asks for; `progress` says that a part of the answer has come.
     """
 
     def __init__(self, message: str, *, retry_after: float = 0.0, progress: bool = False) -> None:
@@ -68,9 +68,9 @@ class Transient(DownloadError):
 
 
 class Client:
-    """Asks a server, from any number of threads, until `stop` is set.
+    """Sends requests to servers, from any number of threads, until `stop` is set.
 
-    Credentials go to the machine that ``~/.netrc`` has an entry for, and to no other that it redirects to; the
+    A login goes to the machine for which ``~/.netrc`` has an entry, and not to another to which that redirects; the
     entry ``default`` is not used.
     """
 
@@ -81,14 +81,14 @@ class Client:
         self._logins = Logins()
 
     def ask(self, method: str, url: str, headers: Mapping[str, str] | None = None) -> requests.Response:
-        """One try: an answer of status 200, 206 or 416, whose body is still to be read.
+        """Make one request, and return an answer of status 200, 206 or 416, whose body is still to be read.
 
         Raises
         ------
         Transient
-            If it may be worth another try.
+            If another attempt may succeed.
         NotOnSASError, AccessDeniedError, DownloadError
-            If it is not.
+            If it would fail too.
         """
         timeout = self.patience.timeout
         try:
@@ -102,21 +102,21 @@ class Client:
                 allow_redirects=True,
             )
         except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
-            raise _failure(error, url) from None
+            raise _make_error(error, url) from None
         if response.status_code in (200, 206, 416):
             return response
         response.close()
-        raise self._refusal(response, url)
+        raise self._make_refusal(response, url)
 
-    def retried(self, act: Callable[[], T]) -> T:
-        """What `act` returns, after as many tries as it takes and patience allows.
+    def retry(self, act: Callable[[], T]) -> T:
+        """Call `act`, again while its failures may pass and patience allows, and return what it returns.
 
         Raises
         ------
         DownloadError
-            If patience is at its end, or the failure is one that does not pass.
+            If `act` has failed too often in a row, or in a way that does not pass.
         Stopped
-            If nobody waits for it any more.
+            If `stop` is set.
         """
         failures = 0
         while True:
@@ -137,12 +137,12 @@ class Client:
                 self.pause(delay)
 
     def pause(self, seconds: float) -> None:
-        """Wait, but not for longer than somebody waits for us."""
+        """Wait; raise `Stopped` as soon as `stop` is set."""
         if self.stop.wait(seconds):
             raise Stopped
 
     def text(self, url: str) -> str | None:
-        """A small text; None if the server does not have it, or does not give it to us."""
+        """Fetch a small text; None if the server does not have it, or refuses it."""
 
         def read() -> str:
             with self.ask("GET", url) as response:
@@ -154,11 +154,11 @@ class Client:
                         if size > _LARGEST_TEXT:
                             raise DownloadError(f"more than {_LARGEST_TEXT} bytes of text: {url}")
                 except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-                    raise _failure(error, url) from None
+                    raise _make_error(error, url) from None
             return b"".join(pieces).decode("utf-8", "replace")
 
         try:
-            return self.retried(read)
+            return self.retry(read)
         except (NotOnSASError, AccessDeniedError):
             return None
 
@@ -169,12 +169,12 @@ class Client:
             session.close()
 
     def refuse_page(self, url: str, kind: str = "", start: bytes = b"") -> None:
-        """See that what came is no web page, by its type or its first bytes, unless the address is that of one.
+        """Check, by its type or first bytes, that an answer is not a web page, unless the address is that of one.
 
         Raises
         ------
         AccessDeniedError
-            If it is: servers that want a login may answer so.
+            If it is a web page, as a server may send that wants a login.
         """
         page = kind.strip().lower().startswith(("text/html", "application/xhtml"))
         if (page or start.lstrip().lower().startswith((b"<!doctype html", b"<html"))) and not url.endswith(_PAGES):
@@ -188,7 +188,7 @@ class Client:
         session: requests.Session = self._own.session
         return session
 
-    def _refusal(self, response: requests.Response, url: str) -> DownloadError:
+    def _make_refusal(self, response: requests.Response, url: str) -> DownloadError:
         status = response.status_code
         if status in (404, 410):
             return NotOnSASError(f"not on the SAS: {url}")
@@ -208,14 +208,14 @@ class Client:
 
 
 class _Session(requests.Session):
-    """A session that keeps no cookies, and gives a login away to nobody else."""
+    """A session that keeps no cookies, and sends a login only to its own machine."""
 
     def __init__(self) -> None:
         super().__init__()
         self.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
-        """Leave the login away where a redirect leads elsewhere; requests would look for another one."""
+        """Remove the login where a redirect leads to another machine; requests would look for another login."""
         if self.should_strip_auth(str(response.request.url), str(prepared_request.url)):
             prepared_request.headers.pop("Authorization", None)
 
@@ -231,12 +231,12 @@ def _retry_after(text: str) -> float:
     """Seconds from a header Retry-After: a number of seconds, or a date."""
     if text.strip().isdecimal():
         return float(text)
-    then = http_date(text)
+    then = parse_http_date(text)
     return 0.0 if then is None else max(0.0, (then - datetime.datetime.now(datetime.UTC)).total_seconds())
 
 
-def http_date(text: str) -> datetime.datetime | None:
-    """A date as it stands in a header; None if it is none."""
+def parse_http_date(text: str) -> datetime.datetime | None:
+    """Parse a date of a header; None if the text is no date."""
     try:
         date = email.utils.parsedate_to_datetime(text)
     except (ValueError, OverflowError):
@@ -244,8 +244,8 @@ def http_date(text: str) -> datetime.datetime | None:
     return date.replace(tzinfo=datetime.UTC) if date.tzinfo is None else date
 
 
-def _failure(error: Exception, url: str) -> DownloadError:
-    """Our error for one of requests or urllib3."""
+def _make_error(error: Exception, url: str) -> DownloadError:
+    """Make our error for one of requests or urllib3."""
     if isinstance(error, requests.TooManyRedirects):
         return DownloadError(f"redirected in circles: {url}")
     if isinstance(error, requests.exceptions.SSLError):
@@ -259,14 +259,14 @@ def _failure(error: Exception, url: str) -> DownloadError:
     )
     if not isinstance(error, passing):
         return DownloadError(f"the answer makes no sense ({type(error).__name__}): {url}")
-    return Transient(f"{broken(error)}: {url}")
+    return Transient(f"{describe_failure(error)}: {url}")
 
 
-def broken(error: Exception) -> str:
-    """Why a connection failed, in a few words."""
+def describe_failure(error: Exception) -> str:
+    """Say in a few words why a connection failed."""
     timeouts = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
     seen: list[BaseException] = [error]
-    for item in seen:  # the reason is wrapped several times
+    for item in seen:  # the cause is wrapped several times
         if isinstance(item, timeouts) and not isinstance(item, urllib3.exceptions.NewConnectionError):
             return "no answer in time"
         if isinstance(item, http.client.IncompleteRead | http.client.RemoteDisconnected):

@@ -1,1 +1,1 @@
-"""The bytes of FITS files: headers, reading, writing, and whether a file is all there. Knows nothing of spectra."""
+"""The bytes of FITS files: headers, reading, writing, and truncation. Nothing here knows of spectra."""

@@ -1,4 +1,4 @@
-"""Headers of FITS files: cards, and the values in them, decoded when asked for.
+"""Headers of FITS files: cards and their values, which are decoded when asked for.
 
 Standard: https://fits.gsfc.nasa.gov/fits_standard.html (version 4.0), section 4.
 """
@@ -16,7 +16,7 @@ _DIGITS = re.compile(r" *[0-9]{1,18}")
 
 
 class Header:
-    """Cards of a header, decoded when asked for. A card without value, or not legal FITS, has the value None."""
+    """Cards of a header. A card that has no value, or is not legal FITS, has the value None."""
 
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
@@ -29,7 +29,7 @@ class Header:
         return keyword.encode().ljust(8) in self._places
 
     def get(self, keyword: str) -> Scalar:
-        """Value of the first card of that keyword; None where there is none, or none that can be read."""
+        """Return the value of the first card of a keyword; None if there is no such card, or its value cannot be read."""
         if keyword not in self._values:
             self._values[keyword] = self._decode(keyword)
         return self._values[keyword]
@@ -52,14 +52,14 @@ class Header:
         return "".join(pieces)
 
     def number(self, keyword: str) -> float | None:
-        """Value as a finite number, None if it is not one."""
+        """Return a value as a finite number; None if it is not one."""
         value = self.get(keyword)
         if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
             return float(value)
         return None
 
     def integer(self, keyword: str) -> int | None:
-        """Value as a whole number, None if it is not one."""
+        """Return a value as a whole number; None if it is not one."""
         value = self.get(keyword)
         if type(value) is int:
             return value
@@ -68,7 +68,7 @@ class Header:
         return value if isinstance(value, int) and not isinstance(value, bool) else None
 
     def text(self, keyword: str) -> str | None:
-        """Value as text without blanks around it, None if there is none."""
+        """Return a value as text without blanks around it; None if there is none."""
         value = self.get(keyword)
         return None if value is None or isinstance(value, bool) else str(value).strip()
 

@@ -1,22 +1,22 @@
-"""What the data model says of an array: types and shapes, to which headers are held before anything is read."""
+"""The types and shapes that the data model allows for an array. Headers are compared with them before data are read."""
 
 from typing import NamedTuple
 
 _KINDS = {"f": "real numbers", "i": "integers", "u": "integers", "b": "logical values", "U": "text"}
 
 Shape = tuple[int | range, ...]
-"""Length of each axis, or the lengths that it may have."""
+"""For each axis its length, or the range of lengths that it may have."""
 
 
 class Model(NamedTuple):
-    """What the data model says of an array, or of a column: of the cells of one row.
+    """What the data model allows for an array, or for the cells of a column in one row.
 
     Attributes
     ----------
     kinds
-        NumPy kinds that it may have: "f" for fluxes, "iu" for masks, "b" for logical columns, "U" for text.
+        Allowed NumPy kinds of type: "f" for fluxes, "iu" for masks, "b" for logical columns, "U" for text.
     shapes
-        Those that it may have; of a column with one value a row it is ``()``.
+        Allowed shapes; that of a column with one value in each row is ``()``.
     """
 
     kinds: str
@@ -28,12 +28,12 @@ class Model(NamedTuple):
 
     @property
     def shape(self) -> str:
-        """The shapes in words."""
+        """The allowed shapes in words."""
         return " or ".join(f"({', '.join(map(say_lengths, shape))}{',' * (len(shape) == 1)})" for shape in self.shapes)
 
     @property
     def type(self) -> str:
-        """The kinds in words."""
+        """The allowed types in words."""
         return " or ".join(dict.fromkeys(_KINDS[kind] for kind in self.kinds))
 
 
@@ -44,5 +44,5 @@ def _has(known: Shape, shape: tuple[int, ...]) -> bool:
 
 
 def say_lengths(lengths: int | range) -> str:
-    """Say a length, or a range of them."""
+    """Write a length, or a range of lengths, in words."""
     return f"{lengths[0]} to {lengths[-1]}" if isinstance(lengths, range) else str(lengths)

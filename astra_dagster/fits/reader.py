@@ -1,9 +1,8 @@
-"""The structure of FITS files: where the HDUs lie, and single arrays out of them.
+"""Read FITS files: where the HDUs lie, and single arrays from them.
 
-Reading decodes only what is asked for, writing gives the same bytes for the same content. What a header says is read by
-`header`, and which HDU holds what in which product is the business of the readers: they say what shapes and types the
-data model has, and of anything else not a byte is read. astropy does the same and far more, at ten times the cost a
-file; every test of this module compares with it.
+Only what is asked for is decoded. Headers are parsed by `header`. Which HDU of a product holds what is known to the
+readers in `spectra`: they say which shapes and types the data model has, and no byte is read of an array with others.
+astropy does the same and far more, but takes ten times as long for a file; every test of this module compares with it.
 
 Standard: https://fits.gsfc.nasa.gov/fits_standard.html (version 4.0).
 """
@@ -29,10 +28,10 @@ from astra_dagster.fits.model import Model, say_lengths
 BLOCK = 2880
 
 LARGEST = 1 << 28
-"""Bytes of one array or table, and of a compressed file once it is unpacked: five times those of the largest files."""
+"""Largest size in bytes of an array, a table, or an unpacked file: five times that of the largest real files."""
 
 _MAX_HEADER = 2000 * BLOCK
-_MAX_KNOWN = 20 * BLOCK  # of a header that is kept for the next file
+_MAX_KNOWN = 20 * BLOCK  # bytes of a header that is cached for the next file
 _MAX_HDUS = 10_000
 _MAX_COLUMNS = 999  # by the standard
 _MAX_TEXT = 1000  # characters of a text in a table
@@ -40,9 +39,9 @@ _IMAGE_TYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"
 _COLUMN_TYPES = {
     **{"L": "S1", "B": "u1", "I": ">i2", "J": ">i4", "K": ">i8"},
     **{"E": ">f4", "D": ">f8", "C": ">c8", "M": ">c16"},
-    **{"P": "V8", "Q": "V16"},  # places in the heap, which is not read
+    **{"P": "V8", "Q": "V16"},  # pointers into the heap, which is not read
 }
-_KINDS = {"L": "b", "A": "U", "X": "u", "P": "V", "Q": "V"}  # of what is made of a column; of others that of NumPy
+_KINDS = {"L": "b", "A": "U", "X": "u", "P": "V", "Q": "V"}  # kinds of type after decoding, where NumPy's differs
 _END = b"END" + b" " * (CARD - 3)
 _TFORM = re.compile(r"([0-9]{0,7})([LXBIJKAEDCMPQ])")
 
@@ -54,7 +53,7 @@ def _known_header(raw: bytes) -> Header:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a binary table: its type in a row, and how numbers are scaled."""
+    """A column of a binary table: its number, the letter of its format, its offset in a row in bytes, and its type."""
 
     number: int
     code: str
@@ -64,7 +63,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class HDU:
-    """One header and data unit: `kind` is "image", "table" or "other", `offset` and `size` are of its data."""
+    """A header and data unit; `kind` is "image", "table" or "other", `offset` and `size` are those of the data, in bytes."""
 
     index: int
     kind: str
@@ -75,11 +74,11 @@ class HDU:
 
     @property
     def name(self) -> str:
-        """EXTNAME, empty if there is none."""
+        """Value of EXTNAME; empty if there is none."""
         return self.header.text("EXTNAME") or ""
 
     def columns(self) -> Mapping[str, Column]:
-        """Columns of a table by name in lower case."""
+        """Return the columns of a table by name in lower case."""
         return _known_columns(self.header) if len(self.header.raw) <= _MAX_KNOWN else _columns(self.header)
 
 
@@ -94,7 +93,7 @@ def _columns(header: Header) -> Mapping[str, Column]:
         name = (header.text(f"TTYPE{number}") or "").lower()
         base = {"A": f"S{count}", "X": "u1"}.get(code) or _COLUMN_TYPES[code]
         shape = {"A": (), "X": ((count + 7) // 8,)}.get(code, (count,) if count != 1 else ())
-        column = Column(number, code, offset, np.dtype((base, shape) if shape else base))  # (S0, ()) is none
+        column = Column(number, code, offset, np.dtype((base, shape) if shape else base))  # (S0, ()) is not a type
         found.setdefault(name, column)
         offset += column.dtype.itemsize
     return found
@@ -104,16 +103,16 @@ _known_columns = functools.lru_cache(maxsize=64)(_columns)
 
 
 class FitsFile:
-    """A FITS file open for reading; a context manager that leaves no descriptor behind.
+    """A FITS file open for reading; a context manager that closes it.
 
-    Errors name the file, the HDU and what was expected there; every one of them is an `AstraError`.
+    Every error is an `AstraError` that names the file, the HDU and what was expected there.
 
     Raises
     ------
     InputMissingError
         If there is no such file.
     SpectrumFileError
-        If it cannot be read, or is not FITS.
+        If the file cannot be read, or is not FITS.
     """
 
     def __init__(self, path: Path) -> None:
@@ -158,13 +157,13 @@ class FitsFile:
         self.close()
 
     def close(self) -> None:
-        """Close the file; again does nothing."""
+        """Close the file; closing it again does nothing."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
     def hdu(self, index: int, expected: str = "") -> HDU:
-        """HDU of that number, counted from 0; `expected` says for the error message what it should hold."""
+        """Return an HDU by its number, counted from 0; `expected` says in error messages what it should hold."""
         while len(self._hdus) <= index:
             found = self._next()
             if found is None:
@@ -173,23 +172,23 @@ class FitsFile:
         return self._hdus[index]
 
     def hdus(self) -> list[HDU]:
-        """All HDUs: their headers are read, their data are not."""
+        """Return all HDUs. Their headers are read, their data are not."""
         while (found := self._next()) is not None:
             self._hdus.append(found)
         return self._hdus
 
     def image(self, index: int, expected: str, model: Model) -> AnyArray:
-        """Array of an image HDU in the file's own type and byte order.
+        """Read the array of an image HDU, in the file's own type and byte order.
 
-        Where the header says that numbers are scaled they come as float64, or as integers of the other sign if that
-        is all that the scale does.
+        Numbers that the header says are scaled are returned as float64; or as integers, if the scale only makes signed
+        integers unsigned, or unsigned ones signed.
 
         Parameters
         ----------
         expected
-            What it should hold, for the error message.
+            What the HDU should hold, for error messages.
         model
-            Types and shapes that it may have. Nothing is read of an image that has another.
+            Types and shapes that the array may have. Nothing is read of an image that has another.
         """
         hdu = self.hdu(index, expected)
         if hdu.kind != "image" or 0 in hdu.shape or not hdu.shape:
@@ -214,22 +213,22 @@ class FitsFile:
         width: int,
         optional: Mapping[str, Model] | None = None,
     ) -> dict[str, AnyArray]:
-        """Columns of a binary table by lower-case name.
+        """Read columns of a binary table, by name in lower case.
 
-        Text is decoded and stripped, logical columns are bool, bits are packed into bytes, and numbers as in images.
+        Text is decoded and stripped, logical columns are bool, bits stay packed in bytes, numbers are as in images.
 
         Parameters
         ----------
         columns
-            Columns that it must have, and what each may hold.
+            Columns that the table must have, and what each may hold.
         expected
-            What it should hold, for the error message.
+            What the HDU should hold, for error messages.
         rows
-            How many rows it may have.
+            Allowed numbers of rows. Nothing is read of a table that has another.
         width
-            How many bytes a row may have, of all its columns. Nothing is read of a table that has more of either.
+            Largest number of bytes in a row, all columns together. Nothing is read of a table that has more.
         optional
-            Columns that are given only where the table has them and they hold this.
+            Columns that are read only if the table has them, and they hold what is given here.
         """
         hdu = self.hdu(index, expected)
         if hdu.kind != "table" or len(hdu.shape) != 2:
@@ -270,13 +269,13 @@ class FitsFile:
     def error(
         self, index: int, problem: str, expected: str = "", kind: type[SpectrumFileError] = SpectrumFileError
     ) -> SpectrumFileError:
-        """Error that names HDU, problem and what was expected."""
+        """Make an error that names the HDU, the problem and what was expected."""
         what = f" ({expected})" if expected else ""
         hint = "fetch it again" if kind is CutShortError else None
         return kind(f"HDU {index}{what} {problem}", path=self.path, hint=hint)
 
     def _next(self) -> HDU | None:
-        """Read the header after the last known HDU; None at the end of the file."""
+        """Read the HDU after the last known one, without its data; None at the end of the file."""
         index = len(self._hdus)
         last = self._hdus[-1] if self._hdus else None
         start = last.offset + -(-last.size // BLOCK) * BLOCK if last else 0
@@ -287,7 +286,7 @@ class FitsFile:
         raw = self._header(start, index)
         if not raw:
             return None
-        # Extensions of files of one product mostly have the same header, card for card.
+        # The headers of extensions are mostly the same, card for card, in all files of a product.
         header = _known_header(raw) if index and len(raw) <= _MAX_KNOWN else Header(raw)
         bits = self._integer(header, "BITPIX", index)
         axes = self._integer(header, "NAXIS", index)
@@ -306,7 +305,7 @@ class FitsFile:
         for place in range(0, _MAX_HEADER, 5 * BLOCK):
             more = self._pread(5 * BLOCK, start + place)
             if not read and not more.startswith(b"XTENSION=" if index else b"SIMPLE  ="):
-                if index:  # after the last HDU a file may hold special records: they are to be ignored
+                if index:  # special records may follow the last HDU, and are ignored
                     return b""
                 raise SpectrumFileError(
                     "not a FITS file: it does not begin with SIMPLE", path=self.path, hint="fetch it again"
@@ -356,7 +355,7 @@ def _shown(shape: tuple[int, ...]) -> str:
 
 
 def _kind_of(column: Column, header: Header) -> str:
-    """NumPy kind of what is made of a column."""
+    """Return the NumPy kind of type that a column has after decoding."""
     if column.code in _KINDS:
         return _KINDS[column.code]
     scale, zero = header.number(f"TSCAL{column.number}"), header.number(f"TZERO{column.number}")
@@ -386,7 +385,7 @@ def _scaled(values: AnyArray, scale: float | None, zero: float | None) -> AnyArr
     kind, size = values.dtype.kind, values.dtype.itemsize
     top = 1 << 8 * size - 1
     if scale == 1 and kind in "iu" and zero == (top if kind == "i" else -top):
-        # FITS has no unsigned integers but bytes, and no signed bytes: they are written with the highest bit flipped.
+        # FITS has no unsigned integers except bytes, and no signed bytes: both are written with the highest bit flipped.
         unsigned = values.astype(values.dtype.newbyteorder("=")).view(f"u{size}")
         flipped: AnyArray = unsigned ^ np.array(top, unsigned.dtype)
         return flipped if kind == "i" else flipped.view(f"i{size}")

@@ -1,4 +1,4 @@
-"""Whether a file is all there, by its own account."""
+"""Tells whether a FITS file was cut short, by comparing its length with its own headers."""
 
 from pathlib import Path
 
@@ -8,10 +8,10 @@ from astra_dagster.fits.reader import BLOCK, FitsFile
 
 
 def is_cut_short(path: Path) -> bool:
-    """Whether a FITS file ends before what its own headers announce; what is no FITS file at all does not.
+    """Whether a FITS file ends before the end that its own headers announce; False for a file that is not FITS.
 
-    The padding at the end of an HDU belongs to it. Between two HDUs nothing tells that there should be another.
-    Compressed files are not looked into.
+    The padding at the end of an HDU belongs to it. A file that ends exactly between two HDUs cannot be recognised.
+    Compressed files are not unpacked.
 
     Raises
     ------

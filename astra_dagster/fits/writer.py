@@ -1,6 +1,6 @@
-"""FITS files as bytes: cards, HDUs and their check sums; the same bytes for the same content, and no dates.
+"""Make FITS files as bytes: cards, HDUs and their check sums. The same content gives the same bytes; there are no dates.
 
-astropy writes the same, to which the tests hold every file, but takes ten times as long as the analysis of an
+astropy writes the same, with which the tests compare every file, but takes ten times as long as the analysis of an
 apVisit spectrum.
 """
 
@@ -34,14 +34,14 @@ _PRIMARY = (
 
 @dataclass(frozen=True, slots=True)
 class ColumnHead:
-    """What the header of a binary table says of a column: its name and form, and what else is known.
+    """What the header of a binary table says of a column.
 
     Attributes
     ----------
     form
-        Number of cells, if it is not one, and letter of the type.
+        Value of TFORM: the number of cells, if it is not one, and the letter of the type.
     null
-        The whole number that stands for a missing one.
+        The whole number that stands for a missing value.
     """
 
     name: str
@@ -52,17 +52,17 @@ class ColumnHead:
 
 
 def primary(cards: Cards) -> bytes:
-    """A primary HDU without data."""
+    """Return the bytes of a primary HDU without data."""
     return _hdu([*_PRIMARY, *cards], b"")
 
 
 def primary_begins(cards: Cards) -> bytes:
-    """The bytes with which a primary HDU begins whose first cards are these."""
+    """Return the bytes with which a primary HDU begins that has these as its first cards."""
     return b"".join(card(*item) for item in (*_PRIMARY, *cards))
 
 
 def table(name: str, columns: Mapping[str, AnyArray], units: Mapping[str, str], cards: Cards = ()) -> bytes:
-    """A binary table HDU; columns are arrays of shape (rows,) or (rows, cells), of one length."""
+    """Return the bytes of a binary table HDU; columns are arrays of shape (rows,) or (rows, cells)."""
     rows = len(next(iter(columns.values())))
     kinds = {
         column: "u1" if array.dtype == bool else array.dtype.newbyteorder(">") for column, array in columns.items()
@@ -79,7 +79,7 @@ def table(name: str, columns: Mapping[str, AnyArray], units: Mapping[str, str], 
 
 
 def table_header(name: str, rows: int, row_bytes: int, columns: Sequence[ColumnHead]) -> bytes:
-    """Header of a binary table HDU whose rows are written after it, a block at a time; so it has no check sums."""
+    """Return the header of a binary table HDU whose rows are written later, in blocks; so it has no check sums."""
     cards = _table_cards(rows, row_bytes, columns, [("EXTNAME", name, "")])
     return _filled(b"".join(card(*item) for item in cards) + _padded("END"))
 
@@ -104,7 +104,7 @@ def _table_cards(rows: int, row_bytes: int, columns: Sequence[ColumnHead], named
 
 
 def image(name: str, array: AnyArray, unit: str, cards: Cards = ()) -> bytes:
-    """An image HDU."""
+    """Return the bytes of an image HDU."""
     axes: list[Card] = [(f"NAXIS{i}", size, "") for i, size in enumerate(array.shape[::-1], start=1)]
     structure: list[Card] = [
         ("XTENSION", "IMAGE", "image"),
@@ -120,12 +120,12 @@ def image(name: str, array: AnyArray, unit: str, cards: Cards = ()) -> bytes:
 
 
 def card(keyword: str, value: Scalar, comment: str = "") -> bytes:
-    """One card of 80 characters, or more where a text needs CONTINUE cards; None is a value not known.
+    """Return a card of 80 characters, and CONTINUE cards if a text needs them; None is an unknown value.
 
     Raises
     ------
     ValueError
-        If keyword or value cannot stand in a FITS header.
+        If a FITS header cannot hold the keyword or the value.
     """
     if not (0 < len(keyword) <= 8 and keyword.isascii() and all(c.isalnum() or c in "-_" for c in keyword)):
         raise ValueError(f"no FITS keyword: {keyword!r}")
@@ -175,7 +175,7 @@ def _padded(line: str) -> bytes:
 
 
 def _hdu(cards: Cards, data: bytes) -> bytes:
-    """Header and data, each in whole blocks, with DATASUM and CHECKSUM."""
+    """Return header and data, each padded to whole blocks, with DATASUM and CHECKSUM."""
     data += b"\0" * (-len(data) % BLOCK)
     data_sum = _sum(data)
     head = b"".join(card(*item) for item in cards)
@@ -188,12 +188,12 @@ def _hdu(cards: Cards, data: bytes) -> bytes:
 
 
 def _filled(head: bytes) -> bytes:
-    """A header in whole blocks."""
+    """Pad a header to whole blocks."""
     return head + b" " * (-len(head) % BLOCK)
 
 
 def _sum(block: bytes) -> int:
-    """Sum of 32-bit words in ones' complement, as the standard has it (appendix J)."""
+    """Return the ones' complement sum of 32-bit words, as the standard defines it (appendix J)."""
     return _folded(int(np.frombuffer(block, ">u4").sum(dtype=np.uint64)))
 
 
@@ -204,7 +204,7 @@ def _folded(value: int) -> int:
 
 
 def _encoded(value: int) -> bytes:
-    """Sixteen letters and digits that add to a check sum what they stand for."""
+    """Encode a number as the sixteen letters and digits that, as bytes of a header, add it to the check sum."""
     columns = [_letters(byte) for byte in value.to_bytes(4, "big")]
     text = bytes(columns[byte][letter] for letter in range(4) for byte in range(4))
     return text[-1:] + text[:-1]

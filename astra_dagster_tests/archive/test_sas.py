@@ -216,7 +216,7 @@ def test_waits_double_up_to_a_minute_and_are_as_long_as_the_server_asks() -> Non
     for asked in (0.0, 7.0, 300.0):
         waits: list[float] = []
         with pytest.raises(DownloadError, match="no, 12 times in a row"):
-            Hasty(Patience(tries=12, first_wait=1.0), threading.Event()).retried(fail)
+            Hasty(Patience(tries=12, first_wait=1.0), threading.Event()).retry(fail)
         assert len(waits) == 11
         for number, wait in enumerate(waits):
             own = min(60.0, 2.0**number)
