@@ -1,9 +1,9 @@
 """A synthetic SAS mirror that follows the data model, so that everything runs on a machine with no data.
 
-Deterministic: each file depends on its partition key alone, modification time included. The spectra are toys made to
-look like a cool giant in the H band and a G star in the optical: strong lines and bands where they are in stars, weak
-lines at random, none in the continuum windows, noise, and what the night sky leaves behind. The files are no toys:
-HDUs, types, orders and bad pixels are as in the real ones.
+Each file depends on its partition key alone, even in its modification time. The spectra are toys that look like a cool
+giant in the H band and a G star in the optical: strong lines and bands are where they are in stars, weak lines are at
+random places outside the continuum windows, and there are noise and residuals of the night sky. The files are as real
+ones: their HDUs, types, orders and bad pixels are those of the data model.
 """
 
 import functools
@@ -67,7 +67,7 @@ _SPECS = (("v5_13_2", 3586, 55181, 500), ("v5_13_2", 7027, 56448, 1), ("26", 266
 
 
 def write_mirror(root: Path) -> list[Path]:
-    """Write the mirror below `root`, and return its files. Files that are there are written anew, alike."""
+    """Write the mirror below `root`, and return the paths of its files. Existing files are written again, unchanged."""
     paths = []
     for release, telescope, field, plate, mjd, fibre in _VISITS:
         visit = product("apVisit").data_id(release, telescope=telescope, field=field, plate=plate, mjd=mjd, fibre=fibre)
@@ -189,7 +189,7 @@ def _rng(data_id: DataID) -> np.random.Generator:
 
 @functools.cache
 def _opacity(table: str) -> tuple[AnyArray, AnyArray]:
-    """Optical depth of a star's lines, and its wavelengths; no line reaches into the continuum windows of that name."""
+    """Return wavelengths and the optical depth of a star's lines, of which none reaches into the continuum windows."""
     rng = np.random.default_rng(1)
     rows = (map(float, row.split()) for row in _LINES[table].splitlines())
     lines = [(centre, depth, width) for depth, width, *centres in rows for centre in centres]
@@ -212,7 +212,7 @@ def _opacity(table: str) -> tuple[AnyArray, AnyArray]:
 
 
 def _model(rng: np.random.Generator, wavelength: AnyArray, table: str, velocity: float = 0.0) -> AnyArray:
-    """Flux of a star without noise: black body, lines, and what is left of the response of the APOGEE chips."""
+    """Return the flux of a star without noise: a black body, lines, and residuals of the APOGEE chips' response."""
     level, strength = float(rng.uniform(20, 400)), float(rng.uniform(0.6, 1.2))
     middle, energy = (16000.0, 1.4388e8 / 4300) if table == "apogee" else (6500.0, 1.4388e8 / 5800)
     flux: AnyArray = level * (middle / wavelength) ** 5 * np.expm1(energy / middle) / np.expm1(energy / wavelength)
@@ -229,7 +229,7 @@ def _model(rng: np.random.Generator, wavelength: AnyArray, table: str, velocity:
 def _observed(
     rng: np.random.Generator, wavelength: AnyArray, model: AnyArray, table: str, velocity: float = 0.0
 ) -> tuple[AnyArray, AnyArray, AnyArray]:
-    """Flux with noise, its error, and where a line of the sky, which moves by `velocity`, was not subtracted well."""
+    """Return flux with noise, its error, and where residuals of sky lines, shifted by `velocity` in km/s, are left."""
     level, snr = float(np.median(model)), float(rng.uniform(15, 150))
     width, sky = 0.4 if table == "apogee" else 1.5, np.zeros(model.shape, dtype=bool)
     error = np.sqrt(np.maximum(model, 0.02 * level) * level) / snr

@@ -66,13 +66,13 @@ class AstraError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return self.told(("key", self.key), ("file", self.path))
+        return self._compose(("key", self.key), ("file", self.path))
 
     def without_key(self) -> str:
         """Return the message with its file and hint, for places where the partition key stands beside it."""
-        return self.told(("file", self.path))
+        return self._compose(("file", self.path))
 
-    def told(self, *places: tuple[str, str | None]) -> str:
+    def _compose(self, *places: tuple[str, str | None]) -> str:
         """Return the message with these places, given as name and text, and with the hint."""
         where = [f"{name} {value}" for name, value in places if value is not None and value not in self.message]
         text = f"{self.message} ({', '.join(where)})" if where else self.message
@@ -206,7 +206,7 @@ class OutOfMemoryError(AstraError):
 
 
 class WorkerLostError(AstraError):
-    """A file on which every process that worked on it ended without an answer."""
+    """A file that kills every process that works on it."""
 
     fault = Fault.MACHINE
 

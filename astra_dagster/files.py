@@ -40,7 +40,7 @@ _UNPACKERS: dict[str, tuple[bytes, Callable[[], Any]]] = {
     "bz2": (b"BZh", bz2.BZ2Decompressor),
     "xz": (b"\xfd7zXZ\0", lambda: lzma.LZMADecompressor(memlimit=1 << 28)),
 }
-"""First bytes and decompressor of each form of compression."""
+"""First bytes and decompressor of each form of recognise_compression."""
 
 _ZIP = b"PK\x03\x04"
 
@@ -73,14 +73,14 @@ def open_descriptor(path: str | Path, flags: int = 0) -> int:
             raise WrongFileError(errno.ENXIO, "a socket or device, not a file", str(path)) from None
         raise
     try:
-        check_sort(descriptor, path)
+        check_is_file(descriptor, path)
     except WrongFileError:
         os.close(descriptor)
         raise
     return descriptor
 
 
-def check_sort(descriptor: int, path: str | Path) -> None:
+def check_is_file(descriptor: int, path: str | Path) -> None:
     """Check that a descriptor is that of a regular file.
 
     Raises
@@ -153,8 +153,8 @@ def check_size(size: int, largest: int, path: str | Path) -> None:
         raise WrongFileError(errno.EFBIG, problem, str(path))
 
 
-def compression(head: bytes) -> str | None:
-    """Recognise the form of compression by the first bytes of a file: "gz", "bz2", "xz", "zip", or None."""
+def recognise_compression(head: bytes) -> str | None:
+    """Recognise the form of recognise_compression by the first bytes of a file: "gz", "bz2", "xz", "zip", or None."""
     found = (form for form, (magic, _) in _UNPACKERS.items() if head.startswith(magic))
     return next(found, "zip" if head.startswith(_ZIP) else None)
 

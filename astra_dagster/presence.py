@@ -36,7 +36,7 @@ def status_of(path: str | os.PathLike[str]) -> os.stat_result | None:
     except OSError as error:
         if error.errno in _ABSENT:
             return None
-        raise unreachable(error, path) from error
+        raise make_unreachable_error(error, path) from error
 
 
 def is_file(path: str | os.PathLike[str]) -> bool:
@@ -51,7 +51,7 @@ def is_folder(path: str | os.PathLike[str]) -> bool:
     return status is not None and stat.S_ISDIR(status.st_mode)
 
 
-def unreachable(error: OSError, path: str | os.PathLike[str]) -> UnreachableError:
+def make_unreachable_error(error: OSError, path: str | os.PathLike[str]) -> UnreachableError:
     """Make the error for a path that cannot be examined; it names the topmost file or folder that is at fault."""
     here = above = Path(path)
     for place in (*reversed(here.parents), here):

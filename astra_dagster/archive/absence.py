@@ -12,7 +12,7 @@ from pathlib import Path
 from astra_dagster.archive.discovery import list_folder, top_folder
 from astra_dagster.datamodel.products import DataID
 from astra_dagster.errors import AwayError, UnreachableError
-from astra_dagster.presence import is_folder, status_of, unreachable
+from astra_dagster.presence import is_folder, make_unreachable_error, status_of
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Absences:
         except UnreachableError as error:
             return error
         except OSError as error:
-            return unreachable(error, folder)
+            return make_unreachable_error(error, folder)
         return AwayError(
             f"was here before, and this folder {what} now",
             path=place,

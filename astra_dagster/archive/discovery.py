@@ -17,7 +17,7 @@ from astra_dagster.datamodel.products import DataID, Product, Where
 from astra_dagster.datamodel.templates import AGAIN, COMPRESSIONS, Template
 from astra_dagster.errors import AstraError, InvalidKeyError, UnreachableError
 from astra_dagster.files import open_file
-from astra_dagster.presence import is_folder, unreachable
+from astra_dagster.presence import is_folder, make_unreachable_error
 
 Place = tuple[str, int]
 """A folder to which a template leads, and the number of segments of the template that lead there."""
@@ -227,8 +227,8 @@ def _true_or_unknown(asked: Callable[[], bool]) -> bool:
 
 
 def _report_unreachable(path: Path, error: OSError | UnreachableError) -> Skipped:
-    told = unreachable(error, path) if isinstance(error, OSError) else error
-    return Skipped(path, told.without_key(), told)
+    found = make_unreachable_error(error, path) if isinstance(error, OSError) else error
+    return Skipped(path, found.without_key(), found)
 
 
 def _say_no_folder(segment: re.Pattern[str]) -> str:

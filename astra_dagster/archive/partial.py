@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from astra_dagster.archive.web import parse_http_date
-from astra_dagster.files import check_sort, parse_json, read_file
+from astra_dagster.files import check_is_file, parse_json, read_file
 
 
 class Busy(Exception):
@@ -124,7 +124,7 @@ class Partial:
             os.open(self.path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666), "r+b", buffering=0
         )
         try:
-            check_sort(stream.fileno(), self.path)
+            check_is_file(stream.fileno(), self.path)
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

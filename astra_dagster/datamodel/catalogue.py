@@ -224,7 +224,7 @@ def _open(path: Path, stack: ExitStack) -> _Table:
     """Open a table until the stack is closed. Its format is recognised by its first bytes."""
     try:
         stream: BinaryIO = stack.enter_context(files.open_file(path))
-        form = files.compression(stream.read(8))
+        form = files.recognise_compression(stream.read(8))
         stream.seek(0)
         if form is not None:
             stream = _unpack(stream, form, path, stack)

@@ -29,7 +29,7 @@ class Header:
         return keyword.encode().ljust(8) in self._places
 
     def get(self, keyword: str) -> Scalar:
-        """Return the value of the first card of a keyword; None if there is no such card, or its value cannot be read."""
+        """Return the value of the first card of a keyword; None if there is none, or it cannot be read."""
         if keyword not in self._values:
             self._values[keyword] = self._decode(keyword)
         return self._values[keyword]
@@ -38,13 +38,13 @@ class Header:
         place = self._places.get(keyword.encode().ljust(8))
         if place is None or self.raw[place + 8 : place + 10] != b"= ":
             return None
-        value = _value(self.raw[place + 10 : place + CARD])
+        value = _parse_value(self.raw[place + 10 : place + CARD])
         if not isinstance(value, str):
             return value
         pieces = [value]
         while pieces[-1].endswith("&"):
             place += CARD
-            more = _value(self.raw[place + 10 : place + CARD])
+            more = _parse_value(self.raw[place + 10 : place + CARD])
             if self.raw[place : place + 8] != b"CONTINUE" or not isinstance(more, str):
                 break
             pieces[-1] = pieces[-1][:-1]
@@ -73,7 +73,7 @@ class Header:
         return None if value is None or isinstance(value, bool) else str(value).strip()
 
 
-def _value(text: bytes) -> Scalar:
+def _parse_value(text: bytes) -> Scalar:
     word = text.strip()
     if word.startswith(b"'"):
         match = _STRING.match(word)

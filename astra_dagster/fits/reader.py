@@ -63,7 +63,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class HDU:
-    """A header and data unit; `kind` is "image", "table" or "other", `offset` and `size` are those of the data, in bytes."""
+    """A header and data unit; `kind` is "image", "table" or "other", `offset` and `size` of the data are in bytes."""
 
     index: int
     kind: str
@@ -79,10 +79,10 @@ class HDU:
 
     def columns(self) -> Mapping[str, Column]:
         """Return the columns of a table by name in lower case."""
-        return _known_columns(self.header) if len(self.header.raw) <= _MAX_KNOWN else _columns(self.header)
+        return _known_columns(self.header) if len(self.header.raw) <= _MAX_KNOWN else _find_columns(self.header)
 
 
-def _columns(header: Header) -> Mapping[str, Column]:
+def _find_columns(header: Header) -> Mapping[str, Column]:
     found: dict[str, Column] = {}
     offset = 0
     for number in range(1, min(header.integer("TFIELDS") or 0, _MAX_COLUMNS) + 1):
@@ -99,7 +99,7 @@ def _columns(header: Header) -> Mapping[str, Column]:
     return found
 
 
-_known_columns = functools.lru_cache(maxsize=64)(_columns)
+_known_columns = functools.lru_cache(maxsize=64)(_find_columns)
 
 
 class FitsFile:
@@ -194,14 +194,14 @@ class FitsFile:
         if hdu.kind != "image" or 0 in hdu.shape or not hdu.shape:
             raise self.error(index, "holds no image", expected)
         if not model.has(hdu.shape):
-            raise self.error(index, f"has shape {_shown(hdu.shape)}, not {model.shape}", expected)
+            raise self.error(index, f"has shape {_say_shape(hdu.shape)}, not {model.shape}", expected)
         dtype = np.dtype(_IMAGE_TYPES[self._integer(hdu.header, "BITPIX", index)])
         scale, zero = hdu.header.number("BSCALE"), hdu.header.number("BZERO")
-        made = dtype if scale is zero is None else _scaled(np.empty(0, dtype), scale, zero).dtype
+        made = dtype if scale is zero is None else _scale(np.empty(0, dtype), scale, zero).dtype
         if made.kind not in model.kinds:
             raise self.error(index, f"holds numbers of type {made.name}, not {model.type}", expected)
         array = np.frombuffer(self._read(hdu, math.prod(hdu.shape) * dtype.itemsize, expected), dtype)
-        return _scaled(array, scale, zero).reshape(hdu.shape)
+        return _scale(array, scale, zero).reshape(hdu.shape)
 
     def table(
         self,
@@ -264,7 +264,7 @@ class FitsFile:
             }
         )
         records = np.frombuffer(self._read(hdu, count * size, expected), layout, count=count)
-        return {name: _decoded(records[name], column, hdu.header) for name, column in wanted.items()}
+        return {name: _decode(records[name], column, hdu.header) for name, column in wanted.items()}
 
     def error(
         self, index: int, problem: str, expected: str = "", kind: type[SpectrumFileError] = SpectrumFileError
@@ -350,42 +350,42 @@ def _kind(header: Header) -> str:
     return {"IMAGE": "image", "BINTABLE": "table"}.get(header.text("XTENSION") or "", "other")
 
 
-def _shown(shape: tuple[int, ...]) -> str:
+def _say_shape(shape: tuple[int, ...]) -> str:
     return str(shape) if len(shape) <= 8 else f"of {len(shape)} axes"
 
 
-def _kind_of(column: Column, header: Header) -> str:
+def _find_kind(column: Column, header: Header) -> str:
     """Return the NumPy kind of type that a column has after decoding."""
     if column.code in _KINDS:
         return _KINDS[column.code]
     scale, zero = header.number(f"TSCAL{column.number}"), header.number(f"TZERO{column.number}")
     dtype = column.dtype.base
-    return dtype.kind if scale is zero is None else _scaled(np.empty(0, dtype), scale, zero).dtype.kind
+    return dtype.kind if scale is zero is None else _scale(np.empty(0, dtype), scale, zero).dtype.kind
 
 
 def _holds(column: Column, model: Model, header: Header) -> bool:
     too_long = column.code == "A" and column.dtype.itemsize > _MAX_TEXT
-    return not too_long and model.has(column.dtype.shape) and _kind_of(column, header) in model.kinds
+    return not too_long and model.has(column.dtype.shape) and _find_kind(column, header) in model.kinds
 
 
-def _decoded(values: AnyArray, column: Column, header: Header) -> AnyArray:
+def _decode(values: AnyArray, column: Column, header: Header) -> AnyArray:
     if column.code == "L":
         return np.asarray(values == b"T")
     if column.code == "A":
         return np.char.strip(np.char.decode(values, "ascii", "replace"))
     if column.code in "BIJKEDCM":
-        return _scaled(values, header.number(f"TSCAL{column.number}"), header.number(f"TZERO{column.number}"))
+        return _scale(values, header.number(f"TSCAL{column.number}"), header.number(f"TZERO{column.number}"))
     return values
 
 
-def _scaled(values: AnyArray, scale: float | None, zero: float | None) -> AnyArray:
+def _scale(values: AnyArray, scale: float | None, zero: float | None) -> AnyArray:
     scale, zero = scale or 1.0, zero or 0.0
     if (scale, zero) == (1.0, 0.0):
         return values
     kind, size = values.dtype.kind, values.dtype.itemsize
     top = 1 << 8 * size - 1
     if scale == 1 and kind in "iu" and zero == (top if kind == "i" else -top):
-        # FITS has no unsigned integers except bytes, and no signed bytes: both are written with the highest bit flipped.
+        # FITS has no unsigned integers but bytes, and no signed bytes: both are written with the highest bit flipped.
         unsigned = values.astype(values.dtype.newbyteorder("=")).view(f"u{size}")
         flipped: AnyArray = unsigned ^ np.array(top, unsigned.dtype)
         return flipped if kind == "i" else flipped.view(f"i{size}")

@@ -1,4 +1,4 @@
-"""Tells whether a FITS file was cut short, by comparing its length with its own headers."""
+"""Tell whether a FITS file was cut short, by comparing its length with its own headers."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Make FITS files as bytes: cards, HDUs and their check sums. The same content gives the same bytes; there are no dates.
+"""Make FITS files as bytes: cards, HDUs and their check sums. The same content gives the same bytes, without dates.
 
 astropy writes the same, with which the tests compare every file, but takes ten times as long as the analysis of an
 apVisit spectrum.
@@ -81,7 +81,7 @@ def table(name: str, columns: Mapping[str, AnyArray], units: Mapping[str, str], 
 def table_header(name: str, rows: int, row_bytes: int, columns: Sequence[ColumnHead]) -> bytes:
     """Return the header of a binary table HDU whose rows are written later, in blocks; so it has no check sums."""
     cards = _table_cards(rows, row_bytes, columns, [("EXTNAME", name, "")])
-    return _filled(b"".join(card(*item) for item in cards) + _padded("END"))
+    return _fill(b"".join(card(*item) for item in cards) + _pad("END"))
 
 
 def _table_cards(rows: int, row_bytes: int, columns: Sequence[ColumnHead], named: Cards = ()) -> list[Card]:
@@ -140,7 +140,7 @@ def card(keyword: str, value: Scalar, comment: str = "") -> bytes:
     else:
         shown = _real(float(value))
     line = f"{keyword:8}= {shown:>20}"
-    return _padded(f"{line} / {comment}" if comment else line)
+    return _pad(f"{line} / {comment}" if comment else line)
 
 
 def _real(value: float) -> str:
@@ -158,19 +158,19 @@ def _text_card(keyword: str, value: str, comment: str) -> bytes:
     if len(quoted) <= CARD - 12:
         line = f"{keyword:8}= {chr(39) + quoted.ljust(8) + chr(39):20}"
         with_comment = f"{line} / {comment}"
-        return _padded(with_comment if comment and len(with_comment) <= CARD else line)
+        return _pad(with_comment if comment and len(with_comment) <= CARD else line)
     lines, first = [], f"{keyword:8}= "
     while value:
         size = CARD - 13
         while len(value[:size].replace("'", "''")) > CARD - 13:
             size -= 1
         piece, value = value[:size].replace("'", "''"), value[size:]
-        lines.append(_padded(f"{first}'{piece}{'&' if value else ''}'"))
+        lines.append(_pad(f"{first}'{piece}{'&' if value else ''}'"))
         first = "CONTINUE  "
     return b"".join(lines)
 
 
-def _padded(line: str) -> bytes:
+def _pad(line: str) -> bytes:
     return line[:CARD].ljust(CARD).encode("ascii")
 
 
@@ -181,29 +181,29 @@ def _hdu(cards: Cards, data: bytes) -> bytes:
     head = b"".join(card(*item) for item in cards)
     head += card("DATASUM", str(data_sum), "data unit check sum")
     at = len(head) + _CHECKSUM_AT
-    head += card("CHECKSUM", "0" * 16, "HDU check sum") + _padded("END")
-    head = _filled(head)
-    total = _folded(_sum(head) + data_sum)
-    return head[:at] + _encoded(0xFFFFFFFF - total) + head[at + 16 :] + data
+    head += card("CHECKSUM", "0" * 16, "HDU check sum") + _pad("END")
+    head = _fill(head)
+    total = _fold(_sum(head) + data_sum)
+    return head[:at] + _encode(0xFFFFFFFF - total) + head[at + 16 :] + data
 
 
-def _filled(head: bytes) -> bytes:
+def _fill(head: bytes) -> bytes:
     """Pad a header to whole blocks."""
     return head + b" " * (-len(head) % BLOCK)
 
 
 def _sum(block: bytes) -> int:
     """Return the ones' complement sum of 32-bit words, as the standard defines it (appendix J)."""
-    return _folded(int(np.frombuffer(block, ">u4").sum(dtype=np.uint64)))
+    return _fold(int(np.frombuffer(block, ">u4").sum(dtype=np.uint64)))
 
 
-def _folded(value: int) -> int:
+def _fold(value: int) -> int:
     while value >> 32:
         value = (value & 0xFFFFFFFF) + (value >> 32)
     return value
 
 
-def _encoded(value: int) -> bytes:
+def _encode(value: int) -> bytes:
     """Encode a number as the sixteen letters and digits that, as bytes of a header, add it to the check sum."""
     columns = [_letters(byte) for byte in value.to_bytes(4, "big")]
     text = bytes(columns[byte][letter] for letter in range(4) for byte in range(4))
