@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from astra_dagster.datamodel.products import DataID, product
-from astra_dagster.outputs.completeness import Record, record_of
+from astra_dagster.outputs.record import Record, record_of
 from astra_dagster.outputs.store import Given, OutputStore, Work, Written
 from astra_dagster.tables.collection import collect
 from astra_dagster.tasks.snr import ap_visit_snr

@@ -16,7 +16,7 @@ import numpy as np
 from astra_dagster.analysis.regions import named_regions
 from astra_dagster.errors import AstraError, InputMissingError
 from astra_dagster.fits.reader import FitsFile
-from astra_dagster.outputs.completeness import Record
+from astra_dagster.outputs.record import Record
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.output import read_output

@@ -15,9 +15,10 @@ import numpy as np
 from astra_dagster.arrays import BoolArray, FloatArray
 from astra_dagster.checks.check import LISTED, Check, Finding, Verdict
 from astra_dagster.errors import OutputError
-from astra_dagster.files import open_file, parse_json, read_file
-from astra_dagster.outputs.layout import SPECTRUM, part_names
+from astra_dagster.files import open_file, read_file
+from astra_dagster.outputs.companions import read_failure_note
 from astra_dagster.outputs.store import OutputStore
+from astra_dagster.tables.table_columns import SPECTRUM, part_names
 from astra_dagster.tasks.task import Task
 
 if TYPE_CHECKING:  # slow to import, and only needed where something is checked
@@ -203,8 +204,8 @@ def _few(sequences: dict[str, list[tuple[str, int]]], compared: set[str]) -> str
 
 def _why_missing(store: OutputStore, key: str) -> str:
     try:
-        note = parse_json(read_file(store.failure_path(store.task.domain.parse_key(key))))
-        return f"failed: {note['error']}"
+        note = read_failure_note(read_file(store.failure_path(store.task.domain.parse_key(key))))
+        return f"failed: {note.error}"
     except (OSError, ValueError, KeyError, TypeError):
         return "no result"
 

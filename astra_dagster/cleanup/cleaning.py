@@ -6,16 +6,17 @@ is the business of `outputs.own_files`, how they are removed that of `removal`.
 
 import contextlib
 import os
-import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from astra_dagster.cleanup import removal
 from astra_dagster.cleanup.known_tasks import AWAY, COMPLETE, FOUND, GONE, TO_DO, UNSURE, Family
 from astra_dagster.cleanup.removal import Candidate
-from astra_dagster.outputs import own_files
-from astra_dagster.outputs.own_files import Inspected, OwnFile, identity_of, place_of
+from astra_dagster.outputs import layout, own_files
+from astra_dagster.outputs.layout import Sort
+from astra_dagster.outputs.own_files import Inspected, OwnFile, identity_of
 
 KINDS = {
     "superseded": "outputs of parameters that no setting of today's task leads to",
@@ -42,7 +43,6 @@ YOUNG = "younger than this look at them"
 """Why outputs stay that a run may want, or of which there may be no other."""
 
 HOUR, MINUTE, DAY = 3600.0, 60.0, 86400.0
-_FAMILY, _DIGEST = re.compile(r"[a-z][a-z0-9_]{0,99}"), re.compile(r"[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)
@@ -93,11 +93,11 @@ def find(
         Why all of a family stays, by the name of its folder; under the empty name why everything does.
     """
     found, holds = Found(), held or {}
-    order, there = list(KINDS), _folders(str(root), _FAMILY, found)
+    order, there = list(KINDS), _folders(str(root), layout.is_family, found)
     for name in sorted({*there, *families}):
         known = families.get(name)
         finder = _Finder(str(root), name, known, selection, found, began, holds.get("") or holds.get(name, ""))
-        for digest in _folders(f"{root}/{name}", _DIGEST, found) if name in there else ():
+        for digest in _folders(f"{root}/{name}", layout.is_digest, found) if name in there else ():
             if finder.selected(digest):
                 finder.look_through(digest)
             if known is not None:
@@ -109,10 +109,10 @@ def find(
     return found
 
 
-def _folders(folder: str, pattern: re.Pattern[str], found: Found) -> list[str]:
+def _folders(folder: str, ours: Callable[[str], bool], found: Found) -> list[str]:
     try:
         with os.scandir(folder) as entries:
-            return sorted(e.name for e in entries if pattern.fullmatch(e.name) and e.is_dir(follow_symlinks=False))
+            return sorted(e.name for e in entries if ours(e.name) and e.is_dir(follow_symlinks=False))
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -139,7 +139,7 @@ class _Finder:
         return (not tasks or not names.isdisjoint(tasks)) and (not digests or digest in digests)
 
     def look_through(self, digest: str) -> None:
-        folder = f"{self.root}/{self.name}/{digest}"
+        folder = layout.digest_folder(self.root, self.name, digest)
         if self.known is not None and digest in self.known.today:
             for file in own_files.walk(folder, self.name, self.found.problems):
                 self._of_today(self.known, digest, file)
@@ -147,15 +147,15 @@ class _Finder:
             self._of_another_day(folder, digest, parameters)
 
     def _of_today(self, known: Family, digest: str, file: OwnFile) -> None:
-        key = known.places.get(file.place, "")
+        key = known.places.get(file.name.place, "")
         state = known.states.get(digest, {}).get(key, UNSURE)
-        whole = file.suffix == known.tasks[0].output
-        if file.sort == own_files.TEMPORARY:
+        whole = file.name.suffix == known.tasks[0].output
+        if file.name.sort == Sort.TEMPORARY:
             self._temporary(digest, file)
-        elif file.sort == own_files.NOTE:
+        elif file.name.sort == Sort.NOTE:
             if key not in known.registered or state in (COMPLETE, FOUND):
                 self._offer("failures", digest, file)
-        elif file.sort == own_files.OUTPUT:
+        elif file.name.sort == Sort.OUTPUT:
             if not key:
                 asked = "stray" in self.selection.kinds
                 self._offer("stray", digest, file, "" if asked else "neither registered nor recorded: --kind stray")
@@ -177,9 +177,9 @@ class _Finder:
         kind, kept = self._kind_of(digest, parameters)
         last, outputs_stay = [], False
         for file in own_files.walk(folder, self.name, self.found.problems):
-            if file.sort in (own_files.PARAMETERS, own_files.TABLE):
+            if file.name.sort in removal.LAST:
                 last.append(file)
-            elif file.sort == own_files.TEMPORARY and self.known is not None:
+            elif file.name.sort == Sort.TEMPORARY and self.known is not None:
                 outputs_stay |= not self._temporary(digest, file)
             else:
                 outputs_stay |= not self._offer(kind, digest, file, kept)
@@ -206,7 +206,7 @@ class _Finder:
         """Offer a temporary file, unless it may be in use: elsewhere processes are not seen, so a minute is waited."""
         with contextlib.suppress(OSError):
             age = (self.now - file.entry.stat(follow_symlinks=False).st_mtime_ns) / 1e9
-            if age > HOUR or (age > MINUTE and not _running(own_files.writer_of(file.entry.name))):
+            if age > HOUR or (age > MINUTE and not _running(layout.writer_of(file.entry.name))):
                 return self._offer("temporary", digest, file)
         return False
 
@@ -260,8 +260,8 @@ class _Finder:
         kept = "Dagster removes no single record; a run makes the output again"
         for digest, keys in known.carried.items():
             for key in sorted(keys) if self.selected(digest) else ():
-                place = place_of(self.name, key)
-                if _missing(f"{self.root}/{self.name}/{digest}/{place}.{known.tasks[0].output}"):
+                place = f"{layout.digest_folder(self.root, self.name, digest)}/{layout.place_of(self.name, key)}"
+                if _missing(f"{place}.{known.tasks[0].output}"):
                     self.found.candidates.append(Candidate("lost", self.name, digest, key, kept=kept))
 
 

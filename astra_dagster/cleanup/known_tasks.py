@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import Any
 
 from astra_dagster.errors import ParameterError
-from astra_dagster.outputs.completeness import Record
-from astra_dagster.outputs.own_files import place_of
+from astra_dagster.outputs.layout import place_of
+from astra_dagster.outputs.record import Record
 from astra_dagster.tasks.task import Task
 
 COMPLETE, FOUND, TO_DO, AWAY, GONE, UNSURE = "complete", "found", "to do", "away", "gone", "unsure"

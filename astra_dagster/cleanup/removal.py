@@ -6,13 +6,16 @@ files are no longer needed is not decided here.
 
 import contextlib
 import os
-import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
-from astra_dagster.outputs.own_files import PARAMETERS, TABLE, Identity, identity_of, walk
+from astra_dagster.outputs.layout import Sort, digest_folder, temporary_name
+from astra_dagster.outputs.own_files import Identity, identity_of, walk
+
+LAST = frozenset({Sort.PARAMETERS, Sort.TABLE})
+"""What goes only when no output is left in the folder of its digest."""
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -70,7 +73,7 @@ def remove(root: Path, candidates: Iterable[Candidate], *, folders: bool = True)
     _remove_all(root, [candidate for candidate in wanted if not candidate.last], removal)
     last = [candidate for candidate in wanted if candidate.last]
     for family, digest in dict.fromkeys((candidate.family, candidate.digest) for candidate in last):
-        if all(file.sort in (TABLE, PARAMETERS) for file in walk(f"{root}/{family}/{digest}", family, [])):
+        if all(file.name.sort in LAST for file in walk(digest_folder(root, family, digest), family, [])):
             mine = [candidate for candidate in last if (candidate.family, candidate.digest) == (family, digest)]
             _remove_all(root, mine, removal)
     emptied = {parent for candidate in removal.removed for parent in _parents(candidate.path)} if folders else set()
@@ -98,7 +101,7 @@ def _remove_all(root: Path, candidates: Sequence[Candidate], removal: Removal) -
 def _remove_one(folder: int, candidate: Candidate, removal: Removal) -> None:
     """Put a file aside, see that it is the one that was meant, and only then remove it."""
     name = candidate.path.rpartition("/")[2]
-    aside = f".astra-{os.getpid()}-{secrets.token_hex(6)}.tmp"
+    aside = temporary_name()
     try:
         if _identity(folder, name) == candidate.identity:
             os.rename(name, aside, src_dir_fd=folder, dst_dir_fd=folder)

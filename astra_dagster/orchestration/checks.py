@@ -29,7 +29,7 @@ from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.internals import DATA_VERSION_TAG
 from astra_dagster.orchestration.partitions import registered
 from astra_dagster.orchestration.tables import latest, table_name
-from astra_dagster.outputs.completeness import Record
+from astra_dagster.outputs.record import Record
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tasks.task import Task
 

@@ -11,7 +11,7 @@ from typing import Self
 from astra_dagster.datamodel.products import Product
 from astra_dagster.errors import AstraError, Fault, UnreachableError
 from astra_dagster.orchestration.sources import Input
-from astra_dagster.outputs.completeness import Record
+from astra_dagster.outputs.record import Record
 from astra_dagster.outputs.store import OutputStore, Work, Written
 
 

@@ -27,7 +27,7 @@ from astra_dagster.orchestration.internals import (
     get_input_event_pointer_tag,
 )
 from astra_dagster.orchestration.partitions import chunks
-from astra_dagster.outputs.completeness import Record, record_of
+from astra_dagster.outputs.record import Record, record_of
 from astra_dagster.outputs.store import OutputStore, Work, Written
 from astra_dagster.tasks.task import Requirement, Task
 

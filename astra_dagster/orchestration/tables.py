@@ -14,9 +14,10 @@ from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.partitions import chunks, registered
 from astra_dagster.orchestration.runs.launchpad import Launchpad
 from astra_dagster.orchestration.runs.summary import SHOWN
-from astra_dagster.outputs.completeness import Record
-from astra_dagster.outputs.layout import FORMAT, PART, PROVENANCE, SPECTRUM, WHICH, part_names
+from astra_dagster.outputs.record import Record
 from astra_dagster.outputs.store import OutputStore
+from astra_dagster.outputs.table_head import FORMAT
+from astra_dagster.tables.table_columns import PART, PROVENANCE, SPECTRUM, WHICH, part_names
 from astra_dagster.tasks.task import Task
 
 if TYPE_CHECKING:  # pyarrow and SQLAlchemy are imported where they are used, for the definitions to load fast

@@ -2,12 +2,12 @@
 
 import contextlib
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from astra_dagster.errors import write_error
+from astra_dagster.outputs.layout import temporary_name
 
 MOVE = "make it writable, or set ASTRA_OUTPUTS to another folder"
 """What to do where outputs cannot be written."""
@@ -33,7 +33,7 @@ def replacing(path: Path, key: str | None = None, *, what: str = "output", hint:
     OutputError
         If it cannot be written for another reason.
     """
-    temporary = path.with_name(f".astra-{os.getpid()}-{secrets.token_hex(6)}.tmp")
+    temporary = path.with_name(temporary_name())
     try:
         with _new(temporary) as stream:
             yield stream

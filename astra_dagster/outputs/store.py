@@ -1,29 +1,24 @@
-"""Outputs on disk: where each lies, how it is written, and how one that is there is recognised.
+"""The outputs of a task with one set of parameters: written, found again, and read.
 
-An output lies at ``<root>/<task>/<parameters digest>/<release>/.../<task>-<key parts>.<json or fits>``, and
-``parameters.json`` beside the releases spells the digest out. Same inputs and parameters, same bytes. Each format has
-the same three things in it: the key, the provenance and the results.
+Where they lie is the business of `layout`, what they say that of `document`.
 """
 
 import contextlib
-import hashlib
-import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from astra_dagster.datamodel.keys import ABSENT
 from astra_dagster.errors import AstraError, Fault, InputMissingError, OutputError
-from astra_dagster.files import SMALL, parse_json, read_file
-from astra_dagster.fits import writer as encode
-from astra_dagster.fits.reader import LARGEST, FitsFile
-from astra_dagster.fits.writer import Card
+from astra_dagster.files import SMALL, read_file
+from astra_dagster.outputs import document, layout
 from astra_dagster.outputs.atomic import MOVE, replacing
+from astra_dagster.outputs.companions import DigestMeaning, FailureNote, read_failure_note, read_meaning
+from astra_dagster.outputs.document import InputRef, Label, Origin
 from astra_dagster.spectra import output
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.readers import reader
@@ -31,9 +26,6 @@ from astra_dagster.tasks.columns import Results
 from astra_dagster.tasks.groups import PartitionID
 from astra_dagster.tasks.parameters import Parameters
 from astra_dagster.tasks.task import Task
-
-FORMAT = 2
-"""Version of the layout of the outputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +60,7 @@ class Work:
     @property
     def input_version(self) -> str:
         """Data version of all that is given."""
-        return "|".join(given.version for given in self.given)
+        return document.input_version(given.version for given in self.given)
 
     @property
     def path(self) -> Path | None:
@@ -124,11 +116,11 @@ class OutputStore:
     @property
     def folder(self) -> Path:
         """Folder of the outputs of these parameters."""
-        return self.root / self.task.family / self.digest
+        return Path(self._folder)
 
     @cached_property
     def _folder(self) -> str:
-        return str(self.folder)
+        return layout.digest_folder(self.root, self.task.family, self.digest)
 
     @cached_property
     def digest(self) -> str:
@@ -142,14 +134,16 @@ class OutputStore:
 
     def path(self, data_id: PartitionID) -> Path:
         """Where the output of a data ID lies."""
-        parts = [data_id.release, *(part for part in data_id.parts if part != ABSENT)]
-        folder = "/".join((self._folder, *parts[:-1]))
-        return Path(f"{folder}/{'-'.join((self.task.family, *parts))}.{self.task.output}")
+        return self.path_of(data_id.key)
+
+    def path_of(self, key: str) -> Path:
+        """Where the output of a partition key lies, which is one."""
+        return Path(f"{self._folder}/{layout.place_of(self.task.family, key)}.{self.task.output}")
 
     def failure_path(self, data_id: PartitionID) -> Path:
         """Where it is noted that a data ID failed."""
         path = self.path(data_id)
-        return path.with_name(f"{path.name}.failed")
+        return path.with_name(layout.note_name(path.name))
 
     def prepare(self) -> None:
         """Make the folder of these parameters, with ``parameters.json``.
@@ -159,14 +153,9 @@ class OutputStore:
         OutputError
             If the folder cannot be written to.
         """
-        required = self.task.required_digests
-        document = {
-            "task": self.task.family,
-            "parameters": self.parameters.as_dict(),
-            **({"requires": required} if required else {}),
-        }
-        path = self.folder / "parameters.json"
-        contents = _encoded(document)
+        path = self.folder / layout.PARAMETERS
+        meaning = DigestMeaning(self.task.family, self.parameters.as_dict(), self.task.required_digests)
+        contents = meaning.encode()
         try:
             unchanged = read_file(path) == contents
         except OSError:
@@ -179,21 +168,17 @@ class OutputStore:
     def parameters_of(self, digest: str) -> dict[str, Any] | None:
         """Parameters of another digest of this task, if they were ever used here."""
         try:
-            document = parse_json(read_file(self.root / self.task.family / digest / "parameters.json"))
-            return {**document["parameters"], **document.get("requires", {})}
-        except (OSError, ValueError, KeyError, TypeError):
+            folder = layout.digest_folder(self.root, self.task.family, digest)
+            meaning = read_meaning(read_file(f"{folder}/{layout.PARAMETERS}"))
+            return {**meaning.parameters, **meaning.required}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
-    def provenance(self, work: Work) -> dict[str, Any]:
+    def origin(self, work: Work) -> Origin:
         """What an output says of its own origin."""
-        return {
-            "format": FORMAT,
-            "task": self.task.family,
-            "code_version": self.task.version,
-            "parameters": self.parameters.as_dict(),
-            "parameters_digest": self.digest,
-            "inputs": [{"name": g.name, "path": g.path, "data_version": g.version} for g in work.given],
-        }
+        label = Label(work.data_id.key, self.task.family, self.digest, self.task.version)
+        inputs = tuple(InputRef(given.name, given.path, given.version) for given in work.given)
+        return Origin(label, self.parameters.as_dict(), inputs)
 
     def write(self, work: Work, results: Mapping[str, Any], spectra: SpectrumBatch | None = None) -> Written:
         """Write the output of a partition, whole or not at all.
@@ -204,20 +189,7 @@ class OutputStore:
             If it cannot be written.
         """
         key, path = work.data_id.key, self.path(work.data_id)
-        if spectra is None:
-            version = _version(_canonical(results))
-            contents = _encoded({"key": key, "results": dict(results), "provenance": self.provenance(work)})
-        else:
-            about = {name: values for name, values in spectra.meta.items() if name not in results}
-            hdus = output.encode_spectra(replace(spectra, meta=about))
-            version = _version(_canonical(results), hdus)
-            head = [
-                *self._provenance_cards(work),
-                *output.pairs("RES", results, "result"),
-                ("SEVERAL", self.several, "results are lists, one value a spectrum"),
-                ("VERSION", version, "data version: hash of results and spectra"),
-            ]
-            contents = encode.primary(head) + hdus
+        contents, version = document.encode(self.origin(work), results, spectra, several=self.several)
         _write_atomically(path, contents, key)
         return Written(path, len(contents), version, results)
 
@@ -225,12 +197,12 @@ class OutputStore:
         """Output that is there already, if it came from these inputs by this code and these parameters."""
         path = self.path(work.data_id)
         try:
-            contents = read_file(path, SMALL if self.task.output == "json" else 2 * LARGEST)
-            found = self._found_json if self.task.output == "json" else self._found_fits
-            results, version = found(contents, work)
+            results, version, size = document.read_same(path, self.task.output, self.origin(work))
         except (OSError, ValueError, KeyError, TypeError, AstraError):
             return None
-        return Written(path, len(contents), version, results)
+        if self.task.columns and set(results) != set(self.task.columns):
+            return None
+        return Written(path, size, version, results)
 
     def read(self, data_id: PartitionID) -> SpectrumBatch | Results:
         """Output of a partition: its spectra, or the columns of a task that makes no spectra.
@@ -246,14 +218,9 @@ class OutputStore:
 
     def note_failure(self, work: Work, error: AstraError) -> None:
         """Leave a note that a partition failed, for later plans; what cannot be noted is not."""
-        note = {
-            "key": work.data_id.key,
-            "error": error.without_key(),
-            "fault": error.fault,
-            "tried": self._attempt(work),
-        }
+        note = FailureNote(work.data_id.key, error.without_key(), error.fault, self._attempt(work))
         with contextlib.suppress(OutputError):
-            _write_atomically(self.failure_path(work.data_id), _encoded(note))
+            _write_atomically(self.failure_path(work.data_id), note.encode())
 
     def forget_failure(self, data_id: PartitionID) -> None:
         """Remove the note of a failure, if there is one."""
@@ -263,56 +230,13 @@ class OutputStore:
     def failure(self, work: Work) -> Failure | None:
         """What went wrong when these inputs were last tried with this code; None if nothing did."""
         try:
-            note = parse_json(read_file(self.failure_path(work.data_id), SMALL))
-            if note["tried"] != self._attempt(work):
-                return None
-            return Failure(str(note["error"]), Fault(note.get("fault", Fault.FILE)))
+            note = read_failure_note(read_file(self.failure_path(work.data_id), SMALL))
         except (OSError, ValueError, KeyError, TypeError):
             return None
+        return Failure(note.error, note.fault) if note.tried == self._attempt(work) else None
 
-    def _attempt(self, work: Work) -> list[str]:
-        return [self.task.version, work.input_version]
-
-    def _found_json(self, contents: bytes, work: Work) -> tuple[dict[str, Any], str]:
-        document = parse_json(contents)
-        results = document["results"]
-        same = document["provenance"] == self.provenance(work) and document["key"] == work.data_id.key
-        if not same or (self.task.columns and set(results) != set(self.task.columns)):
-            raise ValueError("of another origin")
-        return results, _version(_canonical(results))
-
-    def _found_fits(self, contents: bytes, work: Work) -> tuple[dict[str, Any], str]:
-        if not contents.startswith(encode.primary_begins(self._provenance_cards(work))):
-            raise ValueError("of another origin")
-        with FitsFile(self.path(work.data_id)) as file:
-            header = file.hdu(0).header
-            start = file.hdu(0).offset
-        results = output.read_pairs(header, "RES")
-        version = _version(_canonical(results), contents[start:])
-        if (self.task.columns and set(results) != set(self.task.columns)) or header.text("VERSION") != version:
-            raise ValueError("damaged")
-        return results, version
-
-    def _provenance_cards(self, work: Work) -> list[Card]:
-        origin = self.provenance(work)
-        inputs: list[Card] = []
-        for number, item in enumerate(origin["inputs"], start=1):
-            inputs += [
-                (f"INNAM{number}", item["name"], "product or task of the input"),
-                (f"INPATH{number}", item["path"], "input, below SAS_BASE_DIR"),
-                (f"INVER{number}", item["data_version"], "data version of the input"),
-            ]
-        return [
-            ("ORIGIN", output.ORIGIN, "program that wrote this"),
-            ("FORMAT", origin["format"], "version of the layout"),
-            ("LONGSTRN", "OGIP 1.0", "long texts are continued"),
-            ("KEY", work.data_id.key, "partition key"),
-            ("TASK", origin["task"], "task"),
-            ("CODEVER", origin["code_version"], "code version of the task"),
-            ("DIGEST", origin["parameters_digest"], "digest of the parameters"),
-            *output.pairs("PAR", origin["parameters"], "parameter"),
-            *inputs,
-        ]
+    def _attempt(self, work: Work) -> tuple[str, str]:
+        return self.task.version, work.input_version
 
 
 def several_spectra(task: Task) -> bool:
@@ -336,14 +260,13 @@ def read_task_output(task: Task, path: Path) -> SpectrumBatch | Results:
     if task.output == "fits":
         return output.read_output(path)
     try:
-        results = parse_json(read_file(path))["results"]
-        columns = results.items()
+        columns = document.read_results(path)
     except FileNotFoundError as error:
         raise InputMissingError("the output is not there", path=path, hint=f"run {task.name}") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise OutputError(f"the output cannot be read: {error}", path=path, hint=f"run {task.name} again") from error
     several = several_spectra(task)
-    return Results({name: _array(value if several else [value]) for name, value in columns})
+    return Results({name: _array(value if several else [value]) for name, value in columns.items()})
 
 
 def _array(values: list[Any]) -> np.ndarray[Any, Any]:
@@ -351,21 +274,6 @@ def _array(values: list[Any]) -> np.ndarray[Any, Any]:
         return np.array(["" if value is None else value for value in values])
     array = np.array(values, dtype=object)
     return array.astype(float) if any(value is None for value in array.ravel()) else np.array(values)
-
-
-def _encoded(document: Mapping[str, Any]) -> bytes:
-    return (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
-
-
-def _canonical(results: Mapping[str, Any]) -> bytes:
-    return json.dumps(dict(results), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-
-
-def _version(*parts: bytes) -> str:
-    hashed = hashlib.sha256()
-    for part in parts:
-        hashed.update(part)
-    return hashed.hexdigest()[:16]
 
 
 def _write_atomically(path: Path, contents: bytes, key: str | None = None) -> None:

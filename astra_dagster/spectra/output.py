@@ -96,6 +96,22 @@ def read_pairs(header: Header, prefix: str) -> dict[str, Any]:
     return values
 
 
+def result_cards(results: Mapping[str, Any], several: bool) -> list[Card]:
+    """Cards with the results; `several` if they are lists, one value a spectrum."""
+    return [*pairs("RES", results, "result"), ("SEVERAL", several, "results are lists, one value a spectrum")]
+
+
+def results_in(header: Header) -> dict[str, Any]:
+    """Results that a header holds.
+
+    Raises
+    ------
+    ValueError
+        If a value is not JSON.
+    """
+    return read_pairs(header, "RES")
+
+
 def is_output(path: str | Path) -> bool:
     """Whether a file is one that a task wrote."""
     try:
@@ -140,7 +156,7 @@ def _batch(file: FitsFile, columns: Mapping[str, AnyArray]) -> SpectrumBatch:
         grid = np.atleast_2d(grid)
     check_increasing(file, grid, 1)
     head = file.hdu(0).header
-    results = read_pairs(head, "RES")
+    results = results_in(head)
     if head.get("SEVERAL") is not True:
         results = {name: [value] for name, value in results.items()}
     meta = {**parse_json(about.text("META") or "{}"), **results}

@@ -17,13 +17,14 @@ import pyarrow.compute as pc
 from astra_dagster.errors import AstraError, OutputError
 from astra_dagster.fits.reader import FitsFile
 from astra_dagster.outputs.atomic import replacing
-from astra_dagster.outputs.completeness import Record
+from astra_dagster.outputs.layout import table_name
+from astra_dagster.outputs.record import Record
 from astra_dagster.outputs.store import OutputStore
-from astra_dagster.spectra import output
 from astra_dagster.tables.rows import read_outputs
 from astra_dagster.tables.table import (
     IDENTITIES,
     assemble,
+    head_of,
     identities,
     is_mixed,
     read_table,
@@ -70,7 +71,7 @@ class Collection:
 
 def table_path(store: OutputStore, suffix: str = "parquet") -> Path:
     """Where the table of a task with these parameters lies."""
-    return store.folder / f"{store.task.family}_table.{suffix}"
+    return store.folder / table_name(store.task.family, suffix)
 
 
 def collect(
@@ -204,17 +205,8 @@ def _update_fits(store: OutputStore, table: pa.Table, version: str, wanted: bool
         except OSError as error:
             raise OutputError(f"an outdated table cannot be removed: {error.strerror}", path=path) from error
     if wanted and (overwrite or not current):
-        cards = [
-            ("CREATOR", output.ORIGIN, "program that wrote this"),
-            ("LONGSTRN", "OGIP 1.0", "long texts are continued"),
-            ("TASK", store.task.family, "task"),
-            ("CODEVER", store.task.version, "code version of the task"),
-            ("DIGEST", store.digest, "digest of the parameters"),
-            *output.pairs("PAR", store.parameters.as_dict(), "parameter"),
-            ("VERSION", version, "hash of the contents"),
-        ]
         with replacing(path) as stream:
-            write_fits(stream, table, store.task.family, cards)
+            write_fits(stream, table, store.task.family, head_of(store).cards(version))
 
 
 def _fits_version(path: Path) -> str | None:

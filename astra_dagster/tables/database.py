@@ -25,10 +25,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from astra_dagster import settings
 from astra_dagster.errors import ConfigurationError, OutputError
 from astra_dagster.files import open_file
-from astra_dagster.outputs.layout import KEY, SPECTRUM
 from astra_dagster.tables import database_types
 from astra_dagster.tables.database_types import Field
 from astra_dagster.tables.table import keys_of
+from astra_dagster.tables.table_columns import KEY, SPECTRUM
 
 PRIMARY = (KEY, SPECTRUM, "digest")
 AT_ONCE = 20_000

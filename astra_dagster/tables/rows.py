@@ -3,21 +3,17 @@
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from astra_dagster.datamodel.products import DataID
 from astra_dagster.errors import AstraError, InvalidKeyError, OutputError, describe
-from astra_dagster.files import parse_json, read_file
-from astra_dagster.fits.reader import FitsFile
-from astra_dagster.outputs.completeness import Record, record_of
-from astra_dagster.outputs.store import Given, OutputStore, Work, Written
-from astra_dagster.spectra import output
+from astra_dagster.outputs import document
+from astra_dagster.outputs.document import Label
+from astra_dagster.outputs.record import Record, input_hash
+from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tables import column_types as kinds
 from astra_dagster.tables.column_types import Kinds
-from astra_dagster.tasks.groups import Domain, PartitionID
 
 CHUNK = 1000
 """Outputs that are read together."""
@@ -50,18 +46,6 @@ class Rows:
     found: Mapping[str, Kinds]
     outputs: int
     problems: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Output:
-    """What an output says: its key, digest and code version, its inputs, its results, and its size in bytes."""
-
-    key: object
-    digest: object
-    code_version: object
-    inputs: tuple[Given, ...]
-    results: Mapping[str, Any]
-    size: int
 
 
 def read_outputs(store: OutputStore, wanted: pa.Table) -> Iterator[Rows]:
@@ -126,58 +110,23 @@ def _read(store: OutputStore, key: str, version: str) -> tuple[Mapping[str, Any]
     AstraError
         If it cannot be read, or is another one.
     """
-    data_id = _data_id(store.task.domain, key)
-    path = store.path(data_id)
+    task = store.task
+    parts = key.split("/")  # the key of a record was checked when it was recorded, which takes long
+    if len(parts) != 1 + len(task.domain.parts) or ".." in parts:
+        raise InvalidKeyError(f"{key!r} is no key of {task.domain.name}", hint=f"its parts are {task.domain.key_order}")
+    path = store.path_of(key)
     try:
-        found = _from_json(path) if store.task.output == "json" else _from_fits(path)
-        work = Work(data_id, found.inputs)
-        given = work.input_version
+        found = document.read(path, task.output)
     except FileNotFoundError as error:
-        raise OutputError("the output is not there", key=key, path=path, hint=f"run {store.task.name}") from error
+        raise OutputError("the output is not there", key=key, path=path, hint=f"run {task.name}") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise OutputError(f"the output cannot be read: {describe(error)}", key=key, path=path) from error
     record = Record.parse(version)
-    origin = (found.key, found.digest, found.code_version) == (key, store.digest, store.task.version)
-    if record is None or not origin or not isinstance(found.results, Mapping):
+    if record is None or found.origin.label != Label(key, task.family, store.digest, task.version):
         raise OutputError("the output is of another origin", key=key, path=path)
     if found.size != record.size:
         raise OutputError(f"the output has {found.size} bytes, recorded were {record.size}", key=key, path=path)
-    if record_of(store, work, Written(path, found.size, record.results, found.results)) != record:
+    given = document.input_version(item.version for item in found.origin.inputs)
+    if Record(record.results, store.digest, task.version, input_hash(given), found.size) != record:
         raise OutputError("the output was made from another input than was recorded", key=key, path=path)
     return found.results, given
-
-
-def _data_id(domain: Domain, key: str) -> PartitionID:
-    """What a path is formed from. The key of a record was checked when it was recorded, which takes long."""
-    product = domain.product
-    if domain != product:
-        return domain.parse_key(key)
-    release, *parts = key.split("/")
-    if len(parts) != len(domain.parts) or ".." in parts:
-        raise InvalidKeyError(f"{key!r} is no key of {domain.name}", hint=f"its parts are {domain.key_order}")
-    return DataID(product, release, tuple(parts), "")
-
-
-def _from_json(path: Path) -> _Output:
-    contents = read_file(path)
-    document = parse_json(contents)
-    origin = document["provenance"]
-    return _Output(
-        document["key"],
-        origin["parameters_digest"],
-        origin["code_version"],
-        tuple(Given(item["name"], item["path"], item["data_version"], ()) for item in origin["inputs"]),
-        document["results"],
-        len(contents),
-    )
-
-
-def _from_fits(path: Path) -> _Output:
-    with FitsFile(path) as file:
-        header, size = file.hdu(0).header, file.size
-    inputs: list[Given] = []
-    while (name := header.text(f"INNAM{len(inputs) + 1}")) is not None:
-        number = len(inputs) + 1
-        inputs.append(Given(name, header.text(f"INPATH{number}") or "", header.text(f"INVER{number}") or "", ()))
-    results = output.read_pairs(header, "RES")
-    return _Output(header.text("KEY"), header.text("DIGEST"), header.text("CODEVER"), tuple(inputs), results, size)

@@ -16,10 +16,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from astra_dagster.files import open_file
-from astra_dagster.outputs.layout import FORMAT, KEY, PART, PROVENANCE, SPECTRUM, WHICH, part_names
 from astra_dagster.outputs.store import OutputStore
+from astra_dagster.outputs.table_head import TableHead
 from astra_dagster.tables import column_types as kinds
 from astra_dagster.tables.rows import Rows
+from astra_dagster.tables.table_columns import KEY, PART, PROVENANCE, SPECTRUM, WHICH, part_names
 from astra_dagster.tasks.columns import Column
 
 GROUP = 2**16
@@ -29,15 +30,20 @@ IDENTITIES = pa.schema([(KEY, pa.string()), ("data_version", pa.string())])
 """What tells whether the rows of a partition are up to date."""
 
 
+def head_of(store: OutputStore) -> TableHead:
+    """What the table of a task with these parameters says of its origin."""
+    task = store.task
+    return TableHead(task.family, task.version, store.digest, store.parameters.as_dict())
+
+
 def read_table(store: OutputStore, path: Path) -> pa.Table | None:
     """A table of this task with these parameters; None if there is none that can be built upon."""
     columns = (*part_names(store.task.domain), SPECTRUM, *PROVENANCE)
-    mine = {"format": FORMAT, "task": store.task.family, "digest": store.digest}
     try:
         with open_file(path) as stream:
             table = pq.read_table(stream, page_checksum_verification=True, partitioning=None)
         about = _decoded(table.schema)
-        sound = mine.items() <= about.items() and set(columns) <= set(table.schema.names)
+        sound = head_of(store).is_of(about) and set(columns) <= set(table.schema.names)
         # Check sums cover the rows alone.
         return table if sound and about.get("version") == version_of(table) else None
     except (OSError, ValueError, KeyError, pa.ArrowException):  # not there, or damaged
@@ -134,13 +140,9 @@ def _labelled(
     constant = {"digest": store.digest, "code_version": store.task.version}
     for name, description in PROVENANCE.items():
         add(pa.repeat(constant[name], len(table)) if name in constant else table[name], name, description)
-    about = {
-        "format": FORMAT,
-        "task": store.task.family,
-        **constant,
-        "parameters": json.dumps(store.parameters.as_dict(), sort_keys=True),
-    }
-    return pa.table([column for column, _ in fields], schema=pa.schema([field for _, field in fields], about))
+    return pa.table(
+        [column for column, _ in fields], schema=pa.schema([field for _, field in fields], head_of(store).metadata())
+    )
 
 
 def unique(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:

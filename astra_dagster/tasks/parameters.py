@@ -8,6 +8,7 @@ import math
 import types
 import typing
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Self, dataclass_transform
 
 from astra_dagster.errors import ParameterError, nearest
@@ -104,9 +105,16 @@ class NoParameters(Parameters):
     """Of a task that has none."""
 
 
-def digest(values: Mapping[str, Any]) -> str:
-    """Twelve hexadecimal digits of the SHA-256 hash of the values' canonical JSON: sorted keys, no blanks, ASCII."""
-    text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+def digest(values: Mapping[str, Any], required: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Twelve hexadecimal digits of the SHA-256 hash of the values' canonical JSON: sorted keys, no blanks, ASCII.
+
+    Parameters
+    ----------
+    required
+        The digest of each task whose results are required.
+    """
+    identity = {**values, **({"requires": dict(required)} if required else {})}
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

@@ -197,8 +197,7 @@ class Task:
 
     def digest(self, parameters: Parameters) -> str:
         """Identity of what it makes with these parameters: their digest, and that of the tasks that it requires."""
-        required = self.required_digests
-        return digest({**parameters.as_dict(), **({"requires": required} if required else {})})
+        return digest(parameters.as_dict(), self.required_digests)
 
     @property
     def required_digests(self) -> dict[str, str]:

@@ -8,7 +8,7 @@ from astra_dagster.archive.discovery import find_files
 from astra_dagster.checks.check import Finding, Verdict
 from astra_dagster.checks.sample import Newest
 from astra_dagster.execution import runner
-from astra_dagster.outputs.completeness import record_of
+from astra_dagster.outputs.record import record_of
 from astra_dagster.outputs.store import Given, OutputStore, Work
 from astra_dagster.tasks.task import Task
 

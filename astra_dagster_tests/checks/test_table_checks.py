@@ -26,7 +26,7 @@ from astra_dagster.checks.table_checks import (
 )
 from astra_dagster.errors import OutputError, TaskError
 from astra_dagster.execution import runner
-from astra_dagster.outputs.completeness import Record, record_of
+from astra_dagster.outputs.record import Record, record_of
 from astra_dagster.outputs.store import Given, OutputStore, Work
 from astra_dagster.spectra.readers import read_spectra
 from astra_dagster.tables.collection import collect

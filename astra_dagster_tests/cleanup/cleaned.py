@@ -11,7 +11,7 @@ from astra_dagster.cleanup import cleaning
 from astra_dagster.cleanup.cleaning import Found, Selection
 from astra_dagster.cleanup.known_tasks import COMPLETE, TO_DO, Family
 from astra_dagster.cleanup.removal import Removal, remove
-from astra_dagster.outputs.completeness import record_of
+from astra_dagster.outputs.record import record_of
 from astra_dagster.outputs.store import OutputStore, Work
 from astra_dagster.tasks.snr import SNRParameters, ap_visit_snr
 from astra_dagster.tasks.task import Task

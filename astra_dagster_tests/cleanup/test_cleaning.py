@@ -18,8 +18,9 @@ from astra_dagster.cleanup.known_tasks import AWAY, FOUND, GONE, TO_DO, UNSURE, 
 from astra_dagster.cleanup.removal import remove
 from astra_dagster.datamodel.keys import ABSENT
 from astra_dagster.errors import AstraError
-from astra_dagster.outputs.completeness import record_of
-from astra_dagster.outputs.own_files import SKEW, file_system_time, place_of
+from astra_dagster.outputs.layout import place_of
+from astra_dagster.outputs.own_files import SKEW, file_system_time
+from astra_dagster.outputs.record import record_of
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.spectra.readers import read_spectra
 from astra_dagster.tables.collection import collect

@@ -14,7 +14,8 @@ from astra_dagster.archive.discovery import find_files
 from astra_dagster.errors import AstraError, OutputError, SpectrumFileError, TaskError
 from astra_dagster.execution import runner
 from astra_dagster.execution.runner import Outcome
-from astra_dagster.outputs.completeness import Record, record_of, why_incomplete
+from astra_dagster.outputs.completeness import why_incomplete
+from astra_dagster.outputs.record import Record, record_of
 from astra_dagster.outputs.store import Given, OutputStore, Work
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.readers import read_spectra

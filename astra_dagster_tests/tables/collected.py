@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from astra_dagster import Column, product, spectrum_task
-from astra_dagster.outputs.completeness import Record, record_of
+from astra_dagster.outputs.record import Record, record_of
 from astra_dagster.outputs.store import Given, OutputStore, Work
 from astra_dagster.tables.collection import Collection, table_path
 from astra_dagster.tasks.task import Task

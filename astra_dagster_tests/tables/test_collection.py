@@ -18,7 +18,7 @@ from astra_dagster.archive.discovery import find_files
 from astra_dagster.errors import OutputError
 from astra_dagster.execution import runner
 from astra_dagster.fits.reader import FitsFile
-from astra_dagster.outputs.completeness import Record, record_of
+from astra_dagster.outputs.record import Record, record_of
 from astra_dagster.outputs.store import Given, OutputStore, Work
 from astra_dagster.tables import rows
 from astra_dagster.tables.collection import collect, table_path
@@ -231,7 +231,7 @@ def test_killed_while_writing_leaves_the_old_table(tmp_path: Path) -> None:
 import os, signal
 from pathlib import Path
 from astra_dagster.tables.collection import collect
-from astra_dagster.outputs.completeness import Record
+from astra_dagster.outputs.record import Record
 from astra_dagster_tests.tables.collected import store_of
 fsync = os.fsync
 os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from astra_dagster.errors import ConfigurationError, OutputError
-from astra_dagster.outputs.completeness import Record
+from astra_dagster.outputs.record import Record
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tables import database, database_types
 from astra_dagster.tables.collection import collect

@@ -12,7 +12,7 @@ import pytest
 
 from astra_dagster import Column, grouped, product, spectrum_task
 from astra_dagster.fits.reader import FitsFile
-from astra_dagster.outputs.completeness import Record
+from astra_dagster.outputs.record import Record
 from astra_dagster.tables import column_types as kinds
 from astra_dagster.tables import rows
 from astra_dagster.tables.collection import collect, table_path

@@ -8,6 +8,7 @@ import dagster as dg
 
 from astra_dagster.datamodel.products import DataID
 from astra_dagster.errors import AstraError, describe
+from astra_dagster.outputs.layout import page_path
 from astra_dagster.outputs.pictures import shown_input, shown_output, write_page
 from astra_dagster.outputs.store import OutputStore, Work
 from astra_dagster.viewer.preview import preview_png
@@ -33,7 +34,7 @@ def something_to_look_at(store: OutputStore, work: Work, root: Path) -> dict[str
         else:
             return {}
         picture = base64.b64encode(preview_png(shown.batch, title=shown.title, product=shown.product)).decode()
-        page = store.root / "pages" / f"{task.name}-{store.digest}-{data_id.key.replace('/', '-')}.html"
+        page = store.root / page_path(task.name, store.digest, data_id.key)
         write_page(page, [shown])
     except Exception as error:  # what was computed stands, whether or not it can be shown
         reason = error.without_key() if isinstance(error, AstraError) else describe(error)

@@ -1,0 +1,226 @@
+"""What an output says, as JSON and as FITS: written, read and recognised here.
+
+Each format has the same three things in it: the key, the provenance and the results; a FITS file has spectra as well,
+whose HDUs are the business of `astra_dagster.spectra.output`. Same inputs and parameters, same bytes. Where a file
+lies, and what else lies beside it, is not known here.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from astra_dagster.files import SMALL, parse_json, read_file
+from astra_dagster.fits import writer
+from astra_dagster.fits.header import Header
+from astra_dagster.fits.reader import BLOCK, LARGEST, FitsFile
+from astra_dagster.fits.writer import Card
+from astra_dagster.spectra import output
+from astra_dagster.spectra.batch import SpectrumBatch
+
+FORMAT = 2
+"""Version of the layout of the outputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputRef:
+    """What an output says of one of its inputs: product or task, path or key, and data version."""
+
+    name: str
+    path: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """Whose an output is: which partition of which task it is of, with which parameters and by which code."""
+
+    key: str
+    task: str
+    digest: str
+    code_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an output comes from: whose it is, the parameters that the digest stands for, and the inputs."""
+
+    label: Label
+    parameters: Mapping[str, Any]
+    inputs: tuple[InputRef, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOutput:
+    """What an output says but for its spectra, and its size in bytes."""
+
+    origin: Origin
+    results: Mapping[str, Any]
+    size: int
+
+
+def input_version(versions: Iterable[str]) -> str:
+    """Data version of all that an output is made from, from those of the inputs in their order."""
+    return "|".join(versions)
+
+
+def encode(
+    origin: Origin, results: Mapping[str, Any], spectra: SpectrumBatch | None = None, *, several: bool = False
+) -> tuple[bytes, str]:
+    """An output as bytes, FITS if there are spectra and else JSON; and its data version.
+
+    Parameters
+    ----------
+    several
+        Whether the results are lists, one value a spectrum.
+    """
+    if spectra is None:
+        document = {"key": origin.label.key, "results": dict(results), "provenance": _provenance(origin)}
+        return encode_json(document), _version(results)
+    about = {name: values for name, values in spectra.meta.items() if name not in results}
+    hdus = output.encode_spectra(replace(spectra, meta=about))
+    version = _version(results, hdus)
+    cards = [*_provenance_cards(origin), *output.result_cards(results, several)]
+    return writer.primary([*cards, ("VERSION", version, "data version: hash of results and spectra")]) + hdus, version
+
+
+def read_same(path: Path, suffix: str, origin: Origin) -> tuple[dict[str, Any], str, int]:
+    """Results, data version and size of an output, if it is of this very origin and undamaged.
+
+    Raises
+    ------
+    OSError, ValueError, KeyError, TypeError, AstraError
+        If it is not.
+    """
+    if suffix == "json":
+        contents = read_file(path, SMALL)
+        document = parse_json(contents)
+        if document["provenance"] != _provenance(origin) or document["key"] != origin.label.key:
+            raise ValueError("of another origin")
+        return document["results"], _version(document["results"]), len(contents)
+    contents = read_file(path, 2 * LARGEST)
+    if not contents.startswith(writer.primary_begins(_provenance_cards(origin))):
+        raise ValueError("of another origin")
+    with FitsFile(path) as file:
+        header, start = file.hdu(0).header, file.hdu(0).offset
+    results = output.results_in(header)
+    version = _version(results, contents[start:])
+    if header.text("VERSION") != version:
+        raise ValueError("damaged")
+    return results, version, len(contents)
+
+
+def read(path: Path, suffix: str) -> StoredOutput:
+    """Read an output, but not its spectra.
+
+    Raises
+    ------
+    OSError, ValueError, KeyError, TypeError, AttributeError, AstraError
+        If there is none, or it cannot be read.
+    """
+    if suffix == "fits":
+        with FitsFile(path) as file:
+            header, size = file.hdu(0).header, file.size
+        return StoredOutput(_origin_in(header), output.results_in(header), size)
+    contents = read_file(path)
+    document = parse_json(contents)
+    about = document["provenance"]
+    inputs = (InputRef(str(item["name"]), str(item["path"]), str(item["data_version"])) for item in about["inputs"])
+    return StoredOutput(
+        Origin(_label_in(document), about["parameters"], tuple(inputs)), dict(document["results"]), len(contents)
+    )
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """Results of an output as JSON, wherever it comes from.
+
+    Raises
+    ------
+    OSError, ValueError, KeyError, TypeError
+        If there is none, or it cannot be read.
+    """
+    return dict(parse_json(read_file(path))["results"])
+
+
+def read_label(stream: BinaryIO, suffix: str) -> Label:
+    """Whose an output is, from the beginning of it if that is enough.
+
+    Raises
+    ------
+    OSError, ValueError, KeyError, TypeError, AttributeError
+        If it is none.
+    """
+    if suffix == "fits":
+        return _label_cards(Header(stream.read(BLOCK)))
+    document = parse_json(stream.read(SMALL))
+    if "results" not in document:
+        raise ValueError("no output")
+    return _label_in(document)
+
+
+def encode_json(document: Mapping[str, Any]) -> bytes:
+    """A document as all of ours are written."""
+    return (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
+
+
+def _provenance(origin: Origin) -> dict[str, Any]:
+    label = origin.label
+    return {
+        "format": FORMAT,
+        "task": label.task,
+        "code_version": label.code_version,
+        "parameters": dict(origin.parameters),
+        "parameters_digest": label.digest,
+        "inputs": [{"name": item.name, "path": item.path, "data_version": item.version} for item in origin.inputs],
+    }
+
+
+def _label_in(document: Mapping[str, Any]) -> Label:
+    about = document["provenance"]
+    texts = (document["key"], about["task"], about["parameters_digest"], about["code_version"])
+    return Label(*map(str, texts))
+
+
+def _provenance_cards(origin: Origin) -> list[Card]:
+    label = origin.label
+    inputs: list[Card] = []
+    for number, item in enumerate(origin.inputs, start=1):
+        inputs += [
+            (f"INNAM{number}", item.name, "product or task of the input"),
+            (f"INPATH{number}", item.path, "input, below SAS_BASE_DIR"),
+            (f"INVER{number}", item.version, "data version of the input"),
+        ]
+    return [
+        ("ORIGIN", output.ORIGIN, "program that wrote this"),
+        ("FORMAT", FORMAT, "version of the layout"),
+        ("LONGSTRN", "OGIP 1.0", "long texts are continued"),
+        ("KEY", label.key, "partition key"),
+        ("TASK", label.task, "task"),
+        ("CODEVER", label.code_version, "code version of the task"),
+        ("DIGEST", label.digest, "digest of the parameters"),
+        *output.pairs("PAR", origin.parameters, "parameter"),
+        *inputs,
+    ]
+
+
+def _label_cards(header: Header) -> Label:
+    if header.get("ORIGIN") != output.ORIGIN:
+        raise ValueError("no output")
+    return Label(*(str(header.get(name)) for name in ("KEY", "TASK", "DIGEST", "CODEVER")))
+
+
+def _origin_in(header: Header) -> Origin:
+    inputs: list[InputRef] = []
+    while (name := header.text(f"INNAM{len(inputs) + 1}")) is not None:
+        number = len(inputs) + 1
+        inputs.append(InputRef(name, header.text(f"INPATH{number}") or "", header.text(f"INVER{number}") or ""))
+    return Origin(_label_cards(header), output.read_pairs(header, "PAR"), tuple(inputs))
+
+
+def _version(results: Mapping[str, Any], hdus: bytes = b"") -> str:
+    text = json.dumps(dict(results), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    hashed = hashlib.sha256(text.encode())
+    hashed.update(hdus)
+    return hashed.hexdigest()[:16]

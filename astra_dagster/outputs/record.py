@@ -1,0 +1,54 @@
+"""The record of a partition: what was recorded of it when it was last materialised, as one text."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Self
+
+from astra_dagster.outputs.store import OutputStore, Work, Written
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What was recorded of a partition of a task when it was last materialised.
+
+    Its text is the output's data version: everything that completeness needs to know in one indexed value.
+
+    Attributes
+    ----------
+    results
+        Hash of the results.
+    digest
+        Parameters digest.
+    code_version
+        Of the task.
+    input
+        Hash of the data version of the file that it was made from.
+    size
+        Size of the output in bytes.
+    """
+
+    results: str
+    digest: str
+    code_version: str
+    input: str
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.results}.{self.digest}.{self.code_version}.{self.input}.{self.size}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """Record from its text; None if the text is not one."""
+        match = re.fullmatch(r"([0-9a-f]+)\.([0-9a-f]+)\.([^.]+)\.([0-9a-f]+)\.([0-9]+)", text)
+        return cls(match[1], match[2], match[3], match[4], int(match[5])) if match else None
+
+
+def record_of(store: OutputStore, work: Work, written: Written) -> Record:
+    """Record of an output that is on disk."""
+    return Record(written.version, store.digest, store.task.version, input_hash(work.input_version), written.size)
+
+
+def input_hash(version: str) -> str:
+    """Hash of the data version of what an output is made from."""
+    return hashlib.sha256(version.encode()).hexdigest()[:12]
