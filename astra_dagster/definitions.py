@@ -9,11 +9,13 @@ import dagster as dg
 
 from astra_dagster.orchestration.checks import check_job
 from astra_dagster.orchestration.clean import clean_job
-from astra_dagster.orchestration.component import declared_definitions, task_definitions
+from astra_dagster.orchestration.component import task_definitions
 from astra_dagster.orchestration.discover import discover_job
 from astra_dagster.orchestration.expected import register_job
+from astra_dagster.orchestration.loading.broken import broken_assets
+from astra_dagster.orchestration.loading.folder import declared_definitions
 from astra_dagster.orchestration.runs.resources import RESOURCES
-from astra_dagster.orchestration.sources import source_asset, source_products
+from astra_dagster.orchestration.sources import asset_products, source_asset
 from astra_dagster.orchestration.watch.sensors import watch
 from astra_dagster.tasks import registry
 
@@ -21,13 +23,12 @@ from astra_dagster.tasks import registry
 def build_definitions() -> dg.Definitions:
     """Assemble the definitions: a source asset for each product that is asked for, an asset for each task.
 
-    What is declared in YAML is loaded as Dagster's components are, and joined to the rest.
+    What is declared in YAML is loaded as Dagster's components are, and joined to the rest. What is broken is left out
+    of it, and is there as a definition that says why.
     """
-    tasks = registry.tasks()
-    required = (item.product for task in tasks.values() for item in task.requires if item.task is None)
-    products = list(dict.fromkeys([*source_products(), *required]))
+    products = asset_products()
     sensors, schedules = watch(products)
-    coded = [task for name, task in tasks.items() if name not in registry.declared()]
+    coded = registry.tasks().keys() - registry.declared().keys()
     own = dg.Definitions(
         assets=[*map(source_asset, products)],
         jobs=[discover_job, clean_job, register_job, check_job],
@@ -37,7 +38,8 @@ def build_definitions() -> dg.Definitions:
         # Steps one after another in the process of the run: each has all workers to itself, and tasks share files.
         executor=dg.in_process_executor,
     )
-    return dg.Definitions.merge(own, *map(task_definitions, coded), declared_definitions())
+    tasks = (task_definitions(task) for name, task in registry.tasks().items() if name in coded)
+    return dg.Definitions.merge(own, *tasks, declared_definitions(), broken_assets(registry.broken()))
 
 
 with warnings.catch_warnings():

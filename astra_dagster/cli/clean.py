@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import click
 
-from astra_dagster.cli.common import json_option, open_instance, put_json
+from astra_dagster.cli.common import TaskCommand, json_option, open_instance, put_json
 
 
-@click.command(short_help="List what is no longer needed; with --yes, remove it.")
+@click.command(cls=TaskCommand, short_help="List what is no longer needed; with --yes, remove it.")
 @click.option("--yes", is_flag=True, help="Remove what is listed; without, nothing is removed.")
 @click.option("--list", "paths", is_flag=True, help="Print each path too.")
 @click.option("--task", "tasks", multiple=True, metavar="NAME", help="Only this task; repeatable.")

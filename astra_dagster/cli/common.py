@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stderr
+from contextlib import ExitStack, contextmanager, redirect_stderr, suppress
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
@@ -49,6 +49,32 @@ class Group(click.Group):
             if isinstance(error, OSError) and failures.of_output(error):
                 raise failures.without_output(error) from error
             raise failures.failure(error) from error
+
+
+class TaskCommand(click.Command):
+    """A command that is about tasks: it tells besides what is broken of the configuration, and left out."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, and tell what its own error does not tell."""
+        try:
+            done = super().invoke(ctx)
+        except (AstraError, click.ClickException, click.exceptions.Exit) as error:
+            with suppress(AstraError):  # of the configuration as a whole: the command has told it
+                self._tell(str(error))
+            raise
+        self._tell()
+        return done
+
+    def _tell(self, said: str = "") -> None:
+        from astra_dagster.orchestration.loading.broken import broken_parts
+
+        tell_left_out({name: error for name, error in broken_parts().items() if error.message not in said})
+
+
+def tell_left_out(parts: Mapping[str, AstraError]) -> None:
+    """Tell what is left out because it is broken, each in one line."""
+    for error in parts.values():
+        click.echo(f"left out: {error}", err=True)
 
 
 def selection(command: Callable[..., None]) -> Callable[..., None]:

@@ -5,11 +5,20 @@ from collections.abc import Sequence
 
 import click
 
-from astra_dagster.cli.common import json_option, open_instance, put_json, raise_failures, run_job, selection, where_of
+from astra_dagster.cli.common import (
+    TaskCommand,
+    json_option,
+    open_instance,
+    put_json,
+    raise_failures,
+    run_job,
+    selection,
+    where_of,
+)
 from astra_dagster.errors import AstraError
 
 
-@click.command(short_help="Find files below SAS_BASE_DIR, register and record them.")
+@click.command(cls=TaskCommand, short_help="Find files below SAS_BASE_DIR, register and record them.")
 @click.option("--product", "products", multiple=True, metavar="NAME", help="Only this product; repeatable.")
 @selection
 @click.option("--by-content", is_flag=True, help="Tell files apart by a hash of their contents; reads every file.")

@@ -8,6 +8,7 @@ import click
 
 from astra_dagster import settings
 from astra_dagster.cli.common import (
+    TaskCommand,
     failures_of,
     json_option,
     open_instance,
@@ -23,7 +24,7 @@ from astra_dagster.cli.common import (
 from astra_dagster.presence import is_file
 
 
-@click.command(short_help="Run tasks on everything that is not complete.")
+@click.command(cls=TaskCommand, short_help="Run tasks on everything that is not complete.")
 @click.argument("tasks", metavar="TASK...", nargs=-1, required=True, shell_complete=task_names)
 @selection
 @setting
@@ -83,7 +84,7 @@ def run(
         click.echo(f"{done} computed; outputs in {folders}")
 
 
-@click.command(short_help="Say what a run of TASK would do, and why.")
+@click.command(cls=TaskCommand, short_help="Say what a run of TASK would do, and why.")
 @click.argument("task", shell_complete=task_names)
 @selection
 @setting

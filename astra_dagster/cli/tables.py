@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from astra_dagster.cli.common import (
+    TaskCommand,
     json_option,
     open_instance,
     pair,
@@ -21,7 +22,7 @@ LISTED = 20
 """Outputs left out that are spelled out."""
 
 
-@click.command(short_help="Put all results of TASK into one table: Parquet, FITS.")
+@click.command(cls=TaskCommand, short_help="Put all results of TASK into one table: Parquet, FITS.")
 @click.argument("task", shell_complete=task_names)
 @setting
 @click.option("--fits/--no-fits", default=True, show_default=True, help="Write the table as FITS as well.")

@@ -14,7 +14,7 @@ from astra_dagster.cleanup import cleaning
 from astra_dagster.cleanup.cleaning import KINDS, Found, Selection
 from astra_dagster.cleanup.known_tasks import AWAY, COMPLETE, FOUND, GONE, TO_DO, UNSURE, Family
 from astra_dagster.cleanup.removal import Removal, remove
-from astra_dagster.errors import AstraError, nearest
+from astra_dagster.errors import AstraError, ConfigurationError, nearest
 from astra_dagster.orchestration import records
 from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.internals import NOT_FINISHED_STATUSES
@@ -80,8 +80,10 @@ def survey(instance: dg.DagsterInstance, root: Path, selection: Selection) -> Fo
     Raises
     ------
     AstraError
-        If a plan cannot be made.
+        If a plan cannot be made, or tasks are left out because they are broken: their outputs are needed.
     """
+    for error in registry.broken().values():
+        raise ConfigurationError(f"clean needs all tasks: {error.message}", path=error.path, hint=error.hint)
     began = file_system_time(root)
     held = holding(instance)
     found: dict[str, list[Task]] = {}

@@ -4,7 +4,6 @@ What a declaration means, and what may be wrong with it, is in `astra_dagster.ta
 what Python's `Task.variant` would become, asset, table and job, and nothing else.
 """
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import dagster as dg
@@ -65,27 +64,3 @@ def task_definitions(task: Task) -> dg.Definitions:
         jobs=[update_job(task)],
         resources=RESOURCES,
     )
-
-
-def declared_definitions() -> dg.Definitions:
-    """All components and definitions of the folder that the configuration names: none if it names none.
-
-    Raises
-    ------
-    ConfigurationError
-        If a declaration makes no sense, or is where Dagster does not look.
-    """
-    module = registry.declarations()
-    if module is None:
-        return dg.Definitions()
-    folder = Path(next(iter(module.__path__)))
-    root = next((parent for parent in folder.parents if (parent / "pyproject.toml").is_file()), folder.parent)
-    found = dg.ComponentTree.from_module(defs_module=module, project_root=root).build_defs()
-    made = {key.to_user_string() for key in found.resolve_all_asset_keys()}
-    for name, item in registry.declared().items():
-        if name not in made:
-            raise ConfigurationError(
-                f"{item}: {name} is declared where Dagster does not look",
-                hint="a folder with a defs.yaml has no others below it: move one",
-            )
-    return found

@@ -21,6 +21,7 @@ from astra_dagster.orchestration.internals import SYSTEM_METADATA_KEY_SOURCE_ASS
 from astra_dagster.orchestration.partitions import partitions_def
 from astra_dagster.orchestration.watch.settings import tells_by_content
 from astra_dagster.presence import is_folder, status_of
+from astra_dagster.tasks import registry
 
 _MODEL = "https://data.sdss.org/datamodel/files/"
 _PAGES = {
@@ -90,6 +91,12 @@ def source_products() -> list[Product]:
         except UnknownProductError as error:
             raise settings.config_error(f"products: {error.message}", hint=error.hint) from None
     return list(dict.fromkeys(found))
+
+
+def asset_products() -> list[Product]:
+    """All products that have a source asset: those of `source_products`, and what tasks require."""
+    required = (item.product for task in registry.tasks().values() for item in task.requires if item.task is None)
+    return list(dict.fromkeys([*source_products(), *required]))
 
 
 def source_asset(item: Product) -> dg.AssetsDefinition:

@@ -15,7 +15,7 @@ same tasks. Documents of another type are Dagster's alone.
 """
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -48,9 +48,26 @@ class Declared:
         return f"{self.path}:{self.line}"
 
 
+@dataclass(frozen=True)
+class Declarations:
+    """What the files of a folder declare.
+
+    Attributes
+    ----------
+    variants
+        By name.
+    broken
+        What is wrong with the declarations that make no sense, by the name that each would have, or else its file and
+        line.
+    """
+
+    variants: Mapping[str, Declared]
+    broken: Mapping[str, ConfigurationError]
+
+
 @functools.lru_cache(maxsize=8)  # read once in a process, as modules are: a task is one object
-def read_declared(folder: Path, tasks: tuple[Task, ...], taken: frozenset[str]) -> Mapping[str, Declared]:
-    """Variants that are declared in a folder and those below it, by name.
+def read_declared(folder: Path, tasks: tuple[Task, ...], taken: frozenset[str]) -> Declarations:
+    """Variants that are declared in a folder and those below it.
 
     Parameters
     ----------
@@ -58,24 +75,36 @@ def read_declared(folder: Path, tasks: tuple[Task, ...], taken: frozenset[str]) 
         Those that variants can be of.
     taken
         Names of assets that are there already.
-
-    Raises
-    ------
-    ConfigurationError
-        If a declaration makes no sense; the message begins with its file and line.
     """
     known = {task.name: task for task in tasks}
     found: dict[str, Declared] = {}
+    broken: dict[str, ConfigurationError] = {}
     for path in _files(folder):
-        for document in _documents(path):
-            task = document.task(known)
-            places = {name: item for item in found.values() for name in _assets(item.task)}
-            for name in _assets(task):
-                if name in taken or name in places:
-                    where = f"at {places[name]}" if name in places else "already"
-                    raise document.error(f"there is an asset {name} {where}", "give one another name", "name")
-            found[task.name] = Declared(task, path, document.line())
-    return MappingProxyType(found)
+        try:
+            documents = list(_documents(path))
+        except ConfigurationError as error:
+            broken[str(path.relative_to(folder))] = error
+            continue
+        for document in documents:
+            try:
+                task = document.task(known)
+                _check_names(task, document, taken, found)
+            except ConfigurationError as error:
+                name = document.name
+                place = f"{path.relative_to(folder)}:{document.line()}"
+                broken[name if name and name not in {*found, *broken, *taken} else place] = error
+            else:
+                found[task.name] = Declared(task, path, document.line())
+    return Declarations(MappingProxyType(found), MappingProxyType(broken))
+
+
+def _check_names(task: Task, document: "_Document", taken: Collection[str], found: Mapping[str, Declared]) -> None:
+    """Check that the assets of a variant have names of their own; of two declarations the first one has it."""
+    places = {name: item for item in found.values() for name in _assets(item.task)}
+    for name in _assets(task):
+        if name in taken or name in places:
+            where = f"at {places[name]}" if name in places else "already"
+            raise document.error(f"there is an asset {name} {where}", "give one another name", "name")
 
 
 def _assets(task: Task) -> tuple[str, str]:
@@ -119,9 +148,18 @@ class _Document:
                 line = node.start_mark.line
         return int(line) + 1
 
+    @property
+    def name(self) -> str | None:
+        """Name that the variant would have, if that can be said."""
+        given = self.value.get("attributes")
+        parts = (given.get("task"), given.get("name")) if isinstance(given, dict) else ()
+        named = [part for part in parts if isinstance(part, str) and part]
+        return "_".join(named) if len(named) == 2 else None
+
     def error(self, message: str, hint: str | None, *keys: str | int) -> ConfigurationError:
         """Error about what these keys of the attributes lead to."""
-        return ConfigurationError(f"{self.path}:{self.line('attributes', *keys)}: {message}", hint=hint)
+        where = f"{self.path}:{self.line('attributes', *keys)}"
+        return ConfigurationError(f"{where}: {message}", path=self.path, hint=hint)
 
     def task(self, known: Mapping[str, Task]) -> Task:
         """The variant that is declared."""
@@ -208,17 +246,21 @@ def _documents(path: Path) -> Iterator[_Document]:
             if isinstance(value, dict) and value.get("type") == TYPE:
                 if repeated is not None:
                     line = repeated.start_mark.line + 1
-                    raise ConfigurationError(f"{path}:{line}: {repeated.value} stands here twice", hint="remove one")
+                    raise ConfigurationError(
+                        f"{path}:{line}: {repeated.value} stands here twice", path=path, hint="remove one"
+                    )
                 yield _Document(path, node, value)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
-        raise ConfigurationError(f"{path}:{line}: this is not YAML: {error.problem or error.context}") from None
+        raise ConfigurationError(
+            f"{path}:{line}: this is not YAML: {error.problem or error.context}", path=path
+        ) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise ConfigurationError(f"{path}:{line}: this is not YAML: {error.reason}") from None
+        raise ConfigurationError(f"{path}:{line}: this is not YAML: {error.reason}", path=path) from None
     except (OSError, yaml.YAMLError, ValueError, KeyError, RecursionError) as error:
-        raise ConfigurationError(f"{path}:1: this cannot be read: {error}") from None
+        raise ConfigurationError(f"{path}:1: this cannot be read: {error}", path=path) from None
 
 
 def _repeated(node: yaml.Node, depth: int = 3) -> yaml.ScalarNode | None:

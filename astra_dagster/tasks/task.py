@@ -308,5 +308,5 @@ def all_tasks(tasks: Sequence[Task]) -> dict[str, Task]:
             known = found.setdefault(item.name, item)
             same = known.family == item.family and known.function is item.function and known.defaults == item.defaults
             if not same or known.releases != item.releases:
-                raise ValueError(f"there are two tasks named {item.name}")
+                raise ValueError(f"there are two tasks named {item.name}, in {known.module} and {item.module}")
     return found

@@ -10,7 +10,6 @@ from click.testing import CliRunner, Result
 
 from astra_dagster.cli import main
 from astra_dagster.cli.new import FILES
-from astra_dagster.errors import ConfigurationError
 from astra_dagster.tasks import registry
 
 
@@ -150,8 +149,7 @@ def test_a_package_without_tasks_says_what_is_missing(here: Path, monkeypatch: p
     assert run("empty_tasks").exit_code == 0
     (here / "empty_tasks" / "empty_tasks" / "snr.py").write_text("")
     monkeypatch.setenv("ASTRA_CONFIG", str(here / "empty_tasks" / "astra.toml"))
-    with pytest.raises(ConfigurationError, match="make one with @spectrum_task"):
-        registry.tasks()
+    assert "make one with @spectrum_task" in str(registry.broken()["empty_tasks"])
 
 
 def test_every_file_of_the_template_is_text_that_ends_in_a_newline() -> None:

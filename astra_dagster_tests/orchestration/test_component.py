@@ -181,25 +181,68 @@ def test_it_runs_in_other_processes_and_has_a_table(instance: dg.DagsterInstance
     assert columns[1] == [2 * value for value in columns[0]]
 
 
-def test_a_mistake_is_told_with_file_and_line(declare: Callable[..., Path]) -> None:
-    file = declare(ORDER5.replace("5\n", "51\n"))
+def test_a_mistake_is_told_with_file_and_line_and_the_rest_is_there(
+    declare: Callable[..., Path], instance: dg.DagsterInstance
+) -> None:
+    file = declare(ORDER5.replace("5\n", "51\n").replace("order51", "wrong"))
+    declare(DOUBLE, "other/defs.yaml")
+    declare("import dagster as dg\n\n@dg.asset(deps=['ap_visit_snr_double'])\ndef mine(): ...\n", "mine.py")
     said = f"{file}:6: order cannot be 51; it must be at least 1 and at most 50"
-    with pytest.raises(ConfigurationError) as caught:
-        build_definitions()
-    assert str(caught.value) == said
-    result = astra("plan", "ap_visit_snr")
-    assert result.exit_code == 1
-    assert result.output.strip().endswith(said)
+    definitions = build_definitions()
+    spec = definitions.get_assets_def(dg.AssetKey(["broken", "ap_visit_continuum_wrong"])).get_asset_spec()
+    assert spec.group_name == "broken"
+    assert said in spec.description
+    for name in ("ap_visit_snr_double", "ap_visit_continuum", "mine"):
+        assert definitions.resolve_assets_def(name)
+    definitions.get_repository_def().load_all_definitions()
+    others = astra("plan", "ap_visit_snr_double")
+    assert others.stderr.splitlines()[0] == f"left out: {said}"
+    result = astra("run", "ap_visit_continuum_wrong")
+    assert (result.exit_code, result.output) == (1, f"Error: {said}\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("some/defs.yaml", ORDER5 + ": : :\n", "this is not YAML"),
+        ("some/defs.yaml", "type: no_such.Component\n", "no_such"),
+        ("wrong.py", "1 / 0\n", "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_what_dagster_cannot_load_leaves_the_rest_alone(
+    name: str, text: str, said: str, declare: Callable[..., Path]
+) -> None:
+    declare(DOUBLE, "other/defs.yaml")
+    declare("import dagster as dg\ndefs = dg.Definitions(assets=[dg.AssetSpec('mine')])\n", "mine.py")
+    file = declare(text, name)
+    definitions = build_definitions()
+    for asset in ("ap_visit_snr_double", "ap_visit_continuum"):
+        assert definitions.resolve_assets_def(asset)
+    specs = {spec.key.to_user_string(): spec for spec in definitions.resolve_all_asset_specs()}
+    assert "mine" in specs
+    (broken,) = [spec for key, spec in specs.items() if key.startswith("broken/")]
+    assert said in broken.description
+    assert str(file) in broken.description
+    definitions.get_repository_def().load_all_definitions()
+
+
+def test_the_others_in_a_file_with_a_broken_one_are_there(declare: Callable[..., Path]) -> None:
+    declare(ORDER5.replace("5\n", "51\n") + "---\n" + DOUBLE)
+    definitions = build_definitions()
+    assert definitions.resolve_assets_def("ap_visit_snr_double")
+    assert definitions.resolve_job_def("update_ap_visit_snr_double")
+    assert dg.AssetKey("ap_visit_continuum_order51") not in definitions.resolve_all_asset_keys()
 
 
 def test_a_name_that_python_has_is_refused(declare: Callable[..., Path]) -> None:
     file = declare(DOUBLE.replace("ap_visit_snr", "ap_visit").replace("double", "snr"))
-    with pytest.raises(ConfigurationError, match=f"{file}:3: no task 'ap_visit'"):
-        build_definitions()
+    (error,) = registry.broken().values()
+    assert str(error).startswith(f"{file}:3: no task 'ap_visit'")
     declare(DOUBLE.replace("double", "half"), "a/defs.yaml")
     file = declare(DOUBLE.replace("double", "half"))
-    with pytest.raises(ConfigurationError, match=f"{file}:4: there is an asset ap_visit_snr_half at "):
-        registry.tasks()
+    (error,) = registry.broken().values()
+    assert str(error).startswith(f"{file}:4: there is an asset ap_visit_snr_half at ")
+    assert "ap_visit_snr_half" in registry.tasks()
 
 
 def test_the_folder_is_dagsters(declare: Callable[..., Path]) -> None:
@@ -217,8 +260,10 @@ def test_the_folder_is_dagsters(declare: Callable[..., Path]) -> None:
 def test_a_file_that_dagster_would_not_see_is_told(declare: Callable[..., Path]) -> None:
     declare(ORDER5)
     below = declare(DOUBLE, "some/below/defs.yaml")
-    with pytest.raises(ConfigurationError, match=f"{below}:1: .* where Dagster does not look"):
-        build_definitions()
+    definitions = build_definitions()
+    spec = definitions.get_assets_def(dg.AssetKey(["broken", "ap_visit_snr_double"])).get_asset_spec()
+    assert f"{below}:1: ap_visit_snr_double is declared where Dagster does not look" in spec.description
+    assert definitions.resolve_assets_def("ap_visit_continuum_order5")
 
 
 PROJECT = """\

@@ -38,8 +38,16 @@ attributes:
 def read(folder: Path, text: str, known: tuple[Task, ...] = KNOWN) -> dict[str, Declared]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "defs.yaml").write_text(text, encoding="utf-8")
+    return read_all(folder, known)
+
+
+def read_all(folder: Path, known: tuple[Task, ...] = KNOWN) -> dict[str, Declared]:
+    """What the files of a folder declare, if none of it is broken."""
     read_declared.cache_clear()
-    return dict(read_declared(folder, known, TAKEN))
+    found = read_declared(folder, known, TAKEN)
+    for error in found.broken.values():
+        raise error
+    return dict(found.variants)
 
 
 @pytest.fixture
@@ -100,7 +108,7 @@ def test_files_are_found_where_dagster_finds_them(tmp_path: Path) -> None:
     declare(".hidden/defs.yaml", "no")
     declare("other/undefs.yaml", "no")
     declare("other/defs.yxml", "no")
-    assert set(read_declared(tmp_path, KNOWN, TAKEN)) == {f"ap_visit_continuum_{name}" for name in "abc"}
+    assert set(read_all(tmp_path)) == {f"ap_visit_continuum_{name}" for name in "abc"}
 
 
 HEAD = "type: astra_dagster.SpectrumTask\nattributes:\n  task: ap_visit_continuum\n  name: x\n"
@@ -172,7 +180,7 @@ def test_the_place_of_a_name_that_another_file_has(tmp_path: Path) -> None:
     read(tmp_path / "a", GOOD)
     read(tmp_path / "b", "# mine\n" + GOOD)
     with pytest.raises(ConfigurationError) as caught:
-        read_declared(tmp_path, KNOWN, TAKEN)
+        read_all(tmp_path)
     assert str(caught.value).startswith(f"{tmp_path / 'b' / 'defs.yaml'}:5: ")
     assert f"{tmp_path / 'a' / 'defs.yaml'}:1" in str(caught.value)
 
@@ -282,7 +290,7 @@ def test_any_text_is_read_or_refused_in_words(tmp_path_factory: pytest.TempPathF
 def test_bytes_that_are_no_text_are_refused_in_words(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "defs.yaml").write_bytes(data)
     with pytest.raises(ConfigurationError, match=r"defs\.yaml:1: "):
-        read_declared(tmp_path, KNOWN, TAKEN)
+        read_all(tmp_path)
 
 
 def test_a_variant_goes_to_other_processes_with_its_releases() -> None:
@@ -325,6 +333,30 @@ def test_a_wrong_folder_in_the_configuration(
     (tmp_path / "empty_defs").mkdir()
     (tmp_path / "astra.toml").write_text(line + "\n")
     monkeypatch.setenv("ASTRA_CONFIG", str(tmp_path / "astra.toml"))
-    with pytest.raises(ConfigurationError, match=words):
-        registry.tasks()
+    try:
+        told = str(registry.broken()["defs"])
+        assert {"ap_visit_snr", "spec_continuum"} <= set(registry.tasks())  # the others are there
+    except ConfigurationError as error:  # not even of the right type
+        told = str(error)
+    assert words in told
     sys.modules.pop("empty_defs", None)
+
+
+def test_a_broken_declaration_leaves_the_rest_alone(tmp_path: Path) -> None:
+    wrong = GOOD.replace("order5", "wrong").replace("{order: 5,", "{order: 51,")
+    read(tmp_path / "a", GOOD)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "defs.yaml").write_text(wrong + "---\n" + GOOD.replace("order5", "again"))
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "defs.yaml").write_text(GOOD.replace("order5", "lost") + "---\n: : :\n")
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "defs.yaml").write_text("type: astra_dagster.SpectrumTask\nattributes: 5\n---\n" + GOOD)
+    read_declared.cache_clear()
+    found = read_declared(tmp_path, KNOWN, TAKEN)
+    assert set(found.variants) == {"ap_visit_continuum_order5", "ap_visit_continuum_again"}
+    assert {name: str(error).partition(": ")[0] for name, error in found.broken.items()} == {
+        "ap_visit_continuum_wrong": f"{tmp_path / 'b' / 'defs.yaml'}:5",
+        "c/defs.yaml": f"{tmp_path / 'c' / 'defs.yaml'}:8",
+        "d/defs.yaml:1": f"{tmp_path / 'd' / 'defs.yaml'}:2",
+        "d/defs.yaml:4": f"{tmp_path / 'd' / 'defs.yaml'}:7",  # of two with one name the first one stays
+    }

@@ -65,8 +65,9 @@ def any_job(item: Product) -> dg.JobDefinition:
     )
     def update(context: dg.OpExecutionContext, config: AnyConfig, executor: ExecutorResource) -> None:
         records.warn_if_slow(context)
-        seen, instance, root = watched(item), context.instance, settings.sas_base_dir()
+        instance = context.instance
         with plain_failures():
+            seen, root = watched(item), settings.sas_base_dir()
             if config.partitions:
                 keys = named(instance, item, config.partitions)
                 data_ids = [item.parse_key(key) for key in keys]

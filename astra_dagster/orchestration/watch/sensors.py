@@ -10,10 +10,12 @@ from collections.abc import Sequence
 import dagster as dg
 
 from astra_dagster.datamodel.products import Product
+from astra_dagster.errors import AstraError
 from astra_dagster.orchestration.internals import ExecutableDefinition
+from astra_dagster.orchestration.loading.broken import GROUP, identifiers
 from astra_dagster.orchestration.watch.jobs import any_job, any_job_name, any_run_config, range_job, range_job_name
 from astra_dagster.orchestration.watch.requests import Request
-from astra_dagster.orchestration.watch.settings import Watched, broken_watches, watched
+from astra_dagster.orchestration.watch.settings import Watched, broken_watches, is_on, table_of, watched
 from astra_dagster.orchestration.watch.tick import sensor_name, tick
 
 LISTED = 100
@@ -26,26 +28,33 @@ COUNT_TAG = "astra/partitions"
 def watch(products: Sequence[Product]) -> tuple[list[dg.SensorDefinition], list[dg.ScheduleDefinition]]:
     """Sensors and schedules of products; their jobs come with them.
 
-    Raises
-    ------
-    ConfigurationError
-        If the configuration says how to watch something else, or makes no sense.
+    Where the configuration says how to watch in a way that makes no sense, they are there, and say so when they are
+    evaluated.
     """
-    for error in broken_watches(products).values():
-        raise error
+    broken = broken_watches(products)
     sensors, schedules = [], []
     for item in products:
-        seen, update = watched(item), any_job(item)
-        sensors.append(_sensor(seen, [*([range_job(seen)] if seen.by_range else []), update]))
+        wrong = broken.pop(table_of(item), None)
+        seen = watched(item) if wrong is None else Watched(item, running=is_on(table_of(item)))
+        update = any_job(item)
+        by_range = wrong is None and seen.by_range
+        sensors.append(_sensor(seen, [*([range_job(seen)] if by_range else []), update], wrong))
         schedules.append(_schedule(seen, update))
+    names = identifiers(broken)
+    sensors += [_refusal(names[name], error, running=is_on(name)) for name, error in broken.items()]
     return sensors, schedules
 
 
-def _sensor(seen: Watched, jobs: Sequence[ExecutableDefinition]) -> dg.SensorDefinition:
+def _sensor(seen: Watched, jobs: Sequence[ExecutableDefinition], wrong: AstraError | None) -> dg.SensorDefinition:
     """Sensor that requests runs for the files of a product that are new or changed.
 
     What a tick found is the reason why it requested nothing, a line in its log, and, for the last one, the cursor. The
     cursor has no other use: what the watch remembers is in a file of its own.
+
+    Parameters
+    ----------
+    wrong
+        Why the configuration's table cannot be used, which each evaluation fails with, until it can.
     """
     item = seen.product
 
@@ -54,11 +63,16 @@ def _sensor(seen: Watched, jobs: Sequence[ExecutableDefinition]) -> dg.SensorDef
         jobs=jobs,
         minimum_interval_seconds=seen.interval,
         default_status=dg.DefaultSensorStatus.RUNNING if seen.running else dg.DefaultSensorStatus.STOPPED,
-        description=f"Registers files of {item.asset_name} that appear, and has them recorded and analysed; those that "
+        description=str(wrong)
+        if wrong is not None
+        else f"Registers files of {item.asset_name} that appear, and has them recorded and analysed; those that "
         "change as well.",
+        metadata=_metadata(wrong),
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        made = tick(context.instance, watched(item))
+        now = watched(item)
+        now.chosen()
+        made = tick(context.instance, now)
         text = str(made)
         context.log.info(text)
         for note in made.notes[:LISTED]:
@@ -67,10 +81,29 @@ def _sensor(seen: Watched, jobs: Sequence[ExecutableDefinition]) -> dg.SensorDef
             context.log.warning(f"and {len(made.notes) - LISTED} more")
         if not made.requests:
             return dg.SensorResult(skip_reason=text, cursor=text)
-        requests = [run_request(item, request, by_range=seen.by_range) for request in made.requests]
+        requests = [run_request(item, request, by_range=len(jobs) > 1) for request in made.requests]
         return dg.SensorResult(run_requests=requests, cursor=text)
 
     return sensor
+
+
+def _refusal(name: str, error: AstraError, *, running: bool) -> dg.SensorDefinition:
+    """Sensor for a table of a product that there is not, or that has no asset."""
+
+    @dg.sensor(
+        name=f"{GROUP}_{name}_arrivals",
+        default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
+        description=str(error),
+        metadata=_metadata(error),
+    )
+    def sensor() -> None:
+        raise error
+
+    return sensor
+
+
+def _metadata(wrong: AstraError | None) -> dict[str, str] | None:
+    return None if wrong is None else {"error": str(wrong)}
 
 
 def run_request(item: Product, request: Request, *, by_range: bool) -> dg.RunRequest:

@@ -125,6 +125,16 @@ def broken_watches(products: Sequence[Product]) -> dict[str, AstraError]:
     return found
 
 
+def table_of(item: Product) -> str:
+    """The name of the table that says how a product is watched, or that would: ``ap_visit``."""
+    return _tables().get(item, item.asset_name)
+
+
+def is_on(table: str) -> bool:
+    """Whether a table says that its sensor is on, whatever else it says."""
+    return settings.config().watch.get(table, {}).get("running") is True
+
+
 def _tables() -> Mapping[Product, str]:
     """The name of its table, for each product that has one; of two the first counts."""
     found: dict[Product, str] = {}
@@ -135,4 +145,4 @@ def _tables() -> Mapping[Product, str]:
 
 
 def _error(item: Product, message: str, hint: str | None) -> ConfigurationError:
-    return settings.config_error(f"[watch.{_tables().get(item, item.asset_name)}]: {message}", hint=hint)
+    return settings.config_error(f"[watch.{table_of(item)}]: {message}", hint=hint)

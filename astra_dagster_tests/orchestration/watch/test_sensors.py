@@ -14,12 +14,14 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from click.testing import CliRunner
 from dagster._core.scheduler.instigation import InstigatorTick, InstigatorType
 from dagster._core.test_utils import create_test_daemon_workspace_context
 from dagster._core.workspace.load_target import ModuleTarget
 from dagster._daemon.sensor import execute_sensor_iteration
 
 from astra_dagster import product
+from astra_dagster.cli import main
 from astra_dagster.cli.init import DAGSTER_YAML
 from astra_dagster.definitions import build_definitions, defs
 from astra_dagster.errors import ConfigurationError
@@ -78,10 +80,57 @@ def test_the_configuration_switches_them_on(instance: dg.DagsterInstance) -> Non
     assert {key.to_user_string() for key in keys} == {"ap_visit", "ap_visit_continuum"}
 
 
-def test_a_product_without_an_asset_cannot_be_watched(instance: dg.DagsterInstance) -> None:
-    configure("[watch.mwmStar]\nrunning = true\n")
-    with pytest.raises(ConfigurationError, match="mwmStar has no asset"):
-        build_definitions()
+@pytest.mark.parametrize(
+    ("table", "sensor", "said"),
+    [
+        ("[watch.ap_visit]\nintervall = 3", SENSOR, "no option 'intervall'; did you mean interval?"),
+        ('[watch.ap_visit]\nreleases = ["DR71"]', SENSOR, "releases: no release 'DR71'"),
+        ('[watch.ap_visit]\ntasks = ["ap_visit_nsr"]', SENSOR, "tasks: no task 'ap_visit_nsr'"),
+        ('[watch.apVisit]\ntasks = ["spec_snr"]', SENSOR, "tasks: spec_snr does not run on ap_visit"),
+        ("[watch.ap_vist]", "broken_ap_vist_arrivals", "no product 'ap_vist'; did you mean"),
+        ("[watch.mwmStar]", "broken_mwmStar_arrivals", 'mwmStar has no asset; list it in the same file: products = ["'),
+    ],
+)
+def test_a_table_that_is_wrong_is_told_by_a_sensor_and_the_rest_is_there(
+    table: str, sensor: str, said: str, instance: dg.DagsterInstance
+) -> None:
+    configure(f"{table}\nrunning = true\n[watch.spec]\ninterval = 7\n")
+    definitions = build_definitions()
+    repository = definitions.get_repository_def()
+    repository.load_all_definitions()
+    found = repository.get_sensor_def(sensor)
+    path = Path(os.environ["DAGSTER_HOME"]) / "astra.toml"
+    assert said in found.description
+    assert found.description.startswith(f"{path}: [watch.")
+    assert found.default_status == dg.DefaultSensorStatus.RUNNING
+    context = dg.build_sensor_context(instance=instance, repository_def=repository)
+    with pytest.raises(ConfigurationError) as failed:
+        found.evaluate_tick(context)
+    assert str(failed.value) == found.description
+
+    others = repository.get_sensor_def("spec_arrivals")
+    assert others.minimum_interval_seconds == 7
+    assert others.evaluate_tick(context).skip_message or others.evaluate_tick(context).run_requests
+    CliRunner().invoke(main, ["discover"])
+    planned = CliRunner().invoke(main, ["plan", "ap_visit_snr"])
+    assert planned.exit_code == 0
+    assert planned.stderr == f"left out: {found.description}\n"
+    if sensor == SENSOR:  # what needs the table fails with the same line
+        result = definitions.resolve_job_def(JOB).execute_in_process(instance=instance, raise_on_error=False)
+        (event,) = [event for event in result.all_events if event.is_step_failure]
+        assert event.step_failure_data.user_failure_data.description == found.description
+
+
+def test_two_tables_of_one_product_are_a_mistake(instance: dg.DagsterInstance) -> None:
+    configure("[watch.ap_visit]\ninterval = 7\n[watch.apVisit]\ninterval = 9\n")
+    repository = build_definitions().get_repository_def()
+    assert repository.get_sensor_def(SENSOR).minimum_interval_seconds == 7
+    assert (
+        "[watch.apVisit]: that is [watch.ap_visit]" in repository.get_sensor_def("broken_apVisit_arrivals").description
+    )
+
+
+def test_a_product_that_is_listed_has_an_asset_and_can_be_watched(instance: dg.DagsterInstance) -> None:
     configure('products = ["mwmStar"]\n[watch.mwmStar]\nrunning = true\n')
     assert build_definitions().get_repository_def().get_sensor_def("mwm_star_arrivals")
 
