@@ -30,6 +30,17 @@ settings.register_profile(
 )
 settings.load_profile("default")
 
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than there are cores, for some tests wait for servers and daemons most of their time."""
+    return (os.cpu_count() or 1) + 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the slow tests, so that none of them is left when all others are done."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 VARIABLES = (
     "SAS_BASE_DIR",
     "DAGSTER_HOME",

@@ -10,6 +10,8 @@ import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., dict[str, list[str]]]
 
 luigi = pytest.mark.skipif(find_spec("luigi") is None, reason="Luigi is not installed: pip install luigi")

@@ -18,6 +18,7 @@ KEYS = ["DR17/apo25m/120+12/5226/56000/001", "DR17/apo25m/120+12/5226/56000/002"
 FOLDER = "dr17/apogee/spectro/redux/dr17/visit/apo25m/120+12/5226/56000"
 
 
+@pytest.mark.slow
 def test_an_afternoon_in_the_web_ui(mirror: Path, tmp_path: Path) -> None:
     """One test, because one server is slow enough to start; the daemon works on one thing while another is tried."""
     lacking = web_ui.missing()

@@ -63,6 +63,7 @@ def stand_ins(page: Path, request: pytest.FixtureRequest) -> dict[str, str]:
     return {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
 def test_every_command_does_what_the_page_says(
     page: Path, demo: Path, stand_ins: dict[str, str], tmp_path: Path

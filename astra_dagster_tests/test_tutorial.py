@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import pytest
+
 from astra_dagster_tests.documented import DOCS, ROOT, as_shown, mistakes, mutated, run, steps_of_page
 
 TUTORIAL = DOCS / "tutorial.md"
 
 
+@pytest.mark.slow
 def test_every_command_does_what_the_tutorial_says(tmp_path: Path) -> None:
     steps = steps_of_page(TUTORIAL)
     results = run(steps, tmp_path / "home")

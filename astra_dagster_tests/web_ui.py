@@ -51,7 +51,9 @@ def command(environment: Mapping[str, str], module: str, *arguments: str, code: 
 
 
 @contextmanager
-def web_ui(folder: Path, environment: Mapping[str, str], cwd: Path | None = None) -> Iterator[str]:
+def web_ui(
+    folder: Path, environment: Mapping[str, str], cwd: Path | None = None, *, daemon: bool = True
+) -> Iterator[str]:
     """Run `dagster dev`: web server, daemon and code server; gives the address, and ends all of it afterwards.
 
     Parameters
@@ -60,12 +62,15 @@ def web_ui(folder: Path, environment: Mapping[str, str], cwd: Path | None = None
         For the log.
     cwd
         Working directory, if it is another.
+    daemon
+        Whether there is to be a daemon; else the web server runs alone, with its code server.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    log = folder / "dagster-dev.log"
-    command = [sys.executable, "-m", "dagster", "dev", "-m", "astra_dagster.definitions", "-p", str(port)]
+    log = folder / "web-ui.log"
+    program = ["-m", "dagster", "dev"] if daemon else ["-m", "dagster_webserver"]
+    command = [sys.executable, *program, "-m", "astra_dagster.definitions", "-p", str(port)]
     with log.open("w") as written:
         running = subprocess.Popen(
             command,
@@ -80,7 +85,7 @@ def web_ui(folder: Path, environment: Mapping[str, str], cwd: Path | None = None
         _await(port, running)
         yield f"http://127.0.0.1:{port}"
     except BaseException as error:
-        error.add_note(f"the log of dagster dev ends so:\n{log.read_text()[-3000:]}")
+        error.add_note(f"the log of the web server ends so:\n{log.read_text()[-3000:]}")
         raise
     finally:
         end(running)
@@ -99,7 +104,7 @@ def graphql(address: str, query: str, variables: Mapping[str, Any] | None = None
 def _await(port: int, running: subprocess.Popen[str]) -> None:
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
-        assert running.poll() is None, "dagster dev ended"
+        assert running.poll() is None, "the web server ended"
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
         try:
             connection.request("GET", "/server_info")
@@ -109,7 +114,7 @@ def _await(port: int, running: subprocess.Popen[str]) -> None:
             time.sleep(0.2)
         finally:
             connection.close()
-    raise AssertionError(f"dagster dev does not answer within {PATIENCE:.0f} s")
+    raise AssertionError(f"the web server does not answer within {PATIENCE:.0f} s")
 
 
 @contextmanager

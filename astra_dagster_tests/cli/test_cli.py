@@ -124,6 +124,7 @@ def test_wrong_usage(places: Path) -> None:
     assert astra("run", "ap_visit_snr", "--set", "x").exit_code == 2
 
 
+@pytest.mark.slow
 def test_dagster_materialises_a_partition_and_a_range(places: Path) -> None:
     astra("discover", "--release", "DR17")
     one = materialise("--partition", KEY)

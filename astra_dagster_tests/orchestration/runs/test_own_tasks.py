@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from astra_dagster.cli import main
 from astra_dagster_tests import web_ui
 from astra_dagster_tests.execution.cluster import dask_cluster
 from astra_dagster_tests.execution.test_workers import DASK
+from astra_dagster_tests.orchestration.daemon import running_daemon
 
 TASK = '''\
 """Tasks that need more than their own module, and some of it only when they run."""
@@ -95,18 +97,21 @@ def config_of(factor: float, workers: str = "") -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 @DASK
 def test_runs_of_the_web_ui_of_backfills_and_of_sensors(places: dict[str, str], elsewhere: str, tmp_path: Path) -> None:
-    """With services that are started in the folder / as systemd does."""
+    """With services that are started in the folder / as systemd does; the daemon last, for it looks twice a minute."""
     launched = {10.0: "in-process", 11.0: "processes:2", 12.0: elsewhere}
-    with web_ui.web_ui(tmp_path, places, cwd=Path("/")) as address:
+    with ExitStack() as services:
+        address = services.enter_context(web_ui.web_ui(tmp_path, places, cwd=Path("/"), daemon=False))
         for factor, workers in launched.items():
             variables = {"job": "update_mine", "config": config_of(factor, workers)}
             told = web_ui.graphql(address, LAUNCH, variables)["launchRun"]
             assert told["__typename"] == "LaunchRunSuccess", told
         told = web_ui.graphql(address, BACKFILL, {"keys": KEYS})["launchPartitionBackfill"]
         assert told["__typename"] == "LaunchBackfillSuccess", told
-        until = time.monotonic() + web_ui.PATIENCE
+        services.enter_context(running_daemon(places, cwd=Path("/")))
+        until = time.monotonic() + 2 * web_ui.PATIENCE
         while True:
             runs = web_ui.graphql(address, RUNS)["runsOrError"]["results"]
             states = [run["status"] for run in runs]

@@ -14,6 +14,7 @@ import dagster as dg
 import pytest
 from click.testing import CliRunner
 
+from astra_dagster import product
 from astra_dagster.cli import main
 from astra_dagster.cli.init import DAGSTER_YAML
 from astra_dagster.orchestration.runs import signs_of_life
@@ -21,8 +22,9 @@ from astra_dagster.orchestration.runs.signs_of_life import Life, declare_dead, l
 from astra_dagster.orchestration.watch.settings import watched
 from astra_dagster.orchestration.watch.tick import tick
 from astra_dagster_tests.documented import end
-from astra_dagster_tests.orchestration.watch.test_sensors import VISITS, running_daemon, wait_for
+from astra_dagster_tests.orchestration.daemon import running_daemon, wait_for
 
+VISITS = product("apVisit")
 STARTED, FAILURE = dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.FAILURE
 SLOW = ["deadly", "--set", "seconds=1"]
 Start = Callable[[], tuple[subprocess.Popen[bytes], str]]
@@ -171,6 +173,7 @@ def test_the_sign_is_renewed_until_the_run_has_ended(home: dg.DagsterInstance, m
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_dead_runs_hold_up_no_queue(home: dg.DagsterInstance, start: Start) -> None:
     """As many as may run at a time are killed; what is launched then runs, and dies with daemon and code server."""
     begun = [start(), start()]

@@ -30,6 +30,7 @@ from astra_dagster.orchestration.watch.sensors import run_request
 from astra_dagster.orchestration.watch.settings import watched
 from astra_dagster.orchestration.watch.tick import tick
 from astra_dagster_tests.documented import end
+from astra_dagster_tests.orchestration.daemon import running_daemon, wait_for
 from astra_dagster_tests.orchestration.watch.test_tick import FOLDER, KEY, NAME, outputs, put, recorded
 
 VISITS = product("apVisit")
@@ -263,6 +264,7 @@ with dg.DagsterInstance.get() as instance, workspace(instance) as iterate:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The 'warn' method is deprecated")  # Dagster's daemon calls it
 def test_a_daemon_that_is_killed_loses_no_run_and_makes_none_twice(
     instance: dg.DagsterInstance, mirror: Path, whole: bytes, monkeypatch: pytest.MonkeyPatch
@@ -295,25 +297,7 @@ def partitions(instance: dg.DagsterInstance) -> list[int]:
     return [int(run.tags["astra/partitions"]) for run in instance.get_runs()]
 
 
-@contextmanager
-def running_daemon() -> Iterator[subprocess.Popen[bytes]]:
-    """`dagster-daemon run`, as `dagster dev` starts it: its process, which leads a group."""
-    command = [str(Path(sys.executable).with_name("dagster-daemon")), "run", "-m", "astra_dagster.definitions"]
-    log = Path(os.environ["DAGSTER_HOME"], "daemon.log")
-    with log.open("w") as stream, subprocess.Popen(command, stdout=stream, stderr=stream, process_group=0) as process:
-        try:
-            yield process
-        finally:
-            end(process)  # with its code server, which takes its time
-
-
-def wait_for(what: Callable[[], bool], seconds: float = 240.0) -> None:
-    until = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < until, Path(os.environ["DAGSTER_HOME"], "daemon.log").read_text()[-5000:]
-        time.sleep(1)
-
-
+@pytest.mark.slow
 def test_files_that_come_while_the_daemon_runs_are_analysed_once(
     instance: dg.DagsterInstance, mirror: Path, whole: bytes
 ) -> None:
@@ -330,7 +314,8 @@ def test_files_that_come_while_the_daemon_runs_are_analysed_once(
         wait_for(lambda: len(recorded(now, "ap_visit_snr")) == 19)
         put(night / NAME.format(51), (night / NAME.format(2)).read_bytes())  # reduced anew
         wait_for(lambda: sum(partitions(now)) == 21 and all(run.is_finished for run in now.get_runs()))
-        time.sleep(8)
+        before = len(ticks(now))
+        wait_for(lambda: len(ticks(now)) > before + 1)  # so that one has begun afterwards
         assert sum(partitions(now)) == 18 + 2 + 1
         texts = [made.cursor for made in ticks(now) if made.cursor]  # one may be under way
         storage, key = now.event_log_storage, dg.AssetKey("ap_visit_snr")
