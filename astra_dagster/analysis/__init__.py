@@ -1,1 +1,1 @@
-"""Numbers in, numbers out: NumPy only."""
+"""Functions from arrays to arrays. Nothing here reads files or knows of products; NumPy is all that is needed."""

@@ -19,7 +19,7 @@ from astra_dagster.errors import AnalysisError
 Regions = Sequence[tuple[float, float]]
 
 RIDGE = 1e-6
-"""Added to the diagonal of a normal matrix, in units of its largest eigenvalue."""
+"""The ridge, which is added to the diagonal of a normal matrix, in units of the matrix's largest eigenvalue."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Continuum:
     values
         Continuum in the unit of the flux, shape (n, pixels); the fill value where nothing was fitted.
     fitted
-        Where it was fitted, shape (n, pixels).
+        True where the continuum was fitted, shape (n, pixels).
     condition
         Condition number of the normal matrix of each region, ridge included, shape (n, regions); NaN where a region
         was not fitted.
@@ -58,21 +58,22 @@ def fit_continuum(
     Parameters
     ----------
     wavelength
-        Increasing, in Angstrom, of shape (pixels,) for a grid that all spectra share (fast), else (n, pixels).
+        Increasing wavelength in Angstrom, of shape (pixels,) for a grid that all spectra share (which is faster), else
+        (n, pixels).
     flux, ivar
         Flux and inverse variance, shape (n, pixels). Pixels whose inverse variance is not positive, or whose flux is
         not finite, have no weight.
     regions
-        Start and end in Angstrom of each stretch that gets a fit of its own. Where two overlap the later counts.
+        Start and end in Angstrom of each stretch that is fitted by itself. Where two overlap, the later fit is used.
     continuum_regions
-        Start and end in Angstrom, both inclusive, of what is continuum. As in the original method, the fit of a
-        region takes in a continuum pixel that is the first one beyond its end.
+        Start and end in Angstrom, both inclusive, of each stretch of continuum. As in the original method, the first
+        pixel beyond the end of a region belongs to its fit, if it is a continuum pixel.
     period
-        L, the longest period, in Angstrom.
+        Longest period L, in Angstrom.
     order
         Number of sines, and of cosines; the shortest period is ``period / order``.
     fill_value
-        Continuum outside the regions, and in those without a fit: a region is fitted if it has at least as many
+        Continuum outside the regions, and in regions without a fit. A region is fitted if it has at least as many
         continuum pixels of positive weight as there are parameters, ``1 + 2 * order``.
 
     Raises
@@ -85,16 +86,16 @@ def fit_continuum(
     values = np.full(flux.shape, float(fill_value))
     fitted = np.zeros(flux.shape, dtype=bool)
     condition = np.full((len(flux), len(regions)), np.nan)
-    shared, windows = wavelength.ndim == 1, _merged(continuum_regions)
+    shared, windows = wavelength.ndim == 1, _merge(continuum_regions)
     grids = [(wavelength, slice(None))] if shared else [(grid, slice(i, i + 1)) for i, grid in enumerate(wavelength)]
     for grid, rows in grids:
-        first = _first_harmonic(grid, period)
-        design = _design(first, order) if shared else None
-        pixels = _pixels(grid, regions, windows)
+        first = _compute_first_harmonic(grid, period)
+        design = _make_design(first, order) if shared else None
+        pixels = _find_pixels(grid, regions, windows)
         equations = [
-            # take, not an index: its result lies in memory alike for one spectrum and for many.
-            _equations(
-                design.take(used, axis=1) if design is not None else _design(first.take(used, axis=1), order),
+            # np.take, unlike indexing, gives one memory layout, and so the same bits, for one spectrum and for many.
+            _make_equations(
+                design.take(used, axis=1) if design is not None else _make_design(first.take(used, axis=1), order),
                 flux[rows].take(used, axis=1),
                 ivar[rows].take(used, axis=1),
                 shared,
@@ -110,7 +111,7 @@ def fit_continuum(
             if design is not None:
                 np.matmul(amplitudes[:, number, None, :], design[:, inside], out=model[:, None, :])
             else:
-                model[0] = _series(first[:, inside], amplitudes[0, number])
+                model[0] = _sum_series(first[:, inside], amplitudes[0, number])
             if not enough.all():
                 model[~enough] = fill_value
             fitted[rows, inside] = enough[:, None]
@@ -139,8 +140,8 @@ def normalise(
     return normalised, scaled, bad
 
 
-def _merged(regions: Regions) -> FloatArray:
-    """Regions in order, those that overlap joined, shape (regions, 2)."""
+def _merge(regions: Regions) -> FloatArray:
+    """Sort regions and join those that overlap; returns shape (regions, 2)."""
     merged: list[list[float]] = []
     for start, end in sorted(regions):
         if merged and start <= merged[-1][1]:
@@ -150,8 +151,8 @@ def _merged(regions: Regions) -> FloatArray:
     return np.array(merged, dtype=np.float64)
 
 
-def _pixels(wavelength: FloatArray, regions: Regions, windows: FloatArray) -> list[tuple[slice, IndexArray]]:
-    """Pixels of each region, and its continuum pixels, on one grid."""
+def _find_pixels(wavelength: FloatArray, regions: Regions, windows: FloatArray) -> list[tuple[slice, IndexArray]]:
+    """Find the pixels of each region, and its continuum pixels, on one grid."""
     starts = np.searchsorted(wavelength, windows[:, 0], side="left")
     counts = np.searchsorted(wavelength, windows[:, 1], side="right") - starts
     before = np.cumsum(counts) - counts
@@ -164,10 +165,10 @@ def _pixels(wavelength: FloatArray, regions: Regions, windows: FloatArray) -> li
     return found
 
 
-def _first_harmonic(wavelength: FloatArray, period: float) -> FloatArray:
-    """Cosine and sine of the longest period at every pixel, shape (2, pixels).
+def _compute_first_harmonic(wavelength: FloatArray, period: float) -> FloatArray:
+    """Return cosine and sine of the longest period at every pixel, shape (2, pixels).
 
-    By the tangent of half the angle: one trigonometric function for the two.
+    Both follow from the tangent of half the angle, so that one trigonometric function is computed for the two.
     """
     tangent = np.tan(wavelength * (np.pi / period))
     square = np.square(tangent)
@@ -175,10 +176,10 @@ def _first_harmonic(wavelength: FloatArray, period: float) -> FloatArray:
     return np.stack([(1 - square) * scale, 2 * tangent * scale])
 
 
-def _design(first: FloatArray, order: int) -> FloatArray:
-    """Constant, then cosines and sines in turn, shape (1 + 2 order, pixels), from the first cosine and sine.
+def _make_design(first: FloatArray, order: int) -> FloatArray:
+    """Make the design matrix, shape (1 + 2 order, pixels): a constant, then cosines and sines in turn.
 
-    The others follow by the addition theorems, which saves the trigonometric functions.
+    `first` holds the first cosine and sine; the others follow by the addition theorems.
     """
     design = np.empty((1 + 2 * order, first.shape[1]))
     design[0] = 1
@@ -191,10 +192,10 @@ def _design(first: FloatArray, order: int) -> FloatArray:
     return design
 
 
-def _series(first: FloatArray, amplitudes: FloatArray) -> FloatArray:
-    """Sum of the series at every pixel from the first cosine and sine alone, by Clenshaw's recurrence.
+def _sum_series(first: FloatArray, amplitudes: FloatArray) -> FloatArray:
+    """Sum the series at every pixel from its first cosine and sine, by Clenshaw's recurrence.
 
-    Faster than a design matrix that serves one spectrum only.
+    This is faster than a design matrix that is used for one spectrum only.
     """
     cosine, sine = first
     twice = 2 * cosine
@@ -209,14 +210,14 @@ def _series(first: FloatArray, amplitudes: FloatArray) -> FloatArray:
     return np.asarray(amplitudes[0] + cosine * cosines - last + sine * sines, dtype=np.float64)
 
 
-def _equations(
+def _make_equations(
     design: FloatArray, flux: FloatArray, ivar: FloatArray, shared: bool
 ) -> tuple[FloatArray, FloatArray, IndexArray]:
-    """Normal matrices, right-hand sides and numbers of pixels with weight, from continuum pixels alone.
+    """Return normal matrices, right-hand sides and numbers of pixels that have weight; all pixels are continuum.
 
     On a shared grid the normal matrices of all spectra are one product of the weights with the products of the
-    design's rows. It is stacked, not a plain matrix product, so that BLAS sees each spectrum by itself and adds up in
-    the same order whatever their number.
+    design's rows. It is a stacked product, so that BLAS takes each spectrum by itself, and sums in the same order
+    whatever their number.
     """
     usable = (ivar > 0) & (ivar < np.inf) & np.isfinite(flux)
     weight = np.where(usable, ivar, 0.0)
@@ -239,7 +240,7 @@ def _triangle(size: int) -> tuple[IndexArray, IndexArray]:
 
 
 def _solve(normal: FloatArray, right: FloatArray, pixels: IndexArray) -> tuple[FloatArray, FloatArray, BoolArray]:
-    """Amplitudes, condition numbers, and which fits have pixels enough, shapes (n, regions[, parameters])."""
+    """Return amplitudes, condition numbers, and which fits have enough pixels, shapes (n, regions[, parameters])."""
     size = normal.shape[-1]
     good = pixels >= size
     if not good.all():

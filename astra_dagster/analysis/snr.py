@@ -6,7 +6,7 @@ from astra_dagster.arrays import BoolArray, FloatArray
 
 
 def pixel_snr(flux: FloatArray, error: FloatArray) -> FloatArray:
-    """Signal-to-noise ratio of each pixel, NaN where flux or error is no usable number.
+    """Return the signal-to-noise ratio of each pixel; NaN where flux or error is not finite, or the error not positive.
 
     Parameters
     ----------
@@ -20,12 +20,12 @@ def pixel_snr(flux: FloatArray, error: FloatArray) -> FloatArray:
 
 
 def mean_snr(snr: FloatArray, bad: BoolArray) -> FloatArray:
-    """Mean over the good pixels, shape (n,); NaN for a spectrum that has none.
+    """Return the mean over the good pixels, shape (n,); NaN for a spectrum that has none.
 
     Parameters
     ----------
     snr
-        As from `pixel_snr`, shape (n, pixels).
+        Signal-to-noise ratio as from `pixel_snr`, shape (n, pixels).
     bad
         True for pixels to leave out, same shape.
     """
@@ -38,10 +38,10 @@ def mean_snr(snr: FloatArray, bad: BoolArray) -> FloatArray:
 
 
 def median_snr(snr: FloatArray, bad: BoolArray | None = None) -> FloatArray:
-    """Median over the good pixels, or over all if `bad` is None, shape (n,); NaN where there is none.
+    """Return the median over the good pixels, or all if `bad` is None, shape (n,); NaN where there is none.
 
-    Over all pixels of the green chip this is the SNR card of an apVisit header, which the APOGEE pipeline takes
-    before it masks pixels.
+    The median over all pixels of the green chip is the SNR card of an apVisit header, which the APOGEE pipeline
+    computes before it masks pixels.
     """
     values = snr if bad is None else np.where(bad, np.nan, snr)
     result = np.full(len(values), np.nan)
@@ -52,23 +52,23 @@ def median_snr(snr: FloatArray, bad: BoolArray | None = None) -> FloatArray:
 
 
 def der_snr(flux: FloatArray, bad: BoolArray | None = None) -> FloatArray:
-    """Signal-to-noise ratio from the flux alone, shape (n,): the DER_SNR of Stoehr et al. 2008 (ASPC 394, 505).
+    """Return the signal-to-noise ratio from the flux alone, shape (n,): DER_SNR of Stoehr et al. 2008 (ASPC 394, 505).
 
-    The median flux over the noise that the scatter of second neighbours shows, which takes the noise to be normal and
-    not correlated over two pixels, and the spectrum to change little over four.
+    It is the median flux divided by the noise, which is estimated from the scatter of second neighbours. The noise is
+    assumed to be normal and not correlated over two pixels, and the spectrum to change little over four.
 
     Parameters
     ----------
     flux
-        Shape (n, pixels).
+        Flux, shape (n, pixels).
     bad
-        True for pixels to leave out, same shape; the others are taken as neighbours across them. What is not finite,
-        or exactly 0, is left out anyway.
+        True for pixels to leave out, same shape; pixels on both sides of them are taken as neighbours. Flux that is
+        not finite, or exactly 0, is left out anyway.
 
     Returns
     -------
     FloatArray
-        NaN for a spectrum of fewer than five pixels, or without any scatter.
+        Signal-to-noise ratios; NaN for a spectrum of fewer than five pixels, or without any scatter.
     """
     result = np.full(len(flux), np.nan)
     for i, row in enumerate(flux):
@@ -86,16 +86,16 @@ def der_snr(flux: FloatArray, bad: BoolArray | None = None) -> FloatArray:
 def window_snr(
     wavelength: FloatArray, snr: FloatArray, start: float, end: float, bad: BoolArray | None = None
 ) -> FloatArray:
-    """Median over the pixels of a window, both ends included, shape (n,); NaN where it holds none.
+    """Return the median over the pixels of a window, both ends included, shape (n,); NaN if it holds no pixel.
 
     Parameters
     ----------
     wavelength
-        In Angstrom, shape (pixels,) or (n, pixels).
+        Wavelength in Angstrom, shape (pixels,) or (n, pixels).
     snr
-        As from `pixel_snr`, shape (n, pixels).
+        Signal-to-noise ratio as from `pixel_snr`, shape (n, pixels).
     start, end
-        The window, in Angstrom.
+        Ends of the window, in Angstrom.
     bad
         True for pixels to leave out, shape (n, pixels).
     """

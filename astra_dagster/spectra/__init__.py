@@ -1,4 +1,4 @@
-"""What is in a file: readers, the batch of spectra that they give, and the files that tasks write."""
+"""Spectra in files: the readers of each product, the batch that they return, and the files that tasks write."""
 
 from astra_dagster.spectra.batch import SpectrumBatch, stack
 from astra_dagster.spectra.output import read_output

@@ -14,32 +14,32 @@ from astra_dagster.fits.header import Header, Scalar
 from astra_dagster.fits.model import Model, Shape
 from astra_dagster.fits.reader import FitsFile
 from astra_dagster.spectra.batch import FLUX_UNIT, SpectrumBatch
-from astra_dagster.spectra.masks import flagged, from_errors, native, single
+from astra_dagster.spectra.masks import find_flagged, from_errors, to_native, wrap_values
 
 PIXELS = 8575
 
 MAX_ROWS = 1000
-"""Rows that a file may have; no star has been visited so often by far."""
+"""Largest number of rows that a file may have, far more than any star has visits."""
 
 SHAPES: tuple[Shape, ...] = ((range(1, MAX_ROWS + 1), PIXELS), (PIXELS,))
-"""Of the images of an apStar file."""
+"""Shapes that an image of an apStar file may have."""
 
 ONE_ROW: tuple[Shape, ...] = ((1, PIXELS), (PIXELS,))
-"""Of the images of an aspcapStar file."""
+"""Shapes that an image of an aspcapStar file may have."""
 
 CHIPS = (("blue", 246, 3274), ("green", 3585, 6080), ("red", 6344, 8335))
-"""Pixels of the grid that ASPCAP takes from each detector (since DR14)."""
+"""Name of each detector, and first and end pixel of the range that ASPCAP takes from it (since DR14)."""
 
 COMBINED = ("combined, pixel weights", "combined, global weights")
-"""What the first two rows hold; the visits follow."""
+"""Meaning of the first two rows; the visits follow."""
 
 ASPCAP_BAD = 10.0
-"""Error that ASPCAP gives the pixels that it does not use, in units of the continuum."""
+"""Error that ASPCAP gives to pixels that it does not use, in units of the continuum."""
 
 
 @functools.lru_cache(maxsize=8)
 def log_grid(first: float = 4.179, step: float = 6e-6, pixels: int = PIXELS) -> FloatArray:
-    """Wavelengths of a logarithmic grid, ``10**(first + step * i)`` Angstrom, read-only, shape (pixels,)."""
+    """Return the wavelengths ``10**(first + step * i)`` in Angstrom, as a read-only array of shape (pixels,)."""
     grid = np.asarray(10 ** (first + step * np.arange(pixels)), dtype=np.float64)
     grid.flags.writeable = False
     return grid
@@ -51,15 +51,15 @@ def read_ap_star(path: Path, *, wavelength: bool = True, bitmask: bool = False) 
     Parameters
     ----------
     wavelength
-        Taken for the sake of the other readers: the grid costs nothing.
+        Without effect, as the grid costs nothing; the parameter is that of all readers.
     bitmask
         Whether to keep the file's own mask.
 
     Returns
     -------
     SpectrumBatch
-        The rows as the file has them, on one shared grid of 8575 vacuum wavelengths: the combination with pixel
-        weights, that with global weights, then the visits. Files of one visit have one row up to DR16, and two in
+        The rows of the file, on one shared grid of 8575 vacuum wavelengths: the combination with pixel weights, the
+        combination with global weights, then the visits. Files of one visit have one row up to DR16, and two in
         DR17, of which the second is empty (all bad). ``meta["row"]`` says what a row is.
 
     Raises
@@ -70,22 +70,22 @@ def read_ap_star(path: Path, *, wavelength: bool = True, bitmask: bool = False) 
         If it is not an apStar file, or no pixel of it is good.
     """
     with FitsFile(path) as file:
-        flux = native(_rows(file, 1, "flux", "f", SHAPES))
+        flux = to_native(_read_rows(file, 1, "flux", "f", SHAPES))
         shapes = (file.hdu(1).shape,)
-        error = native(_rows(file, 2, "error", "f", shapes))
-        mask = _rows(file, 3, "mask", "iu", shapes)
-        grid = _grid(file, 1)
+        error = to_native(_read_rows(file, 2, "error", "f", shapes))
+        mask = _read_rows(file, 3, "mask", "iu", shapes)
+        grid = _find_grid(file, 1)
         header = file.hdu(0).header
         return from_errors(
             file,
             flux,
             error,
-            flagged(mask),
+            find_flagged(mask),
             wavelength=grid if wavelength else None,
             unit=FLUX_UNIT,
             chips=CHIPS,
             bitmask=mask.astype(np.int64) if bitmask else None,
-            meta=_meta(header, len(flux)),
+            meta=_make_meta(header, len(flux)),
         )
 
 
@@ -95,12 +95,12 @@ def read_aspcap_star(path: Path, *, wavelength: bool = True, bitmask: bool = Fal
     Parameters
     ----------
     wavelength, bitmask
-        As for the other readers; the file has no mask.
+        Without effect, as the grid costs nothing and the file has no mask; all readers have these parameters.
 
     Returns
     -------
     SpectrumBatch
-        One spectrum without unit on the grid of apStar files. Bad are gaps, and errors of 10 and more.
+        One spectrum without unit on the grid of apStar files. Gaps, and pixels with errors of 10 or more, are bad.
 
     Raises
     ------
@@ -110,27 +110,27 @@ def read_aspcap_star(path: Path, *, wavelength: bool = True, bitmask: bool = Fal
         If it is not an aspcapStar file, or no pixel of it is good.
     """
     with FitsFile(path) as file:
-        flux = native(_rows(file, 1, "normalised flux", "f", ONE_ROW))
+        flux = to_native(_read_rows(file, 1, "normalised flux", "f", ONE_ROW))
         shapes = (file.hdu(1).shape,)
-        error = native(_rows(file, 2, "error", "f", shapes))
-        _rows(
+        error = to_native(_read_rows(file, 2, "error", "f", shapes))
+        _read_rows(
             file, 3, "best-fitting model", "f", shapes
-        )  # where an apStar file of one row, else the same, has its mask
-        grid = _grid(file, 1)
+        )  # an apStar file of one row has its mask there, and is the same otherwise
+        grid = _find_grid(file, 1)
         header = file.hdu(0).header
-        meta = single({"object": header.text("OBJ") or header.text("OBJID"), "field": header.text("FIELD")})
+        meta = wrap_values({"object": header.text("OBJ") or header.text("OBJID"), "field": header.text("FIELD")})
         return from_errors(
             file, flux, error, None, huge=ASPCAP_BAD, wavelength=grid if wavelength else None, chips=CHIPS, meta=meta
         )
 
 
-def _rows(file: FitsFile, index: int, name: str, kinds: str, shapes: tuple[Shape, ...]) -> AnyArray:
-    """One image as rows of 8575 pixels."""
+def _read_rows(file: FitsFile, index: int, name: str, kinds: str, shapes: tuple[Shape, ...]) -> AnyArray:
+    """Read an image as rows of 8575 pixels."""
     return file.image(index, name, Model(kinds, shapes)).reshape(-1, PIXELS)
 
 
-def _grid(file: FitsFile, index: int) -> FloatArray:
-    """Grid of the header, which is that of every file; files that do not tell have it too."""
+def _find_grid(file: FitsFile, index: int) -> FloatArray:
+    """Return the grid of wavelengths that the header describes; if it describes none, the common APOGEE grid."""
     header = file.hdu(index).header
     first, step = header.number("CRVAL1"), header.number("CDELT1")
     if first is None or step is None:
@@ -140,8 +140,8 @@ def _grid(file: FitsFile, index: int) -> FloatArray:
     return log_grid(first, step)
 
 
-def _meta(header: Header, rows: int) -> dict[str, tuple[Scalar, ...]]:
-    """Metadata by row: what the header says of the star, and of each visit."""
+def _make_meta(header: Header, rows: int) -> dict[str, tuple[Scalar, ...]]:
+    """Return metadata by row: what the header says of the star, and of each visit."""
     names = [*COMBINED, *(f"visit {i}" for i in range(1, rows - 1))][:rows]
     visits = range(1, rows - 1)
     combined = rows - len(visits)

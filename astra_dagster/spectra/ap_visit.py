@@ -11,10 +11,10 @@ from astra_dagster.arrays import AnyArray
 from astra_dagster.fits.model import Model, Shape
 from astra_dagster.fits.reader import FitsFile
 from astra_dagster.spectra.batch import FLUX_UNIT, SpectrumBatch
-from astra_dagster.spectra.masks import check_increasing, flagged, from_errors, native, single
+from astra_dagster.spectra.masks import check_increasing, find_flagged, from_errors, to_native, wrap_values
 
 SHAPES: tuple[Shape, ...] = ((3, 2048), (3, 4096))
-"""Chips and their pixels, of undithered and of dithered visits."""
+"""Number of chips and of pixels in each, for undithered and for dithered visits."""
 
 CHIPS = ("blue", "green", "red")
 
@@ -25,15 +25,15 @@ def read_ap_visit(path: Path, *, wavelength: bool = True, bitmask: bool = False)
     Parameters
     ----------
     wavelength
-        Whether to read the wavelengths, half of what there is to read.
+        Whether to read the wavelengths, which are half of the bytes to read.
     bitmask
         Whether to keep the file's own mask.
 
     Returns
     -------
     SpectrumBatch
-        One spectrum, pixels in the order blue, green, red, wavelength increasing (shape (1, pixels)): the file has
-        the chips, and the pixels in them, the other way round. Rest frame of the observatory, vacuum.
+        One spectrum of shape (1, pixels). Wavelengths increase, from the blue to the red chip (in the file they
+        decrease). They are those in vacuum, in the rest frame of the observatory.
 
     Raises
     ------
@@ -43,13 +43,13 @@ def read_ap_visit(path: Path, *, wavelength: bool = True, bitmask: bool = False)
         If it is not an apVisit file, or no pixel of it is good.
     """
     with FitsFile(path) as file:
-        flux = native(_chips(file, 1, "flux", "f", SHAPES))
+        flux = to_native(_read_chips(file, 1, "flux", "f", SHAPES))
         shapes = (file.hdu(1).shape,)
-        error = native(_chips(file, 2, "error", "f", shapes))
-        mask = _chips(file, 3, "mask", "iu", shapes)
+        error = to_native(_read_chips(file, 2, "error", "f", shapes))
+        mask = _read_chips(file, 3, "mask", "iu", shapes)
         grid = None
         if wavelength:
-            grid = native(_chips(file, 4, "wavelength", "f", shapes))
+            grid = to_native(_read_chips(file, 4, "wavelength", "f", shapes))
             check_increasing(file, grid, 4)
         pixels = flux.shape[1] // 3
         header = file.hdu(0).header
@@ -57,12 +57,12 @@ def read_ap_visit(path: Path, *, wavelength: bool = True, bitmask: bool = False)
             file,
             flux,
             error,
-            flagged(mask),
+            find_flagged(mask),
             wavelength=grid,
             unit=FLUX_UNIT,
             chips=tuple((name, i * pixels, (i + 1) * pixels) for i, name in enumerate(CHIPS)),
             bitmask=mask.astype(np.int64) if bitmask else None,
-            meta=single(
+            meta=wrap_values(
                 {
                     "object": header.text("OBJID"),
                     "telescope": header.text("TELESCOP"),
@@ -80,6 +80,6 @@ def read_ap_visit(path: Path, *, wavelength: bool = True, bitmask: bool = False)
         )
 
 
-def _chips(file: FitsFile, index: int, name: str, kinds: str, shapes: tuple[Shape, ...]) -> AnyArray:
-    """One image of shape (3, pixels) as (1, 3 * pixels) with the wavelength increasing."""
+def _read_chips(file: FitsFile, index: int, name: str, kinds: str, shapes: tuple[Shape, ...]) -> AnyArray:
+    """Read an image of shape (3, pixels) as (1, 3 * pixels), with increasing wavelength."""
     return file.image(index, name, Model(kinds, shapes)).reshape(1, -1)[:, ::-1]

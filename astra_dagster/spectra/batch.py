@@ -1,4 +1,4 @@
-"""A batch of spectra: what every reader gives and every analysis takes."""
+"""The batch of spectra, which every reader returns and every analysis takes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -22,9 +22,9 @@ _MAYBE = ("error", "bitmask", "continuum")
 
 @dataclass(frozen=True, eq=False)
 class SpectrumBatch:
-    """Spectra of one product and number of pixels, wavelength increasing; a single spectrum is a batch of one.
+    """Spectra of one product that have the same number of pixels; a single spectrum is a batch of one.
 
-    Arrays are read-only; one-dimensional flux, ivar, bad, error, bitmask and continuum are taken as one spectrum.
+    Arrays are read-only. One-dimensional flux, ivar, bad, error, bitmask and continuum are those of one spectrum.
 
     Attributes
     ----------
@@ -33,23 +33,23 @@ class SpectrumBatch:
     ivar
         Inverse variance of the flux, shape (n, pixels); 0 for bad pixels.
     wavelength
-        Vacuum wavelength in Angstrom, increasing: shape (pixels,) where all share one grid, else (n, pixels). None
-        where a reader was told to leave it out.
+        Increasing vacuum wavelength in Angstrom, of shape (pixels,) where all share one grid, else (n, pixels). None
+        if the reader was asked to leave it out.
     bad
         True where a pixel must not be used, shape (n, pixels); by default where `ivar` is not a positive number.
     error
         Standard error as in the file, bad pixels included, shape (n, pixels); by default from `ivar`, infinite at 0.
     unit
-        Unit of the flux as astropy spells it, "" for none.
+        Unit of the flux as astropy spells it; "" if the flux has no unit.
     chips
-        Name and pixel range (start, stop) of each detector chip, blue to red; one entry, "all", where there are none.
+        Name and pixel range (start, stop) of each detector chip, blue to red; if there are none, one entry "all".
     meta
-        What the file says of each spectrum: for each name n plain numbers, texts or None; lists where a task has
-        made them.
+        What the file says of each spectrum: for each name a tuple of n numbers, texts or None; a task may store
+        lists in it too.
     bitmask
         The file's own mask, integers of shape (n, pixels); None unless it was asked for.
     continuum, continuum_unit
-        What the flux was divided by, shape (n, pixels), and its unit; None where nothing was divided.
+        Continuum by which the flux was divided, shape (n, pixels), and its unit; None if it was not divided.
 
     Raises
     ------
@@ -103,7 +103,7 @@ class SpectrumBatch:
         return int(self.flux.shape[0])
 
     def __getitem__(self, rows: int | slice | Sequence[int]) -> "SpectrumBatch":
-        """Batch of some of the spectra; of one for a number.
+        """Return a batch of some of the spectra; a number selects one.
 
         Raises
         ------
@@ -121,7 +121,7 @@ class SpectrumBatch:
         return SpectrumBatch(**changes)
 
     def chip(self, name: str) -> slice:
-        """Pixels of a chip.
+        """Return the range of pixels of a chip.
 
         Raises
         ------
@@ -136,25 +136,25 @@ class SpectrumBatch:
     def to_spectrum(self, row: int | None = None) -> "Spectrum":
         """Make a `specutils.Spectrum` of the spectra, or of one of them. Its arrays are copies, which may be changed.
 
-        Imports specutils, which takes more than a second, and registers no loaders.
+        This imports specutils, which takes more than a second, and registers no loaders.
 
         Parameters
         ----------
         row
-            One of the spectra, with flux of shape (pixels,). By default all: of shape (pixels,) for a batch of one,
-            else (n, pixels), which takes a shared wavelength grid.
+            Number of one spectrum, whose flux has shape (pixels,). By default all are converted: the flux of a batch of
+            one has shape (pixels,), else (n, pixels), for which the spectra must share a wavelength grid.
 
         Returns
         -------
         Spectrum
             Flux in the unit of the batch, wavelength in Angstrom, inverse variance that is 0 for bad pixels, and a mask
-            that is True for them. Its `meta` has what that of the batch has, plain values for one spectrum and lists
-            for several; and where the batch has them `continuum`, a quantity, and `bitmask`, an array.
+            that is True for them. Its `meta` holds that of the batch, as plain values for one spectrum and lists for
+            several; and, if the batch has them, `continuum` as a quantity and `bitmask` as an array.
 
         Raises
         ------
         ValueError
-            If the spectra have wavelength grids of their own and `row` is not given, or there is no wavelength.
+            If each spectrum has its own wavelength grid and `row` is not given, or there is no wavelength.
         IndexError
             If there is no such row.
         """
@@ -169,10 +169,10 @@ class SpectrumBatch:
         rows = slice(None) if row is None else row
         meta: dict[str, Any] = {name: list(all_) if row is None else all_[row] for name, all_ in self.meta.items()}
         if self.continuum is not None:
-            meta["continuum"] = Quantity(self.continuum[rows], _parsed_unit(self.continuum_unit))
+            meta["continuum"] = Quantity(self.continuum[rows], _parse_unit(self.continuum_unit))
         if self.bitmask is not None:
             meta["bitmask"] = self.bitmask[rows].copy()
-        unit = _parsed_unit(self.unit)
+        unit = _parse_unit(self.unit)
         return Spectrum(
             flux=Quantity(self.flux[rows], unit),
             spectral_axis=Quantity(self._grid(row), "Angstrom"),
@@ -194,21 +194,21 @@ class SpectrumBatch:
 
 
 @lru_cache(maxsize=16)  # parsing a unit takes as long as reading a file
-def _parsed_unit(text: str) -> "Unit":
+def _parse_unit(text: str) -> "Unit":
     from astropy.units import Unit
 
     return Unit(text)
 
 
 def stack(batches: Sequence[SpectrumBatch]) -> SpectrumBatch:
-    """Join batches of the same pixels into one, in order.
+    """Join batches of the same number of pixels into one, in order.
 
-    Arrays that one of them lacks are left out; metadata that one of them lacks are None there.
+    An array that one of the batches lacks is left out; metadata that a batch lacks are None for its spectra.
 
     Raises
     ------
     ValueError
-        If they differ in their number of pixels, units or chips.
+        If the batches differ in number of pixels, units or chips.
     """
     first = batches[0]
     if len(batches) == 1:
@@ -216,7 +216,7 @@ def stack(batches: Sequence[SpectrumBatch]) -> SpectrumBatch:
     for name in ("unit", "chips", "continuum_unit"):
         if any(getattr(batch, name) != getattr(first, name) for batch in batches):
             raise ValueError(f"only spectra of the same {name} can be stacked")
-    arrays: dict[str, Any] = {"wavelength": _joined_wavelength(batches)}
+    arrays: dict[str, Any] = {"wavelength": _join_wavelengths(batches)}
     for name in ("flux", "ivar", "bad", *_MAYBE):
         values = [getattr(batch, name) for batch in batches]
         if all(value is not None for value in values):
@@ -229,7 +229,7 @@ def stack(batches: Sequence[SpectrumBatch]) -> SpectrumBatch:
     return SpectrumBatch(**arrays, unit=first.unit, chips=first.chips, meta=meta, continuum_unit=first.continuum_unit)
 
 
-def _joined_wavelength(batches: Sequence[SpectrumBatch]) -> FloatArray | None:
+def _join_wavelengths(batches: Sequence[SpectrumBatch]) -> FloatArray | None:
     grids = [batch.wavelength for batch in batches]
     if any(grid is None for grid in grids):
         return None

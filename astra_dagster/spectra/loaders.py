@@ -1,9 +1,9 @@
-"""Our readers as loaders of the registry of specutils.
+"""Our readers as loaders in the registry of specutils.
 
 Importing this module imports specutils, which takes more than a second, and registers the loaders; no other module
-registers any. All loaders but one are for use by name, ``Spectrum.read(path, format="astra apVisit")``: which one
-specutils picks by itself for an SDSS file stays as it is. That one, "astra", is for the files of spectra that our own
-tasks write, and is picked for them.
+registers any. The loaders of SDSS files are used by name only, ``Spectrum.read(path, format="astra apVisit")``: the
+loaders that specutils itself chooses for these files stay the same. The loader "astra" reads the files of spectra that
+our own tasks write, and specutils chooses it for them.
 """
 
 import os
@@ -18,17 +18,17 @@ from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.readers import read_spectra
 
 PRODUCTS = ("apVisit", "apStar", "aspcapStar", "spec", "mwmStar", "mwmVisit")
-"""Products that have a loader, named "astra" and the product."""
+"""Products that have a loader; its name is "astra" and the name of the product."""
 
 OWN = "astra"
-"""The loader of the files that our own tasks write."""
+"""Name of the loader of the files that our own tasks write."""
 
 PRIORITY = 100
-"""Priority of that loader. Those of specutils have up to 20, and one of them takes any FITS file with a table."""
+"""Priority of the loader "astra". Loaders of specutils have up to 20; one of them reads any FITS file with a table."""
 
 
-def _path(source: object) -> Path:
-    """Path of what specutils hands over: that, or the file that it opened to find its format."""
+def _find_path(source: object) -> Path:
+    """Return the path of what specutils passes: a path, or the file that it opened to find its format."""
     name = source if isinstance(source, (str, os.PathLike)) else getattr(source, "name", None)
     if not isinstance(name, (str, os.PathLike)):
         raise TypeError(f"a path is expected, not {type(source).__name__}")
@@ -46,12 +46,12 @@ def _register(label: str, read: Callable[..., SpectrumBatch], identify: Callable
         source
             Path of the file.
         row
-            One of its spectra. By default all, with flux of shape (n, pixels), or (pixels,) if there is but one.
+            Number of one of its spectra. By default all are read, with flux of shape (n, pixels), or (pixels,) for one.
         options
-            Of the reader: ``bitmask=True`` to have the file's own mask in `meta`, and for mwm files
+            Options of the reader: ``bitmask=True`` to have the file's own mask in `meta`, and for mwm files
             ``instrument="BOSS"`` or ``"APOGEE"``.
         """
-        return read(_path(source), **options).to_spectrum(row)
+        return read(_find_path(source), **options).to_spectrum(row)
 
     def load_list(source: object, **options: bool | str) -> SpectrumList:
         """Load each spectrum of a file with the reader that astra_dagster has for it; no row is left out.
@@ -61,10 +61,10 @@ def _register(label: str, read: Callable[..., SpectrumBatch], identify: Callable
         source
             Path of the file.
         options
-            Of the reader: ``bitmask=True`` to have the file's own mask in `meta`, and for mwm files
+            Options of the reader: ``bitmask=True`` to have the file's own mask in `meta`, and for mwm files
             ``instrument="BOSS"`` or ``"APOGEE"``.
         """
-        batch = read(_path(source), **options)
+        batch = read(_find_path(source), **options)
         return SpectrumList([batch.to_spectrum(row) for row in range(len(batch))])
 
     # `force` is for notebooks that reload modules: a second registration is an error otherwise.
@@ -78,12 +78,12 @@ def _by_name_only(*args: object, **kwargs: object) -> bool:
 
 
 def _is_own(origin: str, path: str | None, opened: object, *args: object, **kwargs: object) -> bool:
-    """Whether a file is one of our own; errors count as no, as for every identifier of specutils."""
+    """Whether a task of ours wrote a file; False if an error is raised, as for every identifier of specutils."""
     if origin != "read":
         return False
     from astra_dagster.spectra.output import is_output
 
-    return is_output(_path(opened if path is None else path))
+    return is_output(_find_path(opened if path is None else path))
 
 
 def _read_own(path: Path, **options: bool | str) -> SpectrumBatch:

@@ -1,4 +1,4 @@
-"""Which pixels are bad, the same for every APOGEE and BOSS product, and the assembly of a checked batch."""
+"""The rule for bad pixels, one for all APOGEE and BOSS products, and the assembly of a batch that is checked."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,27 +12,27 @@ from astra_dagster.fits.reader import FitsFile
 from astra_dagster.spectra.batch import SpectrumBatch
 
 BAD_BITS = 16639
-"""Bits 0-7 and 14 of the APOGEE pixel mask; the others are warnings, not reasons to reject a pixel."""
+"""Bits 0-7 and 14 of the APOGEE pixel mask, which make a pixel bad; the other bits are warnings."""
 
 HUGE_ERROR = 1e10
-"""Errors from here on mark pixels without data, whatever their mask says."""
+"""Pixels with this error, or a larger one, have no data, whatever their mask says."""
 
 
 TINY_ERROR = 1e-150
-"""Errors up to here, 0 included, are none: their inverse variance is no number."""
+"""Pixels with this error, or a smaller one, are bad: its inverse variance is too large for a float64."""
 
 
-def native(array: AnyArray) -> FloatArray:
-    """An array of the file as float64 in the machine's byte order, shape unchanged."""
-    with np.errstate(invalid="ignore"):  # not every NaN is quiet
+def to_native(array: AnyArray) -> FloatArray:
+    """Convert an array of the file to float64 in the machine's byte order, with the same shape."""
+    with np.errstate(invalid="ignore"):  # a signalling NaN would warn
         return array.astype(np.float64)
 
 
-def flagged(mask: AnyArray) -> BoolArray:
-    """Where an APOGEE pixel mask, of whatever integer type, rejects a pixel."""
+def find_flagged(mask: AnyArray) -> BoolArray:
+    """Return True where an APOGEE pixel mask, of any integer type, makes a pixel bad; the shape is that of the mask."""
     wide = mask if mask.itemsize > 1 else mask.astype(np.int16)
     native = wide.dtype.newbyteorder("=")
-    # Both sides in the file's byte order, read as if they were in the machine's: nothing need be swapped.
+    # Mask and bits are both in the file's byte order, so that no bytes need be swapped.
     rejected = wide.view(native) & np.array(BAD_BITS, wide.dtype).view(native)
     return np.asarray(rejected != 0)
 
@@ -45,14 +45,14 @@ def from_errors(
     huge: float = HUGE_ERROR,
     **others: Any,
 ) -> SpectrumBatch:
-    """Batch from flux and standard error: bad is what is rejected, not finite, or has no usable error.
+    """Make a batch from flux and standard error; pixels are bad that are rejected, not finite, or have no usable error.
 
     Parameters
     ----------
     rejected
         Pixels that the file's mask rejects, if it has one.
     huge
-        Errors from here on mean that there are no data.
+        Pixels with this error, or a larger one, have no data.
     others
         Other fields of the batch.
 
@@ -61,7 +61,7 @@ def from_errors(
     SpectrumFileError
         If no pixel of any spectrum is good.
     """
-    # Written so that NaN is bad, and so that what is not finite in flux spoils no other pixel.
+    # Comparisons with NaN are False, so that such pixels are bad. Flux that is not finite spoils no other pixel.
     good = error > TINY_ERROR
     good &= error < huge
     good &= np.isfinite(flux)
@@ -76,24 +76,24 @@ def from_errors(
 
 
 def from_ivar(file: FitsFile, flux: FloatArray, ivar: FloatArray, **others: Any) -> SpectrumBatch:
-    """Batch from flux and inverse variance, as `ivar_batch` makes it.
+    """Make a batch from flux and inverse variance as `make_ivar_batch` does, and check that it has a good pixel.
 
     Raises
     ------
     SpectrumFileError
         If no pixel of any spectrum is good.
     """
-    return check_good(file, ivar_batch(flux, ivar, **others))
+    return check_good(file, make_ivar_batch(flux, ivar, **others))
 
 
-def ivar_batch(flux: FloatArray, ivar: FloatArray, **others: Any) -> SpectrumBatch:
-    """Batch from flux and inverse variance: bad is where either is not finite, or the latter not positive."""
+def make_ivar_batch(flux: FloatArray, ivar: FloatArray, **others: Any) -> SpectrumBatch:
+    """Make a batch from flux and inverse variance; pixels are bad where one is not finite, or ivar is not positive."""
     good = (ivar > 0) & np.isfinite(ivar) & np.isfinite(flux)
     return SpectrumBatch(flux=flux, ivar=np.where(good, ivar, 0.0), bad=~good, **others)
 
 
-def single(values: Mapping[str, Scalar]) -> dict[str, tuple[Scalar, ...]]:
-    """Metadata of a file with one spectrum."""
+def wrap_values(values: Mapping[str, Scalar]) -> dict[str, tuple[Scalar, ...]]:
+    """Make the metadata of a file with one spectrum."""
     return {name: (value,) for name, value in values.items()}
 
 
@@ -103,7 +103,7 @@ def check_increasing(file: FitsFile, wavelength: FloatArray, index: int) -> None
     Raises
     ------
     SpectrumFileError
-        If it is not.
+        If the grid is not.
     """
     if not (wavelength[..., 1:] > wavelength[..., :-1]).all() or not (
         np.isfinite(wavelength[..., -1]).all() and (wavelength[..., 0] > 0).all()

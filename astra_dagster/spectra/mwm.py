@@ -1,4 +1,4 @@
-"""Readers of mwmStar and mwmVisit files of SDSS-V's Milky Way Mapper: a star's spectra of every telescope.
+"""Reader of mwmStar and mwmVisit files of SDSS-V's Milky Way Mapper: a star's spectra from every telescope.
 
 A file has four tables, BOSS and APOGEE at Apache Point and at Las Campanas, most of them empty.
 
@@ -17,17 +17,17 @@ from astra_dagster.fits.model import Model
 from astra_dagster.fits.reader import HDU, FitsFile
 from astra_dagster.spectra import ap_star
 from astra_dagster.spectra.batch import FLUX_UNIT, SpectrumBatch, stack
-from astra_dagster.spectra.masks import check_good, ivar_batch, native
+from astra_dagster.spectra.masks import check_good, make_ivar_batch, to_native
 from astra_dagster.spectra.spec import PLAIN, plain
 
 TABLES = {"BOSS": (1, 2), "APOGEE": (3, 4)}
-"""HDUs of each spectrograph, north and south."""
+"""Numbers of the HDUs of each spectrograph, north and south."""
 
 ROWS = range(1, 1001)
-"""Spectra that a table may have; no star has been visited so often by far."""
+"""Numbers of spectra that a table may have; the largest is far more than any star has visits."""
 
 PIXELS = range(2, 20_001)
-"""Pixels that a spectrum may have; there are 4,648 (BOSS) or 8,575 (APOGEE)."""
+"""Numbers of pixels that a spectrum may have; real ones have 4,648 (BOSS) or 8,575 (APOGEE)."""
 
 _WIDTH = 1_000_000  # bytes a row; ten columns of 8,575 numbers of double precision are 686,000
 _SPECTRA = Model("fiu", ((PIXELS,),))
@@ -37,29 +37,30 @@ _DETAILS = ("sdss_id", "telescope", "mjd", "min_mjd", "max_mjd", "obj", "snr", "
 def read_mwm(
     path: Path, *, wavelength: bool = True, bitmask: bool = False, instrument: str | None = None
 ) -> SpectrumBatch:
-    """Read the spectra of one spectrograph out of an mwmStar or mwmVisit file.
+    """Read the spectra of one spectrograph from an mwmStar or mwmVisit file.
 
     Parameters
     ----------
     wavelength
-        Whether to give the wavelengths.
+        Whether to return the wavelengths.
     bitmask
         Whether to keep the file's pixel flags.
     instrument
-        "BOSS" or "APOGEE"; by default the one that the file has spectra of.
+        "BOSS" or "APOGEE"; by default the one of which the file has spectra.
 
     Returns
     -------
     SpectrumBatch
-        The rows of both telescopes, north first, on one shared grid of vacuum wavelengths in the rest frame. Bad is
-        where the inverse variance is 0.
+        The rows of both telescopes, north first, on one shared grid of vacuum wavelengths in the rest frame. Pixels
+        with inverse variance 0 are bad.
 
     Raises
     ------
     InputMissingError
         If there is no such file.
     SpectrumFileError
-        If it is not an mwm file, has no such spectra, has those of both and none was chosen, or no good pixel.
+        If the file is not an mwm file, has no spectra of the instrument, has no good pixel, or has spectra of both
+        instruments and none was chosen.
     """
     with FitsFile(path) as file:
         if "V_ASTRA" not in file.hdu(0).header:
@@ -97,23 +98,23 @@ def _read(file: FitsFile, hdu: HDU, instrument: str, wavelength: bool, bitmask: 
         if table[name].shape != shape:
             problem = f"has a column {name} of shape {table[name].shape[1:]}, the flux has {shape[1:]}"
             raise file.error(hdu.index, problem, expected)
-    grid = _grid(file, hdu, shape[1], table.get("wavelength"), expected)
+    grid = _find_grid(file, hdu, shape[1], table.get("wavelength"), expected)
     meta: dict[str, tuple[Scalar, ...]] = {
         name: tuple(map(plain, values)) for name, values in table.items() if name in _DETAILS
     }
-    return ivar_batch(
-        native(table["flux"]),
-        native(table["ivar"]),
+    return make_ivar_batch(
+        to_native(table["flux"]),
+        to_native(table["ivar"]),
         wavelength=grid if wavelength else None,
         unit=FLUX_UNIT,
         chips=ap_star.CHIPS if shape[1] == ap_star.PIXELS else (),
-        bitmask=_integers(table["pixel_flags"]) if bitmask else None,
+        bitmask=_to_integers(table["pixel_flags"]) if bitmask else None,
         meta={"object": meta.pop("obj", (None,) * shape[0]), "instrument": (instrument,) * shape[0]} | meta,
     )
 
 
-def _grid(file: FitsFile, hdu: HDU, pixels: int, column: FloatArray | None, expected: str) -> FloatArray:
-    """Grid of the header, exact; the wavelength column of mwmStar files is the same in single precision."""
+def _find_grid(file: FitsFile, hdu: HDU, pixels: int, column: FloatArray | None, expected: str) -> FloatArray:
+    """Return the grid of the header. The wavelength column of mwmStar files is the same in single precision."""
     first, step = hdu.header.number("CRVAL"), hdu.header.number("CDELT")
     if first is None or step is None or not (3 < first < first + step * pixels < 6 and 1e-7 < step < 1e-3):
         raise file.error(hdu.index, f"has the grid 10**({first} + {step} i)", expected)
@@ -123,6 +124,6 @@ def _grid(file: FitsFile, hdu: HDU, pixels: int, column: FloatArray | None, expe
     return grid
 
 
-def _integers(values: FloatArray) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+def _to_integers(values: FloatArray) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
     with np.errstate(invalid="ignore"):
         return np.nan_to_num(values, nan=0, posinf=0, neginf=0).astype(np.int64)

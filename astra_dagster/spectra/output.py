@@ -1,9 +1,9 @@
-"""Spectra that tasks write: one FITS file, and what it takes to read it back.
+"""The FITS files of spectra that tasks write: how they are written and read.
 
-HDU 0 has the provenance and the results, HDU 1 the table SPECTRUM with one row a pixel (``wavelength``, ``flux``,
-``ivar``, ``mask``: true is bad; the last three with one cell a spectrum where there are several), HDU 2 the image
-CONTINUUM of shape (spectra, pixels), if a continuum was divided out. It is an image because specutils' loader of
-tables would take a column in units of flux for the flux.
+HDU 0 has the provenance and the results. HDU 1 is the table SPECTRUM with one row for each pixel and the columns
+``wavelength``, ``flux``, ``ivar`` and ``mask`` (true if the pixel is bad); of several spectra the last three have a
+cell for each. HDU 2 is the image CONTINUUM of shape (spectra, pixels), if a continuum was divided out. It is an image
+because specutils' loader of tables would take a column in units of flux for the flux.
 """
 
 import functools
@@ -28,12 +28,12 @@ from astra_dagster.spectra.masks import check_increasing
 
 ORIGIN = "astra_dagster"
 
-_SHAPES = ((), (range(1, 10_001),))  # of one spectrum, and of several
+_SHAPES = ((), (range(1, 10_001),))  # shapes of a cell for one spectrum, and for several
 _COLUMNS = {name: Model("b" if name == "mask" else "f", _SHAPES) for name in ("wavelength", "flux", "ivar", "mask")}
 
 
 def encode_spectra(batch: SpectrumBatch) -> bytes:
-    """HDUs after the first, of the spectra of one file."""
+    """Return the bytes of all HDUs after the first, for the spectra of one file."""
     if batch.wavelength is None:
         raise ValueError("spectra without wavelengths cannot be written")
     own = batch.wavelength.ndim == 2
@@ -60,7 +60,7 @@ def encode_spectra(batch: SpectrumBatch) -> bytes:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON can hold it: NaN and infinity become None, in lists and mappings too."""
+    """Convert a value to one that JSON can hold: NaN and infinity become None, in lists and mappings too."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -69,9 +69,9 @@ def plain(value: Any) -> Any:
 
 
 def pairs(prefix: str, values: Mapping[str, Any], comment: str) -> list[Card]:
-    """Cards ``<prefix>K1`` with a name and ``<prefix>V1`` with its value, and so on.
+    """Make the cards ``<prefix>K1`` with a name, ``<prefix>V1`` with its value, and so on.
 
-    Numbers and logical values stand as such, everything else as JSON.
+    Numbers and logical values are written as such, everything else as JSON.
     """
     cards: list[Card] = []
     for number, (name, value) in enumerate(values.items(), start=1):
@@ -82,7 +82,7 @@ def pairs(prefix: str, values: Mapping[str, Any], comment: str) -> list[Card]:
 
 
 def read_pairs(header: Header, prefix: str) -> dict[str, Any]:
-    """What `pairs` wrote.
+    """Read names and values from the cards that `pairs` makes.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def results_in(header: Header) -> dict[str, Any]:
 
 
 def is_output(path: str | Path) -> bool:
-    """Whether a file is one that a task wrote."""
+    """Whether a task wrote a file."""
     try:
         with FitsFile(Path(path)) as file:
             return file.hdu(0).header.get("ORIGIN") == ORIGIN
@@ -134,13 +134,13 @@ def read_output(path: str | Path) -> SpectrumBatch:
     InputMissingError
         If there is no such file.
     SpectrumFileError
-        If it is not a file that a task wrote, or is damaged.
+        If no task wrote the file, or it is damaged.
     """
     with FitsFile(Path(path)) as file:
         header = file.hdu(0).header
         if header.get("ORIGIN") != ORIGIN:
             raise file.error(0, f"has no card ORIGIN = {ORIGIN!r}", "header of an output")
-        # A task may make spectra of any length, as long as they can be written.
+        # The spectra of a task may have any length with which they can be written.
         columns = file.table(1, _COLUMNS, "spectra", rows=range(1, LARGEST), width=LARGEST)
         try:
             return _batch(file, columns)
@@ -184,7 +184,7 @@ def _native(array: AnyArray) -> AnyArray:
 
 @functools.cache
 def _fits_unit(unit: str, power: int = 1) -> str:
-    """A unit as the FITS standard spells it."""
+    """Return a unit as the FITS standard spells it."""
     from astropy.units import Unit  # here, because it is slow to import
 
     return str((Unit(unit) ** power).to_string("fits"))

@@ -1,4 +1,4 @@
-"""The readers by product: which function reads which file."""
+"""The table of readers: which function reads the files of which product."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from astra_dagster.spectra.spec import read_spec
 
 
 class ReadFunction(Protocol):
-    """What every reader is."""
+    """The type of all functions that read a file."""
 
     def __call__(self, path: Path, *, wavelength: bool = True, bitmask: bool = False) -> SpectrumBatch:
         """Read one file."""
@@ -23,7 +23,7 @@ class ReadFunction(Protocol):
 
 @dataclass(frozen=True)
 class Reader:
-    """How the files of a product are read, and whether each holds one spectrum or several."""
+    """The function that reads the files of a product, and whether a file holds one spectrum or several."""
 
     function: ReadFunction
     several: bool = False
@@ -40,7 +40,7 @@ READERS: Mapping[str, Reader] = {
 
 
 def reader(name: str) -> Reader:
-    """Reader of a product.
+    """Return the reader of a product.
 
     Raises
     ------
@@ -61,8 +61,8 @@ def read_spectra(path: str | Path, product: str, **options: Any) -> SpectrumBatc
     path
         The file; it may be compressed with gzip, bzip2 or zip.
     product
-        What it is: "apVisit", "apStar", "aspcapStar", "spec", "spec-lite", "specLite", "specFull", "mwmStar" or
-        "mwmVisit", or our name of it.
+        Product of the file: "apVisit", "apStar", "aspcapStar", "spec", "spec-lite", "specLite", "specFull", "mwmStar"
+        or "mwmVisit", or our name of it.
     options
         ``wavelength=False`` to leave the wavelengths out, ``bitmask=True`` to keep the file's own mask, and for
         mwm files ``instrument="BOSS"`` or ``"APOGEE"``.
@@ -70,7 +70,7 @@ def read_spectra(path: str | Path, product: str, **options: Any) -> SpectrumBatc
     Returns
     -------
     SpectrumBatch
-        Its spectra; see the reader of the product for what is bad and how the rows are.
+        The spectra of the file; the reader of the product says which pixels are bad, and what the rows are.
 
     Raises
     ------
@@ -79,6 +79,6 @@ def read_spectra(path: str | Path, product: str, **options: Any) -> SpectrumBatc
     InputMissingError
         If there is no such file.
     SpectrumFileError
-        If the file is not what it should be: the message names file, HDU and what was expected.
+        If the file does not agree with its data model; the message names file, HDU and what was expected.
     """
     return reader(product).function(Path(path), **options)

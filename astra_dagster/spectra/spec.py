@@ -13,10 +13,10 @@ from astra_dagster.fits.header import Scalar
 from astra_dagster.fits.model import Model
 from astra_dagster.fits.reader import FitsFile
 from astra_dagster.spectra.batch import FLUX_UNIT, SpectrumBatch
-from astra_dagster.spectra.masks import check_increasing, from_ivar, native, single
+from astra_dagster.spectra.masks import check_increasing, from_ivar, to_native, wrap_values
 
 ROWS = range(2, 20_001)
-"""Pixels that a spectrum may have; real ones have 3,810 to 4,648."""
+"""Numbers of pixels that a spectrum may have; real ones have 3,810 to 4,648."""
 
 _WIDTH, _WIDTH_OF_DETAILS = 1000, 100_000  # bytes a row; in real files 36 and 4,016 at most
 _FLOATS, _INTEGERS, PLAIN = Model("f", ((),)), Model("iu", ((),)), Model("biufU", ((),))
@@ -29,15 +29,15 @@ def read_spec(path: Path, *, wavelength: bool = True, bitmask: bool = False) -> 
     Parameters
     ----------
     wavelength
-        Whether to work the wavelengths out.
+        Whether to compute the wavelengths.
     bitmask
-        Whether to keep the file's own mask: that which holds in all exposures (``and_mask``).
+        Whether to keep the file's own mask of flags that all exposures have (``and_mask``).
 
     Returns
     -------
     SpectrumBatch
-        One spectrum on a grid of its own, shape (1, pixels), vacuum, heliocentric. Bad is where the inverse variance
-        is 0; the mask does not count, for it is set on many pixels that are good.
+        One spectrum of shape (1, pixels), on a grid of its own, of heliocentric vacuum wavelengths. Pixels with inverse
+        variance 0 are bad; the mask has no influence, as many good pixels have flags.
 
     Raises
     ------
@@ -53,23 +53,26 @@ def read_spec(path: Path, *, wavelength: bool = True, bitmask: bool = False) -> 
         table = file.table(1, columns, "coadded spectrum", rows=ROWS, width=_WIDTH)
         grid = None
         if wavelength:
-            loglam = native(table["loglam"])[None]
+            loglam = to_native(table["loglam"])[None]
             with np.errstate(over="ignore", invalid="ignore"):
                 grid = np.power(10.0, loglam)
             check_increasing(file, grid, 1)
         return from_ivar(
             file,
-            native(table["flux"])[None],
-            native(table["ivar"])[None],
+            to_native(table["flux"])[None],
+            to_native(table["ivar"])[None],
             wavelength=grid,
             unit=FLUX_UNIT,
             bitmask=table["and_mask"].astype(np.int64)[None] if bitmask else None,
-            meta=single(_meta(file)),
+            meta=wrap_values(_read_meta(file)),
         )
 
 
-def _meta(file: FitsFile) -> dict[str, Scalar]:
-    """What header and, where it is there, the pipeline's row say of the object; not of the telescope's axis."""
+def _read_meta(file: FitsFile) -> dict[str, Scalar]:
+    """Return what the header and, if the file has it, the pipeline's row say of the object.
+
+    Coordinates are those of the object, not of the telescope's axis, which RA and DEC of the header are.
+    """
     header = file.hdu(0).header
     try:
         details = dict.fromkeys(_DETAILS, PLAIN)
@@ -77,7 +80,7 @@ def _meta(file: FitsFile) -> dict[str, Scalar]:
         row = {name: plain(values[0]) for name, values in table.items()}
     except UnreachableError:
         raise
-    except SpectrumFileError:  # a spectrum without its row is a spectrum
+    except SpectrumFileError:  # the spectrum can be used without the row
         row = {}
     return {
         "run2d": header.text("RUN2D") or row.get("run2d"),
@@ -97,6 +100,6 @@ def _meta(file: FitsFile) -> dict[str, Scalar]:
 
 
 def plain(value: np.generic) -> Scalar:
-    """A value of a column as a plain number or text; None if it is no finite number."""
+    """Convert a value of a column to a plain number or text; None if it is a number that is not finite."""
     made: Scalar = value.item()
     return None if isinstance(made, float) and not np.isfinite(made) else made

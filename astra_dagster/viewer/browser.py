@@ -1,7 +1,7 @@
-"""A page to look at spectra with: one HTML file that needs nothing else.
+"""Make a page that shows spectra: one HTML file that loads nothing else.
 
-What the page says is put together here; the panels are drawn in `panels`, and how they are laid out and switched stands
-in ``browser.html``.
+The texts of the page are put together here. Its panels are drawn in `panels`, and ``browser.html`` lays them out and
+switches them.
 """
 
 import json
@@ -11,24 +11,24 @@ from typing import Any
 
 from astra_dagster.viewer.lines import FRAMES, LIGHT
 from astra_dagster.viewer.panels import LAYERS, File, Panels, Spectrum
-from astra_dagster.viewer.shown import Shown, curve
+from astra_dagster.viewer.shown import Shown, make_curve
 
 COLOURS = ("#1b1b1b", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#8c564b", "#332288", "#999933", "#888888")
-"""Of spectra, such as the colour-blind tell apart; orange and red are the continuum's and the bad pixels'."""
+"""Colours of spectra, which the colour-blind can tell apart; orange is that of continua, red that of bad pixels."""
 
 SLOW = 0.003
-"""Redshifts up to this are shown as velocities."""
+"""Largest redshift that is shown as a velocity."""
 
 
 def page(shown: Sequence[Shown], row: int = 0) -> str:
-    """Page with the spectra of one or several files: a panel for each file, and one below for all that is normalised.
+    """Make a page with the spectra of one or several files: a panel for each file, and one for normalised flux below.
 
     Parameters
     ----------
     shown
-        The files, at least one.
+        The spectra of at least one file.
     row
-        Spectrum of each file that is shown at first; the others can be switched on.
+        Number of the spectrum of each file that is shown at first; the others can be switched on.
 
     Returns
     -------
@@ -46,9 +46,9 @@ def page(shown: Sequence[Shown], row: int = 0) -> str:
     from bokeh.models import WheelZoomTool
     from bokeh.resources import INLINE
 
-    listed = _listed(shown, row)
+    listed = _make_files(shown, row)
     panels = Panels()
-    for group in _overlapping(listed):
+    for group in _group_overlapping(listed):
         panels.add(group)
     grid = gridplot(
         [[figure] for figure in panels.figures],
@@ -56,7 +56,7 @@ def page(shown: Sequence[Shown], row: int = 0) -> str:
         toolbar_location="right",
         toolbar_options={"logo": None},
     )
-    # Bokeh makes no tool active that several panels share; the script of the page does.
+    # Bokeh does not activate a tool that several panels share; the script of the page does.
     wheel = next(tool for tool in grid.toolbar.tools if isinstance(getattr(tool, "tools", [tool])[0], WheelZoomTool))
     document = Document()
     document.add_root(grid)
@@ -70,17 +70,17 @@ def page(shown: Sequence[Shown], row: int = 0) -> str:
             template=(files("astra_dagster.viewer") / "browser.html").read_text(encoding="utf-8"),
             template_variables={
                 "title": title,
-                "files": [_told(file, row) for file in listed],
+                "files": [_describe(file, row) for file in listed],
                 "layers": {name: text for name, text in LAYERS.items() if name in switched},
-                # In a script nothing is escaped, so that nothing in it may look like its end.
+                # Nothing is escaped in a script, so that its text must not contain what looks like its end.
                 "switches": json.dumps(panels.switches | {"wheel": wheel.id}).replace("<", "\\u003c"),
             },
         )
     )
 
 
-def _listed(shown: Sequence[Shown], row: int) -> list[File]:
-    """The files with all their spectra that have good pixels, numbered and coloured throughout."""
+def _make_files(shown: Sequence[Shown], row: int) -> list[File]:
+    """Make the files of the page, with their spectra that have good pixels, each with a number and a colour."""
     listed: list[File] = []
     number = 0
     for item in shown:
@@ -89,14 +89,14 @@ def _listed(shown: Sequence[Shown], row: int) -> list[File]:
         for one in range(len(item.batch)):
             if not item.batch.bad[one].all():
                 colour = COLOURS[number % len(COLOURS)]
-                spectra.append(Spectrum(number, item.name(one), colour, one == row, curve(item.batch, one)))
+                spectra.append(Spectrum(number, item.name(one), colour, one == row, make_curve(item.batch, one)))
                 number += 1
         listed.append(File(len(listed), item, row, tuple(spectra)))
     return listed
 
 
-def _overlapping(listed: Sequence[File]) -> list[list[File]]:
-    """Files in groups whose wavelengths overlap, to be moved and zoomed together."""
+def _group_overlapping(listed: Sequence[File]) -> list[list[File]]:
+    """Group files whose wavelengths overlap; those of a group are moved and zoomed together."""
     groups: list[list[File]] = []
     for file in listed:
         low, high = file.span
@@ -109,8 +109,8 @@ def _overlapping(listed: Sequence[File]) -> list[list[File]]:
     return groups
 
 
-def _told(file: File, row: int) -> dict[str, Any]:
-    """What the page says of a file."""
+def _describe(file: File, row: int) -> dict[str, Any]:
+    """Make the texts that the page shows for a file."""
     item, meta = file.shown, file.shown.batch.meta
     frame = FRAMES.get(item.product)
     as_velocity = abs(file.redshift) <= SLOW

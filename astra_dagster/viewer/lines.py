@@ -11,23 +11,23 @@ LIGHT = 299_792.458
 """Speed of light in km/s."""
 
 FASTEST = 3000.0
-"""Velocities beyond this, in km/s, stand for none in APOGEE files."""
+"""Larger velocities, in km/s, mean in APOGEE files that the velocity is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line.
+    """A spectral line.
 
     Attributes
     ----------
     wavelength
-        At rest, in vacuum, in Angstrom.
+        Vacuum wavelength at rest, in Angstrom.
     name
-        For people: "Mg I".
+        Name for people: "Mg I".
     kind
-        "star", "nebula" (quasars too), or "any" for both.
+        Where it is found: "star", "nebula" (which includes quasars), or "any" for both.
     rank
-        1 to 3, the strongest first.
+        From 1 for the strongest lines to 3.
     """
 
     wavelength: float
@@ -38,16 +38,16 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """In which rest frame the wavelengths of a product are.
+    """The rest frame in which the wavelengths of a product are.
 
     Attributes
     ----------
     description
-        For people.
+        Name of the frame for people.
     shift
-        Name of the metadata that say how far lines are shifted, "" where they are not.
+        Name of the metadata that hold the shift of lines; "" if lines are not shifted.
     velocity
-        Whether that is a velocity in km/s, and not a redshift.
+        Whether the shift is a velocity in km/s, and not a redshift.
     """
 
     description: str
@@ -62,12 +62,12 @@ FRAMES = {
     **dict.fromkeys(("apStar", "aspcapStar", "mwmStar", "mwmVisit"), _REST),
     **dict.fromkeys(("spec", "spec-lite", "specLite", "specFull"), _SPEC),
 }
-"""Frames by SDSS name of the product; what is not here has no known frame."""
+"""Frames by SDSS name of the product; the frame of other products is not known."""
 
 
 @functools.cache
 def main_lines() -> tuple[Line, ...]:
-    """All lines that the package knows, by wavelength; ``lines.txt`` says where they are from."""
+    """Return all lines that the package knows, by wavelength; ``lines.txt`` names their source."""
     found = []
     for text in (files("astra_dagster.viewer") / "lines.txt").read_text(encoding="utf-8").splitlines():
         if not text.startswith("#"):
@@ -76,21 +76,21 @@ def main_lines() -> tuple[Line, ...]:
     return tuple(found)
 
 
-def lines_of(batch: SpectrumBatch, row: int) -> tuple[Line, ...]:
-    """Lines to look for in a spectrum: those of nebulae not in what the survey calls a star."""
+def find_lines(batch: SpectrumBatch, row: int) -> tuple[Line, ...]:
+    """Return the lines to mark in a spectrum, without those of nebulae if the survey classifies it as a star."""
     star = _value(batch, "class", row) == "STAR"
     return tuple(line for line in main_lines() if not (star and line.kind == "nebula"))
 
 
 def redshift(batch: SpectrumBatch, row: int, product: str) -> float:
-    """How far lines are shifted in a spectrum, as a redshift; 0 where the file does not say.
+    """Return the redshift by which lines of a spectrum are shifted; 0 where the file does not say.
 
     Parameters
     ----------
     batch
-        Spectra of a product, or what a task made of them.
+        Spectra of a product, or those that a task made from them.
     row
-        Which spectrum.
+        Number of the spectrum.
     product
         SDSS name of the product.
     """

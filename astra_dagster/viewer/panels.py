@@ -1,4 +1,4 @@
-"""The panels of a page of spectra, drawn by Bokeh: flux, what is normalised, and a strip with the names of lines."""
+"""The panels of a page of spectra, drawn by Bokeh: flux, normalised flux, and a strip with the names of lines."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from astra_dagster.arrays import BoolArray, FloatArray
-from astra_dagster.viewer.lines import FRAMES, lines_of, redshift
-from astra_dagster.viewer.shown import Curve, Shown, limits
+from astra_dagster.viewer.lines import FRAMES, find_lines, redshift
+from astra_dagster.viewer.shown import Curve, Shown, find_limits
 
 if TYPE_CHECKING:  # slow to import, and only for pages
     from bokeh.models import ColumnDataSource, Range1d, Renderer, Span
@@ -17,17 +17,17 @@ if TYPE_CHECKING:  # slow to import, and only for pages
 
 CONTINUUM, BAD = "#e08214", "#d62728"
 LINES = {"star": "#4f6d8f", "nebula": "#2a7f62", "any": "#7b4f8f"}
-"""Colours of lines by kind."""
+"""Colour by kind of line."""
 
 LAYERS = {"error": "error band", "bad": "bad pixels", "continuum": "continuum", "lines": "lines"}
-"""What can be switched off, and its name."""
+"""Name for people of each layer, which can be switched off."""
 
 _ERROR = {"flux": "error", "normalised": "normalised_error"}
 
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
-    """One spectrum on the page; `number` counts all of the page, `on` says whether it is shown at first."""
+    """One spectrum on the page; `number` counts all spectra of the page, `on` says whether it is shown at first."""
 
     number: int
     name: str
@@ -38,7 +38,7 @@ class Spectrum:
 
 @dataclass(frozen=True, eq=False)
 class File:
-    """One file on the page, with those of its spectra that have good pixels; lines go by its spectrum `row`."""
+    """A file on the page, with its spectra that have good pixels; lines are shifted as those of its spectrum `row`."""
 
     number: int
     shown: Shown
@@ -47,25 +47,25 @@ class File:
 
     @cached_property
     def span(self) -> tuple[float, float]:
-        """First and last wavelength."""
+        """First and last wavelength in Angstrom."""
         grids = [spectrum.curve.wavelength for spectrum in self.spectra]
         return float(min(grid[0] for grid in grids)), float(max(grid[-1] for grid in grids))
 
     @property
     def redshift(self) -> float:
-        """How far its lines are shifted."""
+        """Redshift by which its lines are shifted."""
         return redshift(self.shown.batch, self.row, self.shown.product)
 
 
 class Panels:
-    """The panels of a page, and what its switches must know of them.
+    """The panels of a page, and what its switches need.
 
     Attributes
     ----------
     figures
-        From top to bottom.
+        The panels from top to bottom.
     renderers
-        Identity, spectrum (none for what belongs to a file) and layer of all that can be switched off.
+        Identity of everything that can be switched off, its spectrum (None if it belongs to the file) and its layer.
     """
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class Panels:
 
     @property
     def switches(self) -> dict[str, Any]:
-        """What the script of the page must know; models by their identity."""
+        """What the script of the page needs; models are given by their identity."""
         return {"renderers": self.renderers, "spectra": self._spectra, "lines": self._lines}
 
     def add(self, group: Sequence[File]) -> None:
@@ -87,8 +87,8 @@ class Panels:
         room = 0.01 * (high - low)
         x_range = Range1d(low - room, high + room)
         cross = Span(dimension="height", line_color="#999999")
-        lines = [_line_source(file) for file in group]
-        sources = [[_source(spectrum) for spectrum in file.spectra] for file in group]
+        lines = [_make_line_source(file) for file in group]
+        sources = [[_make_source(spectrum) for spectrum in file.spectra] for file in group]
         strip = self._strip(x_range, lines[0])
         self._lines += [
             {"file": file.number, "panel": strip.id, "source": source.id}
@@ -133,7 +133,7 @@ class Panels:
         sources: "Sequence[ColumnDataSource]",
         lines: "ColumnDataSource",
     ) -> None:
-        """Draw a column of some spectra, and all that belongs to it."""
+        """Draw a column of some spectra, with error bands, bad pixels and lines."""
         from bokeh.events import MouseMove
         from bokeh.models import ColumnDataSource, CustomJS, Range1d
 
@@ -157,17 +157,17 @@ class Panels:
         if column == "normalised":
             self._switch(figure.hspan(1.0, line_color=CONTINUUM), None, "continuum")
         curves = [spectrum.curve for spectrum in spectra if spectrum.on]
-        figure.y_range = Range1d(*limits(np.concatenate([one.good(getattr(one, column)) for one in curves])))
+        figure.y_range = Range1d(*find_limits(np.concatenate([one.good(getattr(one, column)) for one in curves])))
 
     def _bad(self, figure: "Figure", spectrum: Spectrum, dots: bool) -> None:
-        """Shade the bad pixels of a spectrum, and mark what flux they have."""
+        """Shade the bad pixels of a spectrum, and mark their flux."""
         from bokeh.models import HoverTool
 
         curve = spectrum.curve
-        starts, ends = _stretches(curve.wavelength, curve.bad)
+        starts, ends = _find_stretches(curve.wavelength, curve.bad)
         if not len(starts):
             return
-        alpha = 0.12 if spectrum.on else 0.05  # shades add up where several are switched on
+        alpha = 0.12 if spectrum.on else 0.05  # shades of several spectra add up
         self._switch(figure.vstrip(starts, ends, color=BAD, alpha=alpha, line_color=None), spectrum, "bad")
         known = curve.bad & np.isfinite(curve.flux)
         if dots and known.any():
@@ -199,11 +199,11 @@ class Panels:
         self.renderers.append((renderer.id, None if spectrum is None else spectrum.number, layer))
 
 
-def _line_source(file: File) -> "ColumnDataSource":
-    """Lines of a file as data: at rest, and shifted as they are in its spectrum."""
+def _make_line_source(file: File) -> "ColumnDataSource":
+    """Return the lines of a file as data: their wavelengths at rest, and shifted as in its spectrum."""
     from bokeh.models import ColumnDataSource
 
-    lines = lines_of(file.shown.batch, file.row)
+    lines = find_lines(file.shown.batch, file.row)
     rest = np.array([line.wavelength for line in lines])
     names = [line.name for line in lines]
     return ColumnDataSource(
@@ -219,8 +219,8 @@ def _line_source(file: File) -> "ColumnDataSource":
     )
 
 
-def _source(spectrum: Spectrum) -> "ColumnDataSource":
-    """The columns of a spectrum, in single precision: the page is half as large, and no screen shows more."""
+def _make_source(spectrum: Spectrum) -> "ColumnDataSource":
+    """Return the columns of a spectrum in single precision, which halves the page, and which no screen can resolve."""
     from bokeh.models import ColumnDataSource
 
     curve = spectrum.curve
@@ -234,8 +234,8 @@ def _source(spectrum: Spectrum) -> "ColumnDataSource":
     return ColumnDataSource({name: np.asarray(values, dtype=np.float32) for name, values in columns.items()})
 
 
-def _stretches(wavelength: FloatArray, bad: BoolArray) -> tuple[FloatArray, FloatArray]:
-    """Where stretches of bad pixels start and end, half a pixel outside of them."""
+def _find_stretches(wavelength: FloatArray, bad: BoolArray) -> tuple[FloatArray, FloatArray]:
+    """Return start and end of each stretch of bad pixels, half a pixel outside of it."""
     edges = np.diff(np.concatenate([[False], bad, [False]]).astype(np.int8))
     first, last = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1) - 1
     half = np.gradient(wavelength) / 2

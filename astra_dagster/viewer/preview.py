@@ -1,4 +1,4 @@
-"""Pictures of spectra: flux with its continuum, what is left when that is divided out, bad pixels and main lines."""
+"""Draw pictures of spectra: flux with its continuum, normalised flux, bad pixels and main lines."""
 
 import io
 from collections.abc import Sequence
@@ -8,18 +8,18 @@ import numpy as np
 
 from astra_dagster.arrays import FloatArray
 from astra_dagster.spectra.batch import SpectrumBatch
-from astra_dagster.viewer.lines import FRAMES, lines_of, redshift
-from astra_dagster.viewer.shown import Curve, Shown, curve, limits
+from astra_dagster.viewer.lines import FRAMES, find_lines, redshift
+from astra_dagster.viewer.shown import Curve, Shown, find_limits, make_curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 COLOURS = 16
-"""Of a small picture, which needs no more and takes a third of the bytes."""
+"""Number of colours of a small picture, which makes it three times smaller."""
 
 ROOM = 0.012
-"""What the name of a line needs, in units of the range of wavelengths."""
+"""Width of the name of a line, as a fraction of the range of wavelengths."""
 
 
 def preview(batch: SpectrumBatch, row: int = 0, title: str = "", product: str = "") -> "Figure":
@@ -28,13 +28,13 @@ def preview(batch: SpectrumBatch, row: int = 0, title: str = "", product: str = 
     Parameters
     ----------
     batch
-        With wavelengths; without a continuum there is one panel.
+        Spectra with wavelengths; if they have no continuum, there is one panel.
     row
-        Which spectrum.
+        Number of the spectrum.
     title
-        Written above.
+        Text above the panels.
     product
-        SDSS name of the product, which tells how far lines are shifted; without it no lines are marked.
+        SDSS name of the product, from which the shift of lines follows; without it no lines are marked.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def preview(batch: SpectrumBatch, row: int = 0, title: str = "", product: str = 
 
 
 def picture(shown: Sequence[Shown], row: int = 0) -> "Figure":
-    """Draw one spectrum of each of several files, below each other, as `preview` does.
+    """Draw one spectrum of each of several files as `preview` does, one below the other.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def picture(shown: Sequence[Shown], row: int = 0) -> "Figure":
 
     for item in shown:
         item.check_row(row)
-    curves = [curve(item.batch, row) for item in shown]
+    curves = [make_curve(item.batch, row) for item in shown]
     panels = [1 if one.normalised is None else 2 for one in curves]
     figure = Figure(figsize=(11, 3.2 * sum(panels)), layout="constrained")
     grid = figure.add_gridspec(sum(panels), 1)
@@ -82,7 +82,7 @@ def picture(shown: Sequence[Shown], row: int = 0) -> "Figure":
 
 
 def preview_png(batch: SpectrumBatch, row: int = 0, title: str = "", product: str = "") -> bytes:
-    """Small PNG of what `preview` draws, at most some 40 kB, to stand in a record.
+    """Return what `preview` draws as a small PNG, of at most some 40 kB, for a record.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def preview_png(batch: SpectrumBatch, row: int = 0, title: str = "", product: st
 
 
 def encode_figure(figure: "Figure", suffix: str) -> bytes:
-    """Contents of a file that holds a figure; its ending says how: .png, .pdf, .svg."""
+    """Return the contents of a file with a figure, in the format of its suffix: .png, .pdf, .svg."""
     drawn = io.BytesIO()
     figure.savefig(drawn, format=suffix[1:], dpi=110, metadata={"Software": None} if suffix == ".png" else None)
     return drawn.getvalue()
@@ -112,7 +112,7 @@ def encode_figure(figure: "Figure", suffix: str) -> bytes:
 def _panel(axes: "Axes", one: Curve, values: FloatArray, label: str) -> None:
     shown = one.good(values)
     axes.plot(one.wavelength, shown, color="0.15", linewidth=0.5, label="flux")
-    axes.set_ylim(*limits(shown))
+    axes.set_ylim(*find_limits(shown))
     axes.plot(
         one.wavelength[one.bad],
         np.full(int(one.bad.sum()), 0.01),
@@ -126,11 +126,11 @@ def _panel(axes: "Axes", one: Curve, values: FloatArray, label: str) -> None:
 
 
 def _mark(axes: "Axes", item: Shown, row: int, one: Curve) -> bool:
-    """Mark main lines above a panel, if there are any; names that would overlap give way to those of stronger lines."""
+    """Mark main lines above a panel, without those too close to a stronger one; return whether there are any."""
     factor = 1 + redshift(item.batch, row, item.product)
     low, high = one.wavelength[0], one.wavelength[-1]
     places: list[float] = []
-    for line in sorted(lines_of(item.batch, row), key=lambda line: line.rank):
+    for line in sorted(find_lines(item.batch, row), key=lambda line: line.rank):
         x = line.wavelength * factor
         if low <= x <= high and all(abs(x - other) > ROOM * (high - low) for other in places):
             places.append(x)
@@ -145,6 +145,6 @@ def _mark(axes: "Axes", item: Shown, row: int, one: Curve) -> bool:
                 fontsize=7,
                 color="C0",
             )
-            text.set_in_layout(False)  # the title makes room for it, and the layout takes half as long
+            text.set_in_layout(False)  # the title leaves room for it, and the layout takes half as long
     axes.vlines(places, 1, 1.04, transform=axes.get_xaxis_transform(), color="C0", linewidth=0.6, clip_on=False)
     return bool(places)

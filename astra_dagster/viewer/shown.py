@@ -1,4 +1,4 @@
-"""What is to be shown, whether as a page or as a picture: spectra with their names, and the curves of each."""
+"""The spectra that a page or a picture shows: their names, and the curves that are drawn."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,28 +10,28 @@ from astra_dagster.errors import AstraError
 from astra_dagster.spectra.batch import SpectrumBatch
 
 GAP = 20.0
-"""Pixels further apart than so many typical steps are not joined by a line."""
+"""Number of typical steps in wavelength beyond which two neighbouring pixels are not joined by a line."""
 
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """The spectra of one file.
+    """The spectra of one file that are shown.
 
     Attributes
     ----------
     batch
         The spectra, with wavelengths.
     title
-        What they are: product or task, and partition key.
+        Product or task, and partition key.
     product
-        SDSS name of the product, which tells the frame of the wavelengths.
+        SDSS name of the product, from which the frame of the wavelengths follows.
     about
-        What else to say of all of them: the parameters of the task, the path.
+        Further facts about the file by name: the parameters of the task, the path.
 
     Raises
     ------
     AstraError
-        If they have no wavelengths, or fewer than two pixels.
+        If the spectra have no wavelengths, or fewer than two pixels.
     """
 
     batch: SpectrumBatch
@@ -52,7 +52,7 @@ class Shown:
         return f" [{unit}]" if unit else ""
 
     def check_row(self, row: int) -> None:
-        """Check that there is such a spectrum.
+        """Check that there is a spectrum of this number that has good pixels.
 
         Raises
         ------
@@ -66,7 +66,7 @@ class Shown:
             raise AstraError(f"spectrum {row} of {self.title} has no good pixel", hint="choose another row")
 
     def name(self, row: int) -> str:
-        """Name of a spectrum among those of its file."""
+        """Return the name of a spectrum among those of its file."""
         meta = {name: values[row] for name, values in self.batch.meta.items() if values[row] is not None}
         given = meta.get("row") or " ".join(str(meta[n]) for n in ("instrument", "telescope", "mjd") if n in meta)
         if len(self.batch) == 1 or not given:
@@ -82,13 +82,13 @@ class Curve:
     Attributes
     ----------
     wavelength
-        In Angstrom.
+        Wavelength in Angstrom.
     flux, error
-        In the unit of the file. Of bad pixels too, as far as they are known; the error is not.
+        Flux and error in the unit of the file. Bad pixels have the flux of the file, if that is known, and no error.
     bad
-        Which must not be used.
+        True for pixels that must not be used.
     continuum, normalised, normalised_error
-        What the flux was divided by and the result, None where nothing was divided.
+        Continuum by which the flux was divided, and the result; None if it was not divided.
     bitmask
         The file's own mask, if it was read.
     """
@@ -104,25 +104,25 @@ class Curve:
 
     @property
     def gaps(self) -> BoolArray:
-        """Last pixels before a gap, which must not be joined to the next."""
+        """True for the last pixel before a gap, which must not be joined to the next."""
         steps = np.diff(self.wavelength)
         return np.append(steps > GAP * np.median(steps), False)
 
     def good(self, values: FloatArray) -> FloatArray:
-        """Values with NaN at bad pixels and at gaps, so that no line crosses them."""
+        """Return values with NaN at bad pixels and at gaps, so that no line crosses them."""
         return np.where(self.bad | self.gaps, np.nan, values)
 
     def flags(self, pixels: BoolArray) -> list[str]:
-        """What the file's own mask says of some pixels: ``bits 0, 12``."""
+        """Say for each of some pixels which bits of the file's own mask are set: ``bits 0, 12``."""
         if self.bitmask is None:
             return [""] * int(pixels.sum())
         values = [int(value) for value in self.bitmask[pixels]]
         return [_bits(value) for value in values]
 
 
-def curve(batch: SpectrumBatch, row: int) -> Curve:
-    """One spectrum as it is drawn; what was divided out is multiplied in again."""
-    assert batch.wavelength is not None  # noqa: S101 (Shown sees to it)
+def make_curve(batch: SpectrumBatch, row: int) -> Curve:
+    """Make the curve of one spectrum; normalised flux is multiplied with its continuum."""
+    assert batch.wavelength is not None  # noqa: S101 (Shown checks it)
     wavelength = np.broadcast_to(batch.wavelength, batch.flux.shape)[row]
     flux, bad = batch.flux[row], batch.bad[row]
     with np.errstate(divide="ignore"):
@@ -130,7 +130,7 @@ def curve(batch: SpectrumBatch, row: int) -> Curve:
     if batch.continuum is None:
         bitmask = None if batch.bitmask is None else batch.bitmask[row]
         return Curve(wavelength, flux, error, bad, bitmask=bitmask)
-    # Where nothing was fitted a task leaves flux 1 and some continuum, which are no data.
+    # Where nothing was fitted a task writes flux 1 and some continuum, which are no data.
     continuum = np.where(bad & (flux == 1.0), np.nan, batch.continuum[row])
     return Curve(wavelength, flux * continuum, error * continuum, bad, continuum, flux, error)
 
@@ -140,8 +140,8 @@ def _bits(value: int) -> str:
     return f"bit{'s' * (len(found) > 1)} {', '.join(found)}" if found else "none"
 
 
-def limits(values: FloatArray) -> tuple[float, float]:
-    """Range of an axis that shows all values but the one in a thousand at each end, with some room."""
+def find_limits(values: FloatArray) -> tuple[float, float]:
+    """Return the range of an axis that shows all values but one in a thousand at each end, with some margin."""
     finite = values[np.isfinite(values)]
     low, high = np.percentile(finite, (0.1, 99.9)) if finite.size else (0.0, 1.0)
     room = 0.15 * (high - low or 1.0)

@@ -23,10 +23,10 @@ from astra_dagster.errors import AstraError
 from astra_dagster.spectra import SpectrumBatch, read_spectra
 from astra_dagster.tasks.continuum import ap_star_continuum, ap_visit_continuum, spec_continuum
 from astra_dagster.viewer.browser import page
-from astra_dagster.viewer.lines import LIGHT, lines_of, main_lines, redshift
+from astra_dagster.viewer.lines import LIGHT, find_lines, main_lines, redshift
 from astra_dagster.viewer.panels import BAD, CONTINUUM
 from astra_dagster.viewer.preview import picture, preview, preview_png
-from astra_dagster.viewer.shown import Shown, curve
+from astra_dagster.viewer.shown import Shown, make_curve
 
 CONTINUA = {"apVisit": ap_visit_continuum, "apStar": ap_star_continuum, "spec": spec_continuum}
 
@@ -137,7 +137,7 @@ def test_where_nothing_was_fitted_there_is_no_flux() -> None:
     flux = np.array([[0.5, 1.0, 1.0, 0.9]])
     bad = np.array([[False, True, False, False]])
     batch = SpectrumBatch(flux, np.where(bad, 0, 1.0), np.arange(4.0) + 1, bad=bad, continuum=np.full((1, 4), 9.0))
-    one = curve(batch, 0)
+    one = make_curve(batch, 0)
     np.testing.assert_allclose(one.flux, [4.5, np.nan, 9, 8.1])
     np.testing.assert_allclose(one.continuum, [9, np.nan, 9, 9])
 
@@ -217,8 +217,8 @@ def test_lines_are_shifted_as_the_star_moves() -> None:
     assert redshift(batch, 1, "spec") == 0
     assert redshift(batch, 0, "apStar") == redshift(batch, 0, "mwmStar") == redshift(batch, 0, "something") == 0
     assert redshift(small(1, meta={"v_rad": (999999.0,)}), 0, "apVisit") == 0
-    assert not [line for line in lines_of(batch, 0) if line.kind == "nebula"]
-    assert [line for line in lines_of(batch, 1) if line.name == "[O III]"]
+    assert not [line for line in find_lines(batch, 0) if line.kind == "nebula"]
+    assert [line for line in find_lines(batch, 1) if line.name == "[O III]"]
     html = page([Shown(batch, "a galaxy", "spec")])
     (lines,) = (columns(m) for m in models(html) if m["name"] == "ColumnDataSource" and "rest" in columns(m))
     np.testing.assert_allclose(lines["x"], np.array(lines["rest"]) * 1.1)

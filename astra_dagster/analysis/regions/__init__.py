@@ -1,4 +1,4 @@
-"""Tables of continuum regions that come with the package, and the reading of others like them."""
+"""Tables of continuum regions that come with the package, and functions that read them and tables of users."""
 
 import functools
 from importlib.resources import files
@@ -10,14 +10,14 @@ from astra_dagster.errors import ConfigurationError
 from astra_dagster.files import read_text
 
 NAMED = ("apogee", "optical")
-"""Names of the tables that come with the package; each says in its first lines where it is from."""
+"""Names of the tables that come with the package; the first lines of each name its source."""
 
 Regions = tuple[tuple[float, float], ...]
 
 
 @functools.cache
 def named_regions(name: str) -> Regions:
-    """Continuum regions of a table of the package: start and end in Angstrom, vacuum.
+    """Return the continuum regions of a table of the package: start and end as vacuum wavelengths in Angstrom.
 
     Raises
     ------
@@ -28,11 +28,11 @@ def named_regions(name: str) -> Regions:
         raise ConfigurationError(
             f"no continuum regions named {name!r}", hint=f"there are {' and '.join(NAMED)}, or name a file that exists"
         )
-    return _parsed(files(__package__).joinpath(f"{name}.txt").read_text(encoding="utf-8"), name)
+    return _parse(files(__package__).joinpath(f"{name}.txt").read_text(encoding="utf-8"), name)
 
 
 def read_regions(path: str | Path) -> Regions:
-    """Continuum regions of a file: two columns, start and end in Angstrom; lines that begin with # are comments.
+    """Read continuum regions from a file with two columns, start and end in Angstrom; # begins a line of comment.
 
     Raises
     ------
@@ -43,10 +43,10 @@ def read_regions(path: str | Path) -> Regions:
         text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"the continuum regions cannot be read: {error}", path=path) from error
-    return _parsed(text, path)
+    return _parse(text, path)
 
 
-def _parsed(text: str, path: str | Path) -> Regions:
+def _parse(text: str, path: str | Path) -> Regions:
     try:
         table = np.array([line.split() for line in text.splitlines() if line.partition("#")[0].strip()], dtype=float)
     except ValueError:
