@@ -16,7 +16,7 @@ VERSION = "0123456789abcdef"
 
 def made_chunk(folders: Sequence[str], stores: bytes, chunk: Sequence[Item]) -> list[Written]:
     """Say that a chunk is done. As in a run, the stores come pickled, and notes of earlier failures are removed."""
-    opened = runner._unpickled(tuple(folders), stores)
+    opened = runner._unpickle(tuple(folders), stores)
     done = []
     for i, work in chunk:
         opened[i].forget_failure(work.data_id)
@@ -31,7 +31,7 @@ def main() -> None:
 
     from astra_dagster.cli import main as command
 
-    runner._pickled_chunk = records_only.made_chunk
+    runner._run_pickled_chunk = records_only.made_chunk
     command()
 
 

@@ -1,1 +1,1 @@
-"""Runs a task over partitions, on worker processes or a cluster. Knows nothing of Dagster."""
+"""Run tasks over partitions, in this process, in worker processes or on a cluster. Nothing here knows of Dagster."""

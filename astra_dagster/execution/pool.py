@@ -1,6 +1,6 @@
-"""A pool of processes, forked from a server of their own: started, ended, and never left behind.
+"""A pool of processes, which are forked from a server of their own, and never outlive the run.
 
-Whatever is lost of it, a worker or the server, is told as one thing: the pool is broken, and another one can be opened.
+If a worker or the server dies, the whole pool is broken, and another one can be opened.
 """
 
 import contextlib
@@ -26,17 +26,17 @@ from astra_dagster.errors import ConfigurationError, describe
 from astra_dagster.execution.fork_server import GRACE
 
 TRIES = 5
-"""How often in a row a pool is opened before it is said that it cannot be."""
+"""Number of attempts to open a pool before an error is raised."""
 
 SOCKET = 103
-"""Bytes that the path of a socket may have, on the least generous system."""
+"""Largest number of bytes in the path of a socket, on the system with the lowest limit."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 class Pool(ProcessPoolExecutor):
-    """Processes that do what they are given, and end with this one."""
+    """Processes that call functions, and end when this process ends."""
 
     def __init__(self, number: int) -> None:
         start_fork_server()
@@ -49,35 +49,35 @@ class Pool(ProcessPoolExecutor):
 
     @property
     def broken(self) -> bool:
-        """Whether a process of it is gone, and with it all others."""
+        """Whether a process of the pool has died, after which the others are ended too."""
         return bool(self._broken or self._refused)
 
     def submit(self, function: Callable[P, R], /, *arguments: P.args, **named: P.kwargs) -> "Future[R]":
-        """Have something done.
+        """Have a function called in a process of the pool.
 
         Raises
         ------
         BrokenProcessPool
-            If a process is gone, or cannot be started.
+            If a process has died, or cannot be started.
         """
         try:
             future = super().submit(partial(_work, function, *arguments, **named))
-        except (OSError, EOFError) as error:  # the fork server is gone
+        except (OSError, EOFError) as error:  # the fork server has died
             self._refused = describe(error)
             raise BrokenProcessPool(self._refused) from error
         finally:
             self._manager = self._manager or self._executor_manager_thread
-            self._servers.add(_server())
+            self._servers.add(_find_server())
         self._under_way.add(future)
         future.add_done_callback(self._under_way.discard)
         return future
 
     def stop(self) -> None:
-        """Begin nothing more: what is not begun yet is cancelled, within an instant."""
+        """Cancel all calls that have not begun, without waiting for the others."""
         self.shutdown(wait=False, cancel_futures=True)
 
     def close(self) -> str:
-        """End it, with all that it still does. Returns how its processes ended, for an error message."""
+        """End the pool, even in the middle of calls, and return how its processes ended, for an error message."""
         processes = list(self._started.values())
         if self.broken or self._under_way:
             for process in processes:
@@ -91,14 +91,14 @@ class Pool(ProcessPoolExecutor):
             self._manager.join()
         if self.broken:
             start_fork_server()
-            for server in self._servers - {_server()}:
+            for server in self._servers - {_find_server()}:
                 _end_group(server)
         return ", ".join(sorted({f"exit code {process.exitcode}" for process in processes}))
 
 
 @contextlib.contextmanager
 def open_pool(number: int) -> Iterator[Pool]:
-    """A pool of so many processes, of which one is there for sure.
+    """Open a pool of `number` processes, of which one is known to have started.
 
     Raises
     ------
@@ -132,30 +132,30 @@ def open_pool(number: int) -> Iterator[Pool]:
 
 
 def start_fork_server(modules: Sequence[str] = ("astra_dagster.execution.runner",)) -> None:
-    """Start the server that processes are forked from, unless it runs already.
+    """Start the server from which processes are forked, unless it runs already.
 
-    No thread of this process, and no lock that it holds, is copied into a process that is forked from another.
+    Processes that are forked from the server get no copy of the threads of this process, and of the locks they hold.
 
     Parameters
     ----------
     modules
-        What it imports, so that the processes need not.
+        Names of modules that the server imports, so that the processes need not.
     """
     _make_room_for_sockets()
     forkserver.set_forkserver_preload(["astra_dagster.execution.fork_server", *modules])
-    with _undisturbed():
+    with _block_signals():
         resource_tracker.ensure_running()
-    with _undisturbed():  # once more: the former ends by letting signals through
+    with _block_signals():  # once more, as the call before unblocks the signals
         forkserver.ensure_running()
 
 
-def _server() -> int:
+def _find_server() -> int:
     return int(forkserver._forkserver._forkserver_pid or 0)  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """What is started now does not get a terminal's signals, from its first instant."""
+def _block_signals() -> Iterator[None]:
+    """Block the signals of a terminal for processes that are started within the context."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
@@ -164,7 +164,7 @@ def _undisturbed() -> Iterator[None]:
 
 
 def _make_room_for_sockets() -> None:
-    """See to it that the server's socket has a short path, however long TMPDIR is."""
+    """Put the server's socket into a folder with a short path if that of TMPDIR is too long."""
     config = multiprocessing.current_process()._config  # type: ignore[attr-defined]
     folder = config.get("tempdir") or f"{tempfile.gettempdir()}/pymp-12345678"
     if len(os.fsencode(f"{folder}/listener-12345678")) <= SOCKET:
@@ -178,7 +178,7 @@ def _make_room_for_sockets() -> None:
 
 
 def _end_group(group: int) -> None:
-    """End what a fork server that is gone has left behind, which nobody else can: its processes are nobody's."""
+    """End the processes that a dead fork server has left behind."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         for number in (signal.SIGTERM, signal.SIGKILL):
             os.killpg(group, number)
@@ -189,7 +189,7 @@ def _end_group(group: int) -> None:
 
 
 class _Process(ForkServerProcess):
-    """A process that does not run the program's main module again: what it needs comes with the work."""
+    """A process that does not import the program's main module; all it needs comes with the function it calls."""
 
     def start(self) -> None:
         start_fork_server()
@@ -201,7 +201,7 @@ class _Process(ForkServerProcess):
             sys.modules["__main__"] = main
 
     def run(self) -> None:
-        """Work; when another process was ended while it took its work, what is left of that is nothing to work on."""
+        """Call functions until the pool ends; half a message, left by a process that was killed, ends this one too."""
         with contextlib.suppress(EOFError, pickle.UnpicklingError):
             super().run()
 
@@ -211,7 +211,7 @@ class _Context(ForkServerContext):
 
 
 def _begin(environment: dict[str, str]) -> None:
-    """In a new worker: interrupts are the run's business, it ends with the run, and its settings are those of now."""
+    """Prepare a new worker: ignore interrupts, which the run handles, end with the run, and set its environment."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end)
@@ -221,15 +221,15 @@ def _begin(environment: dict[str, str]) -> None:
 
 
 def _end(*_: object) -> None:
-    """On the way out what is half written is removed, undisturbed by a second signal, as the pool sends it."""
+    """Exit at a signal, so that half-written files are removed; ignore further signals, which the pool sends."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(1)
 
 
 def _end_with_run() -> None:
-    """The same that the fork server does, in case it is gone as well."""
+    """End this worker when the run's process ends, as the fork server does, in case that has died as well."""
     run = multiprocessing.parent_process()
-    assert run is not None  # noqa: S101 (this is in a worker)
+    assert run is not None  # noqa: S101 (a worker has a parent)
     run.join()
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE)
@@ -237,7 +237,7 @@ def _end_with_run() -> None:
 
 
 def _work(function: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R:
-    """Do something; told to end meanwhile, a process ends, where the pool's would hand on the exception and live on."""
+    """Call a function; end the process at SystemExit, which a process of the standard pool would survive."""
     try:
         return function(*arguments, **named)
     except SystemExit:

@@ -1,6 +1,7 @@
-"""Running tasks over many partitions: read, compute in batches, write. A bad file costs itself and nothing else.
+"""Run tasks over many partitions: read inputs, compute in batches, write outputs.
 
-Tasks that read the same files are run together, and each file is read once.
+A bad file makes its own partition fail, and no other. Tasks that read the same files are run together, and each file is
+read once.
 """
 
 import functools
@@ -42,24 +43,24 @@ from astra_dagster.tasks.task import Requirement
 logger = logging.getLogger(__name__)
 
 CHUNK = 64
-"""Files that are read and computed together, at most."""
+"""Largest number of files that are read and computed together."""
 
 WRITERS = 16
-"""Outputs that are written at a time, in each process."""
+"""Number of outputs that are written at a time in each process."""
 
 Inputs = tuple[Any, ...]
 Read = Callable[[Product, Path], Any]
 
 Item = tuple[int, Work]
-"""One partition of one of the tasks."""
+"""The number of a task, and one of its partitions."""
 
 Result = Written | AstraError
-"""What became of a partition."""
+"""The output of a partition, or the error with which it failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one partition: an output, or the error that stood in the way."""
+    """What became of one partition: its output, or the error with which it failed."""
 
     store: OutputStore
     work: Work
@@ -75,28 +76,28 @@ def run(
     workers: Workers = IN_PROCESS,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[list[Outcome]]:
-    """Do the work in chunks, each yielded when its outputs are on disk.
+    """Run tasks over partitions in chunks, and yield the outcomes of each chunk when its outputs are on disk.
 
-    A disk that takes no more ends it: what is under way is finished as far as it can be and yielded, nothing else is
-    begun, and no file is blamed.
+    A full disk ends the run: chunks under way are finished as far as possible and yielded, no other chunk is begun, and
+    the error is not recorded as the fault of a file.
 
     Parameters
     ----------
     jobs
-        Tasks with the partitions to do of each; none requires another of them.
+        Output store of each task, with its partitions to run; none of the tasks may require another of them.
     workers
-        Who does it. The bytes of the outputs are the same whoever does.
+        Where chunks are run; it does not change the bytes of the outputs.
     stopped
-        Whether to begin nothing more, asked several times a second.
+        Returns whether to begin no other chunk; it is called several times a second.
 
     Raises
     ------
     DiskFullError
-        At the end, if outputs could not be written for want of room.
+        At the end, if outputs could not be written because the disk was full.
     OutputError
         Before anything is read, if an output folder cannot be written to.
     ConfigurationError
-        If there are no workers.
+        If no worker can be started or reached.
     """
     for store, _ in jobs:
         store.prepare()
@@ -106,7 +107,7 @@ def run(
         for item in work:
             by_file.setdefault((item.path, item.data_id.key), []).append((i, item))
     importing.look_beside(task.module for store in stores for task in store.task.chain)
-    function = functools.partial(_pickled_chunk, importing.finder.folders, cloudpickle.dumps(stores))
+    function = functools.partial(_run_pickled_chunk, importing.finder.folders, cloudpickle.dumps(stores))
     if workers.kind == "in-process":
         function = functools.partial(_run_chunk, stores)
     full: list[DiskFullError] = []
@@ -114,14 +115,14 @@ def run(
     def ended() -> bool:
         return bool(full) or stopped()
 
-    for chunk, made in spread(workers, function, _chunks(list(by_file.values())), ended):
+    for chunk, made in spread(workers, function, _split_work(list(by_file.values())), ended):
         if isinstance(made, Lost):
             i, item = made.item
             error = WorkerLostError(
-                "the process that worked on it died, each time",
+                "every process that worked on this file died",
                 key=item.data_id.key,
                 path=item.path,
-                hint="it ran out of memory, or the task's code or a library of it crashed: try this file by itself",
+                hint="the process ran out of memory, or the task's code or a library crashed: try this file by itself",
             )
             stores[i].note_failure(item, error)
             yield [Outcome(stores[i], item, error=error)]
@@ -136,12 +137,12 @@ def run(
                 if not isinstance(result, DiskFullError)
             ]
     if full:
-        full[0].key = None  # it is not about one partition
+        full[0].key = None  # the error is not that of one partition
         raise full[0]
 
 
-def _chunks(files: list[list[Item]]) -> Callable[[int], list[Item]]:
-    """Split work, file by file, so that each worker has some of it, and that it is soon told how far it is."""
+def _split_work(files: list[list[Item]]) -> Callable[[int], list[Item]]:
+    """Make a function that takes the next chunk of files, small enough for all workers and for frequent reports."""
     rest = iter(files)
 
     def take(workers: int) -> list[Item]:
@@ -151,17 +152,17 @@ def _chunks(files: list[list[Item]]) -> Callable[[int], list[Item]]:
     return take
 
 
-def _pickled_chunk(folders: Sequence[str], stores: bytes, chunk: Sequence[Item]) -> list[Result]:
+def _run_pickled_chunk(folders: Sequence[str], stores: bytes, chunk: Sequence[Item]) -> list[Result]:
     try:
-        return _run_chunk(_unpickled(tuple(folders), stores), chunk)
-    except SystemExit:  # the worker is told to end
-        _writers().shutdown(cancel_futures=True)
+        return _run_chunk(_unpickle(tuple(folders), stores), chunk)
+    except SystemExit:  # the worker was asked to end
+        _start_writers().shutdown(cancel_futures=True)
         raise
 
 
 @functools.lru_cache(maxsize=4)
-def _unpickled(folders: tuple[str, ...], stores: bytes) -> list[OutputStore]:
-    """In a worker: tasks and where their outputs go. Their modules are looked for where the run has found them, too."""
+def _unpickle(folders: tuple[str, ...], stores: bytes) -> list[OutputStore]:
+    """Unpickle the stores in a worker, where modules of tasks are searched in the same folders as in the run."""
     importing.look_in(folders)
     try:
         return list(cloudpickle.loads(stores))
@@ -176,18 +177,18 @@ def _unpickled(folders: tuple[str, ...], stores: bytes) -> list[OutputStore]:
 
 
 def _run_chunk(stores: Sequence[OutputStore], chunk: Sequence[Item]) -> list[Result]:
-    """Do partitions of several tasks; whatever goes wrong with one of them is its own failure, and goes no further.
+    """Run partitions of several tasks, and return an output or an error for each of them.
 
-    What there was not enough memory for together with others is done again by itself.
+    Partitions for which there was not enough memory are run again one by one.
     """
     results: list[Result] = []
     for (i, item), together in zip(chunk, _run_together(stores, chunk), strict=True):
         result = together or _run_together(stores, [(i, item)])[0]
         if result is None:
             hint = "give the process more memory, or start fewer workers"
-            result = _told(OutOfMemoryError("there is not enough memory for it", hint=hint), item)
+            result = _complete_error(OutOfMemoryError("there is not enough memory for it", hint=hint), item)
         if isinstance(result, AstraError):
-            if not isinstance(result, DiskFullError):  # that says nothing about the file
+            if not isinstance(result, DiskFullError):  # a full disk is not the fault of the file
                 stores[i].note_failure(item, result)
         else:
             stores[i].forget_failure(item.data_id)
@@ -196,9 +197,9 @@ def _run_chunk(stores: Sequence[OutputStore], chunk: Sequence[Item]) -> list[Res
 
 
 def _run_together(stores: Sequence[OutputStore], chunk: Sequence[Item]) -> list[Result | None]:
-    """Do partitions of several tasks, each file read once; None is what there was not enough memory for.
+    """Run partitions of several tasks, and read each file once; None stands for a partition that lacked memory.
 
-    With one thread, since the parallelism is that of the workers, and with more the sums come out otherwise.
+    NumPy uses one thread: the workers run in parallel already, and with several threads sums could have other bits.
     """
     made: dict[int, Result | None] = {}
     wavelength = any(stores[i].task.wavelength for i, _ in chunk)
@@ -215,16 +216,16 @@ def _run_together(stores: Sequence[OutputStore], chunk: Sequence[Item]) -> list[
 
 
 def _run_task(store: OutputStore, chunk: Sequence[Work], read: Read) -> list[Result | None]:
-    readers = [_reader(requirement, read) for requirement in store.task.requires]
+    readers = [_make_reader(requirement, read) for requirement in store.task.requires]
     made: dict[str, Result | None] = {}
     inputs: list[tuple[str, Work, Inputs]] = []
     for item in chunk:
         try:
             given = tuple(r(given) for r, given in zip(readers, item.given, strict=True))
             _check_sizes(given)
-            inputs.append((_alike(item, given), item, given))
+            inputs.append((_find_group(item, given), item, given))
         except Exception as error:
-            made[item.data_id.key] = _failure(error, item, SpectrumFileError, "cannot be read")
+            made[item.data_id.key] = _make_error(error, item, SpectrumFileError, "cannot be read")
     inputs.sort(key=itemgetter(0))
     for _, group in groupby(inputs, key=itemgetter(0)):
         for item, result in _compute(store, [(item, given) for _, item, given in group]):
@@ -232,32 +233,32 @@ def _run_task(store: OutputStore, chunk: Sequence[Work], read: Read) -> list[Res
     return [made[item.data_id.key] for item in chunk]
 
 
-def _failure(error: Exception, item: Work, kind: type[AstraError], what: str) -> AstraError | None:
-    """Make of whatever went wrong with a partition an error that says so; None if it is memory that was lacking.
+def _make_error(error: Exception, item: Work, kind: type[AstraError], what: str) -> AstraError | None:
+    """Turn an exception into the error of a partition; None if there was not enough memory.
 
     Parameters
     ----------
     kind, what
-        Type and beginning of the error where it is not one of ours.
+        Type and beginning of the message, for an exception that is not one of ours.
     """
     if isinstance(error, MemoryError):
         return None
     if isinstance(error, AstraError):
-        return _told(error, item)
+        return _complete_error(error, item)
     logger.debug("%s: %s", item.data_id.key, what, exc_info=True)
-    return _told(kind(f"{what}: {describe(error)}"), item)
+    return _complete_error(kind(f"{what}: {describe(error)}"), item)
 
 
-def _told(error: AstraError, item: Work) -> AstraError:
-    """Say what partition and file an error is about, and let go of the arrays that were around where it was raised."""
+def _complete_error(error: AstraError, item: Work) -> AstraError:
+    """Add partition key and path to an error, and drop its traceback, which keeps arrays in memory."""
     error.key = error.key or item.data_id.key
     error.path = error.path or (str(item.path) if item.path else None)
     error.__traceback__ = error.__cause__ = error.__context__ = None
     return error
 
 
-def _reader(requirement: Requirement, read: Read) -> Callable[[Given], Any]:
-    """How the files of one requirement are read."""
+def _make_reader(requirement: Requirement, read: Read) -> Callable[[Given], Any]:
+    """Make the function that reads the files of one requirement."""
     product, task = requirement.product, requirement.task
 
     def one(path: Path) -> Any:
@@ -274,8 +275,8 @@ def _check_sizes(inputs: Inputs) -> None:
         raise TaskError(f"the inputs hold {' and '.join(map(str, sorted(sizes)))} spectra")
 
 
-def _alike(work: Work, inputs: Inputs) -> str:
-    """What the inputs of partitions that are computed together have in common."""
+def _find_group(work: Work, inputs: Inputs) -> str:
+    """Return a text that is the same for partitions whose inputs can be computed together."""
     kinds: list[Any] = []
     for item in inputs:
         if isinstance(item, SpectrumBatch):
@@ -283,11 +284,11 @@ def _alike(work: Work, inputs: Inputs) -> str:
         elif isinstance(item, Results):
             kinds.append(sorted((name, values.ndim, values.dtype.kind) for name, values in item.items()))
         else:
-            kinds.append(work.data_id.key)  # many partitions for one: by itself
+            kinds.append(work.data_id.key)  # a partition with many inputs is computed by itself
     return repr(kinds)
 
 
-def _joined(items: Sequence[Any]) -> Any:
+def _join(items: Sequence[Any]) -> Any:
     if len(items) == 1:
         return items[0]
     if isinstance(items[0], SpectrumBatch):
@@ -296,13 +297,13 @@ def _joined(items: Sequence[Any]) -> Any:
 
 
 def _compute(store: OutputStore, pairs: list[tuple[Work, Inputs]]) -> Iterator[tuple[Work, Result | None]]:
-    """Results of partitions that are alike: together, and where that fails one by one, to find the guilty."""
+    """Compute and write partitions together; if that fails, one by one, so that only those at fault fail."""
     try:
         counts = [size_of(inputs) for _, inputs in pairs]
-        joined = [_joined(items) for items in zip(*(inputs for _, inputs in pairs), strict=True)]
+        joined = [_join(items) for items in zip(*(inputs for _, inputs in pairs), strict=True)]
         columns, spectra = call_task(store.task, joined, store.parameters)
     except Exception as error:
-        failure = _failure(error, pairs[0][0], TaskError, f"{store.task.name} failed")
+        failure = _make_error(error, pairs[0][0], TaskError, f"{store.task.name} failed")
     else:
         yield from _write(store, [item for item, _ in pairs], counts, columns, spectra)
         return
@@ -320,7 +321,7 @@ def _write(
     columns: Mapping[str, list[Any]],
     spectra: SpectrumBatch | None,
 ) -> list[tuple[Work, Result | None]]:
-    """Write the outputs of partitions that were computed together, each of so many spectra."""
+    """Write the outputs of partitions that were computed together; `counts` are their numbers of spectra."""
     ends = list(accumulate(counts))
 
     def write(place: int) -> tuple[Work, Result | None]:
@@ -329,15 +330,15 @@ def _write(
             results = {name: values[start:stop] if store.several else values[start] for name, values in columns.items()}
             return item, store.write(item, results, None if spectra is None else spectra[start:stop])
         except Exception as error:
-            return item, _failure(error, item, TaskError, f"what {store.task.name} made cannot be written")
+            return item, _make_error(error, item, TaskError, f"what {store.task.name} made cannot be written")
 
     try:
-        return list(_writers().map(write, range(len(works))))
-    except RuntimeError:  # the system has no more threads
+        return list(_start_writers().map(write, range(len(works))))
+    except RuntimeError:  # the system cannot start a thread
         return list(map(write, range(len(works))))
 
 
 @functools.cache
-def _writers() -> ThreadPoolExecutor:
-    """Threads that wait for the disk, many files at a time: one after another that takes longer than all the rest."""
+def _start_writers() -> ThreadPoolExecutor:
+    """Start threads that write outputs: waiting for the disk once for each file would take longer than all the rest."""
     return ThreadPoolExecutor(WRITERS, thread_name_prefix="astra-write")

@@ -1,8 +1,8 @@
-"""Where chunks of work are done: in this process, on a pool of processes, or on a Dask cluster.
+"""Apply a function to chunks of items: in this process, in a pool of processes, or on a Dask cluster.
 
-Nothing here knows what the work is. What a chunk makes is handed on as it comes. A chunk that is lost with its worker's
-process is done again; one that is lost twice is done by itself at the end, and then in halves, until the one item is
-found that takes the process down.
+Nothing here knows what the function does. Its results are yielded as they come. A chunk whose worker died is done
+again; one whose worker died twice is done by itself at the end, and then in halves, until the item is found that kills
+the process.
 """
 
 import asyncio
@@ -21,16 +21,16 @@ from astra_dagster.errors import ConfigurationError
 from astra_dagster.execution.pool import Pool, open_pool, start_fork_server
 
 POLL = 0.25
-"""Seconds between two looks at whether to stop."""
+"""Seconds between two calls of `stopped`."""
 
 AHEAD = 4
-"""Chunks a worker that are under way: enough to do while the parent records what came."""
+"""Number of chunks under way for each worker, so that it has enough to do while the parent records results."""
 
 GRACE = 5.0
-"""Seconds that chunks under way get to end when a run is to stop."""
+"""Seconds that chunks under way get to end when a run is stopped."""
 
 PATIENCE = 30.0
-"""Seconds that a Dask scheduler gets to answer."""
+"""Seconds to wait for the answer of a Dask scheduler."""
 
 FORMS = "in-process, processes, processes:N, dask, dask:N, or dask:ADDRESS of a scheduler"
 
@@ -45,23 +45,23 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Lost(Generic[T]):
-    """An item that took down the process of every worker that it was given to."""
+    """An item that killed every process that worked on it."""
 
     item: T
 
 
 @dataclass(frozen=True)
 class Workers:
-    """Who does the work.
+    """Where chunks are done, and by how many workers.
 
     Attributes
     ----------
     kind
         "in-process", "processes" or "dask".
     number
-        Workers to start; None for all cores, or where a cluster is there already.
+        Number of workers to start; None for one on each core, or for a cluster that runs already.
     address
-        Of a Dask scheduler that is there already.
+        Address of a Dask scheduler that runs already.
     """
 
     kind: Kind = "processes"
@@ -70,12 +70,12 @@ class Workers:
 
     @classmethod
     def parse(cls, text: str) -> "Workers":
-        """Workers from their text in the configuration: ``processes:4``.
+        """Read workers from their text in the configuration: ``processes:4``.
 
         Raises
         ------
         ConfigurationError
-            If it says nothing that is known.
+            If the text has none of the known forms.
         """
         name, _, detail = text.strip().partition(":")
         kind = _KINDS.get(name)
@@ -91,7 +91,7 @@ class Workers:
 
     @property
     def count(self) -> int:
-        """Workers that are started."""
+        """Number of workers that are started."""
         return self.number or len(os.sched_getaffinity(0))
 
     def __str__(self) -> str:
@@ -100,10 +100,10 @@ class Workers:
 
 
 class InProcess(Executor):
-    """An executor that does what it is given at once, in this process."""
+    """An executor that calls functions at once, in this process."""
 
     def submit(self, function: Callable[P, R], /, *arguments: P.args, **named: P.kwargs) -> "Future[R]":
-        """Do it, and return what came of it."""
+        """Call a function, and return a future that is done."""
         future: Future[R] = Future()
         try:
             future.set_result(function(*arguments, **named))
@@ -113,10 +113,10 @@ class InProcess(Executor):
 
 
 class OnDask(Executor):
-    """An executor on a Dask cluster, which tells of everything that becomes of a chunk.
+    """An executor on a Dask cluster, whose futures always end.
 
-    With Dask's own the future of a chunk never ends whose result is lost with its worker before it is fetched, and that
-    fails when it is done again.
+    A future of Dask's own executor never ends if the chunk's result is lost with its worker before it is fetched, and
+    the chunk fails when it is done again.
     """
 
     def __init__(self, client: Any) -> None:
@@ -124,14 +124,14 @@ class OnDask(Executor):
 
     @property
     def workers(self) -> int:
-        """Workers that the cluster has now."""
+        """Number of workers that the cluster has now."""
         try:
             return len(self._client.scheduler_info(n_workers=-1).get("workers", ()))
         except OSError as error:
-            raise _cluster_gone() from error
+            raise _make_cluster_error() from error
 
     def submit(self, function: Callable[P, R], /, *arguments: P.args, **named: P.kwargs) -> "Future[R]":
-        """Have it done, and fetch what came of it."""
+        """Have a function called on the cluster; the future has its result once that is fetched."""
         made = self._client.submit(function, *arguments, pure=False, **named)
         fetched = self._client.gather(made, asynchronous=True)
         return asyncio.run_coroutine_threadsafe(fetched, self._client.loop.asyncio_loop)
@@ -143,33 +143,32 @@ def spread(
     take: Callable[[int], list[T]],
     stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[list[T], R | Lost[T]]]:
-    """Apply a function to chunks of items, wherever the workers are, and hand on what it makes as it comes.
+    """Apply a function to chunks of items on the workers, and yield results as they come.
 
-    At most four chunks a worker are under way at a time, whatever their number.
+    At most four chunks are under way for each worker at a time, however many there are.
 
     Parameters
     ----------
     function
-        Takes a chunk; it, the chunks and what it makes are pickled.
+        Takes a chunk and returns a result; function, chunks and results are pickled.
     take
         Takes the number of workers that there are now, and returns the next chunk; an empty one when nothing is left.
     stopped
-        Asked again and again: once it says so no other chunk is begun, and those under way are waited for for some
-        seconds.
+        Returns whether to stop. Then no other chunk is begun, and those under way get some seconds to end.
 
     Yields
     ------
     tuple
-        A chunk and what was made of it; or a chunk of the one item that is lost.
+        A chunk and its result; or a chunk of one item, and the item as `Lost`.
 
     Raises
     ------
     ConfigurationError
-        If there are no workers.
+        If no worker can be started or reached.
     """
     crew = _Crew(workers)
     running: dict[Future[R], list[T]] = {}
-    once: dict[int, list[T]] = {}  # by identity, which is theirs as long as they are kept
+    once: dict[int, list[T]] = {}  # by identity; the chunks are kept, so that it stays unique
     again: deque[list[T]] = deque()
     twice: list[list[T]] = []
     try:
@@ -180,87 +179,87 @@ def spread(
             if not running:
                 break
             lost: list[list[T]] = []
-            yield from _done(running, POLL, lost)
+            yield from _wait(running, POLL, lost)
             for chunk in lost:
                 (twice if id(chunk) in once else again).append(chunk)
                 once[id(chunk)] = chunk
-        for chunk in twice:  # last, for then nothing else is under way that may be to blame
-            yield from _alone(crew, function, chunk, stopped)
+        for chunk in twice:  # last, so that nothing else is under way that could be the cause
+            yield from _do_alone(crew, function, chunk, stopped)
         crew.stop()
         end = time.monotonic() + GRACE
         while running and (left := end - time.monotonic()) > 0:
-            yield from _done(running, min(left, POLL), [])
+            yield from _wait(running, min(left, POLL), [])
             running = {future: chunk for future, chunk in running.items() if not future.cancelled()}
     finally:
         crew.close()
 
 
-def _done(running: "dict[Future[R], list[T]]", seconds: float, lost: list[list[T]]) -> Iterator[tuple[list[T], R]]:
-    """What is done within so many seconds; chunks whose worker is gone are added to `lost`."""
+def _wait(running: "dict[Future[R], list[T]]", seconds: float, lost: list[list[T]]) -> Iterator[tuple[list[T], R]]:
+    """Yield chunks that end within so many seconds, with their results; add chunks whose worker died to `lost`."""
     done = concurrent.futures.wait(running, seconds, concurrent.futures.FIRST_COMPLETED).done
     for future in [future for future in running if future in done]:
         chunk = running.pop(future)
         try:
             made = future.result()
         except (Exception, CancelledError) as error:
-            if not _worker_gone(error):
+            if not _is_worker_lost(error):
                 raise
             lost.append(chunk)
         else:
             yield chunk, made
 
 
-def _alone(
+def _do_alone(
     crew: "_Crew", function: Callable[[list[T]], R], chunk: list[T], stopped: Callable[[], bool]
 ) -> Iterator[tuple[list[T], R | Lost[T]]]:
-    """Do a chunk again that was lost with its worker, with nothing else under way; if it is lost again, in halves."""
+    """Do a chunk again whose worker died, with nothing else under way; if the worker dies again, do it in halves."""
     parts = [chunk]
     while parts and not stopped():
         part = parts.pop()
         running = {crew.submit(function, part): part}
         lost: list[list[T]] = []
         while running and not stopped():
-            yield from _done(running, POLL, lost)
+            yield from _wait(running, POLL, lost)
         if lost and len(part) == 1:
             yield part, Lost(part[0])
         elif lost:
             parts += [part[len(part) // 2 :], part[: len(part) // 2]]
 
 
-def _worker_gone(error: BaseException) -> bool:
+def _is_worker_lost(error: BaseException) -> bool:
     if isinstance(error, BrokenProcessPool):
         return True
     if isinstance(error, CancelledError) or type(error).__name__.endswith("CommClosedError"):  # the latter is Dask's
-        raise _cluster_gone() from error
+        raise _make_cluster_error() from error
     return type(error).__name__ == "KilledWorker"  # Dask's; it need not be installed
 
 
-def _cluster_gone() -> ConfigurationError:
+def _make_cluster_error() -> ConfigurationError:
     return ConfigurationError("the Dask cluster is gone", hint="start it again; what is done is recorded")
 
 
 class _Crew:
-    """An executor that is opened anew when it breaks."""
+    """An executor that is opened again when it breaks."""
 
     def __init__(self, workers: Workers) -> None:
         self.workers = workers
         self._stack = contextlib.ExitStack()
-        self._executor = self._stack.enter_context(_opened(workers))
+        self._executor = self._stack.enter_context(_open_executor(workers))
 
     @property
     def number(self) -> int:
-        """Workers that there are now, or one where a cluster is still waiting for its first."""
+        """Number of workers now; 1 if a cluster has none yet."""
         return max(1, self._executor.workers) if isinstance(self._executor, OnDask) else self.workers.count
 
     def ahead(self, number: int) -> int:
-        """Chunks that may be under way with so many workers."""
+        """Return the number of chunks that may be under way with so many workers."""
         return 1 if self.workers.kind == "in-process" else AHEAD * number
 
     def submit(self, function: Callable[[list[T]], R], chunk: list[T]) -> "Future[R]":
-        """Have a chunk done."""
+        """Have a function called with a chunk."""
         if isinstance(self._executor, Pool) and self._executor.broken:
             self._stack.close()
-            self._executor = self._stack.enter_context(_opened(self.workers))
+            self._executor = self._stack.enter_context(_open_executor(self.workers))
         try:
             return self._executor.submit(function, chunk)
         except BrokenProcessPool as error:
@@ -269,29 +268,29 @@ class _Crew:
             return future
 
     def stop(self) -> None:
-        """Begin nothing more, as far as it is known what is begun: of Dask's it is not."""
+        """Cancel chunks that have not begun; on a Dask cluster it is not known which have."""
         if isinstance(self._executor, Pool):
             self._executor.stop()
 
     def close(self) -> None:
-        """End it, with all that it still does."""
+        """End the executor, even in the middle of chunks."""
         self._stack.close()
 
 
 @contextlib.contextmanager
-def _opened(workers: Workers) -> Iterator[Executor]:
+def _open_executor(workers: Workers) -> Iterator[Executor]:
     if workers.kind == "in-process":
         yield InProcess()
     elif workers.kind == "processes":
         with open_pool(workers.count) as pool:
             yield pool
     else:
-        with _dask(workers) as executor:
+        with _open_dask(workers) as executor:
             yield executor
 
 
 @contextlib.contextmanager
-def _dask(workers: Workers) -> Iterator[Executor]:
+def _open_dask(workers: Workers) -> Iterator[Executor]:
     try:
         import dask
         import distributed
@@ -300,16 +299,16 @@ def _dask(workers: Workers) -> Iterator[Executor]:
             f"workers are {workers}, and Dask is not installed", hint="pip install 'astra-dagster[dask]'"
         ) from error
     settings = {
-        # Which item takes its worker down is found out here: the scheduler need not try it elsewhere.
+        # The item that kills its worker is found here, so that the scheduler need not try it on other workers.
         "distributed.scheduler.allowed-failures": 0,
         "distributed.worker.multiprocessing-method": "forkserver",
-        # Memory that each chunk needs again is not given back after each: that costs a fifth of the time.
+        # Memory is not returned to the system after each chunk, which would take a fifth of the time.
         "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
     }
     with contextlib.ExitStack() as stack:
         stack.enter_context(dask.config.set(settings))
         if not workers.address:
-            distributed.utils.get_mp_context()  # type: ignore[no-untyped-call]  # or it tells the fork server later
+            distributed.utils.get_mp_context()  # type: ignore[no-untyped-call]  # else it sets the fork server later
             start_fork_server(["distributed"])
         address = workers.address or stack.enter_context(
             distributed.LocalCluster(  # type: ignore[no-untyped-call]
