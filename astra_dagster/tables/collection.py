@@ -1,9 +1,9 @@
-"""Collections: all outputs of a task with one set of parameters as one table, as Parquet and as FITS.
+"""Collections: the results of all outputs of a task with one set of parameters as a table, in Parquet and in FITS.
 
-A table lies beside the outputs that it is made of, ``<root>/<task>/<parameters digest>/<task>_table.parquet``. It is
-the same bytes however it came about (of one version of pyarrow): from nothing, or from an earlier table of which only
-the rows of new and changed outputs were replaced. What the columns are is the business of `table`; who keeps the
-records that say which outputs there are is not known here.
+A table lies beside the outputs of which it is made, ``<root>/<task>/<parameters digest>/<task>_table.parquet``. With
+one version of pyarrow its bytes are the same whether it is made anew, or from an earlier table in which only the rows
+of new and changed outputs are replaced. Its columns are defined in `table`; where the records of outputs come from is
+not known here.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -24,17 +24,17 @@ from astra_dagster.tables.rows import read_outputs
 from astra_dagster.tables.table import (
     IDENTITIES,
     assemble,
+    hash_table,
     head_of,
-    identities,
     is_mixed,
+    list_identities,
     read_table,
-    version_of,
     write_parquet,
 )
 from astra_dagster.tables.table_fits import write_fits
 
 AT_ONCE = 50_000
-"""Records that are looked at together."""
+"""Number of records that are compared at a time."""
 
 
 @dataclass(frozen=True)
@@ -44,17 +44,17 @@ class Collection:
     Attributes
     ----------
     parquet, fits
-        Where it lies; no FITS if none was asked for.
+        Paths of the table; `fits` is None if no FITS table was asked for.
     version
-        Hash of its contents.
+        Hash of the table's contents.
     schema
-        Its columns; the metadata of a field hold unit and description.
+        Columns of the table; the metadata of a field hold its unit and description.
     rows, partitions
-        How many there are of them.
+        Number of rows, and of partitions.
     new, changed, dropped
-        Number of partitions that the table did not have, had otherwise, and has no longer.
+        Number of partitions that are new in the table, that have changed in it, and that are not in it any longer.
     unreadable
-        Key of each output that is not in it because it could not be read, and why.
+        Key of each output that was left out because it could not be read, and the reason.
     """
 
     parquet: Path
@@ -84,18 +84,18 @@ def collect(
 ) -> Collection:
     """Bring the table of a task with these parameters up to date.
 
-    Rows of outputs that an earlier table has already are kept; only new and changed outputs are read.
+    Rows that an earlier table has are kept; only new and changed outputs are read.
 
     Parameters
     ----------
     store
-        Knows the task, its parameters and where the outputs lie.
+        Outputs of the task with its parameters.
     records
-        Latest record by partition key, or pairs of these, which may come one after another. Those of another code
-        version are passed over; those of other parameters too, but what an earlier table had of such a partition
-        stays, as long as its output is there.
+        Latest record by partition key, or an iterable of keys and records. Records of another code version are
+        ignored. Records of other parameters are ignored too, but the rows of such a partition stay that an earlier
+        table has, as long as its output exists.
     fits
-        Whether to write the table as FITS as well. If not, a FITS table with other rows is removed.
+        Whether to write the table as FITS as well. If not, an outdated FITS table is removed.
     overwrite
         Whether to read all outputs again.
     progress
@@ -104,18 +104,18 @@ def collect(
     Raises
     ------
     OutputError
-        If the table cannot be written. An output that cannot be read is no error: it is left out, and told.
+        If the table cannot be written. An output that cannot be read raises no error: it is left out, and listed.
     """
     store.prepare()
     path = table_path(store)
     before = read_table(store, path)
-    had = identities(store, before)
-    wanted = _wanted(store, records, had)
-    same = pc.is_in(_joined(had), value_set=_joined(wanted))
-    todo = wanted.filter(pc.invert(pc.is_in(_joined(wanted), value_set=_joined(had))))
+    had = list_identities(store, before)
+    wanted = _list_wanted(store, records, had)
+    same = pc.is_in(_join(had), value_set=_join(wanted))
+    todo = wanted.filter(pc.invert(pc.is_in(_join(wanted), value_set=_join(had))))
     dropped = not pc.all(same, min_count=0).as_py()
     kept = before.filter(same) if before is not None and dropped else before
-    # Of a mixed column the table does not tell which value was of which kind: without some rows it may have another.
+    # A table does not say which value of a mixed column had which kind, and without some rows the type may differ.
     anew = before is not None and (overwrite or ((dropped or len(todo)) and is_mixed(before.schema)))
     if anew:
         kept = None
@@ -129,7 +129,7 @@ def collect(
     keys, table = assemble(store, kept, read, wanted)
     unreadable = tuple(problem for rows in read for problem in rows.problems)
     del kept, read
-    version = version_of(table)
+    version = hash_table(table)
     if version != version_before or overwrite:
         with replacing(path) as stream:
             write_parquet(stream, table, version)
@@ -151,10 +151,10 @@ def collect(
     )
 
 
-def _wanted(
+def _list_wanted(
     store: OutputStore, records: Mapping[str, Record] | Iterable[tuple[str, Record]], had: pa.Table
 ) -> pa.Table:
-    """Keys and data versions of what is complete with these parameters, sorted by the parts of the key."""
+    """Return key and data version of each partition that belongs to the table, sorted by the parts of the key."""
     pairs = iter(records.items() if isinstance(records, Mapping) else records)
     batches = []
     while chunk := list(islice(pairs, AT_ONCE)):
@@ -163,16 +163,18 @@ def _wanted(
             for key, record in chunk
             if record.digest == store.digest and record.code_version == store.task.version
         ]
-        complete += _last_run_otherwise(store, [key for key, record in chunk if record.digest != store.digest], had)
+        complete += _find_last_run_otherwise(
+            store, [key for key, record in chunk if record.digest != store.digest], had
+        )
         columns = [pa.array([pair[i] for pair in complete], pa.string()) for i in range(2)]
         batches.append(pa.record_batch(columns, schema=IDENTITIES))
     table = pa.Table.from_batches(batches, IDENTITIES).combine_chunks()
-    order = pc.sort_indices(pc.replace_substring(table["key"], "/", "\0"))  # part by part: no part holds a 0
+    order = pc.sort_indices(pc.replace_substring(table["key"], "/", "\0"))  # sorts part by part, as no part holds a 0
     return table.take(order).combine_chunks()
 
 
-def _last_run_otherwise(store: OutputStore, keys: list[str], had: pa.Table) -> list[tuple[str, str]]:
-    """Of partitions that were last run with other parameters, those that the table has and that are still there."""
+def _find_last_run_otherwise(store: OutputStore, keys: list[str], had: pa.Table) -> list[tuple[str, str]]:
+    """Return those partitions of `keys`, last run with other parameters, that the table has and whose output exists."""
     if not keys or not len(had):
         return []
     known = had.filter(pc.is_in(had["key"], value_set=pa.array(keys, pa.string())))
@@ -188,7 +190,7 @@ def _last_run_otherwise(store: OutputStore, keys: list[str], had: pa.Table) -> l
     return kept
 
 
-def _joined(known: pa.Table) -> pa.Array:
+def _join(known: pa.Table) -> pa.Array:
     return pc.binary_join_element_wise(known["key"], known["data_version"], " ").combine_chunks()
 
 
@@ -198,7 +200,7 @@ def _count(keys: pa.Array, among: pa.Array) -> int:
 
 def _update_fits(store: OutputStore, table: pa.Table, version: str, wanted: bool, overwrite: bool) -> None:
     path = table_path(store, "fits")
-    current = _fits_version(path) == version
+    current = _read_fits_version(path) == version
     if not wanted and not current:
         try:
             path.unlink(missing_ok=True)
@@ -209,7 +211,7 @@ def _update_fits(store: OutputStore, table: pa.Table, version: str, wanted: bool
             write_fits(stream, table, store.task.family, head_of(store).cards(version))
 
 
-def _fits_version(path: Path) -> str | None:
+def _read_fits_version(path: Path) -> str | None:
     try:
         with FitsFile(path) as file:
             return file.hdu(0).header.text("VERSION")

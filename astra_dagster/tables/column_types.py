@@ -1,7 +1,7 @@
-"""Types of a table's columns, found from the values that are in them, so that they do not depend on their order.
+"""Types of a table's columns. They follow from the values in a column, whatever their order.
 
-A kind is "bool", "int", "float" or "text", "[int]" for a row of such values, "[]" for a row that holds none. Missing
-values have no kind. Unlike kinds in one column make it the widest of them: text, with the others as JSON.
+A kind is "bool", "int", "float" or "text", "[int]" for a list of such values, "[]" for an empty list. Missing values
+have no kind. A column of several kinds has the type of the widest; in a column of text, other values are JSON.
 """
 
 import json
@@ -18,22 +18,22 @@ NONE: Kinds = frozenset()
 
 _OF_TYPE = {bool: "bool", int: "int", float: "float", str: "text"}
 _ARROW = {"text": pa.string(), "float": pa.float64(), "int": pa.int64(), "bool": pa.bool_()}
-"""Widest first."""
+"""Type of a column by kind of its values, the widest first."""
 
 _OF_ARROW = {pa.string(): "text", pa.float64(): "float", pa.int64(): "int", pa.int32(): "int", pa.bool_(): "bool"}
 _LOWEST, _HIGHEST = -(2**63), 2**63 - 1
 
 
-def kinds_of(values: Sequence[Any]) -> Kinds:
-    """Kinds of plain Python values."""
+def find_kinds(values: Sequence[Any]) -> Kinds:
+    """Return the kinds of plain Python values."""
     found: set[str] = set()
     for kind in set(map(type, values)) - {type(None)}:
         if kind is list:
-            inner = kinds_of(list(chain.from_iterable(value for value in values if type(value) is list)))
+            inner = find_kinds(list(chain.from_iterable(value for value in values if type(value) is list)))
             found |= {f"[{name}]" for name in inner} or {"[]"}
         elif kind is int:
             whole = [value for value in values if type(value) is int]
-            if max(whole) > _HIGHEST or min(whole) < _LOWEST:  # digits of identifiers are not to be lost
+            if max(whole) > _HIGHEST or min(whole) < _LOWEST:  # as text, since a float would lose digits of identifiers
                 found |= {"int" if _LOWEST <= value <= _HIGHEST else "text" for value in whole}
             else:
                 found.add("int")
@@ -42,8 +42,8 @@ def kinds_of(values: Sequence[Any]) -> Kinds:
     return frozenset(found)
 
 
-def kinds_in(column: pa.ChunkedArray) -> Kinds:
-    """Kinds in a column of a table, where these are not mixed."""
+def find_column_kinds(column: pa.ChunkedArray) -> Kinds:
+    """Return the kinds of values in a column of a table that is not mixed."""
     if column.null_count == len(column):
         return NONE
     if not pa.types.is_list(column.type):
@@ -52,14 +52,14 @@ def kinds_in(column: pa.ChunkedArray) -> Kinds:
     return frozenset({"[]" if cells.null_count == len(cells) else f"[{_OF_ARROW[cells.type]}]"})
 
 
-def mixed(kinds: Kinds) -> bool:
-    """Whether a column of these kinds no longer shows which value was of which kind."""
+def is_mixed(kinds: Kinds) -> bool:
+    """Whether a column with values of these kinds does not show which value had which kind."""
     some = kinds - {"[]"}
     return len(some) > 1 or ("[]" in kinds and any(not kind.startswith("[") for kind in some))
 
 
 def arrow_type(kinds: Kinds) -> pa.DataType:
-    """Type of a column of these kinds; of one without any value that of a number."""
+    """Return the type of a column with values of these kinds; without any value it is that of a number."""
     rows = {kind for kind in kinds if kind.startswith("[")}
     if (rows and rows != kinds) or any(kind.startswith("[[") for kind in rows):
         return pa.string()
@@ -69,36 +69,36 @@ def arrow_type(kinds: Kinds) -> pa.DataType:
 
 
 def kind_name(kind: pa.DataType) -> str:
-    """Name of the type of a column: "int", "[float]"."""
+    """Return the name of a column's type: "int", "[float]"."""
     return f"[{_OF_ARROW[kind.value_type]}]" if pa.types.is_list(kind) else _OF_ARROW[kind]
 
 
-def array(values: Sequence[Any], kinds: Kinds) -> pa.Array:
-    """Column of plain Python values of these kinds."""
+def make_array(values: Sequence[Any], kinds: Kinds) -> pa.Array:
+    """Make a column from plain Python values of these kinds."""
     kind = arrow_type(kinds)
-    plain = not mixed(kinds) and "text" not in kind_name(kind)
-    return pa.array(values, kind) if plain else _converted(values, kind)
+    plain = not is_mixed(kinds) and "text" not in kind_name(kind)
+    return pa.array(values, kind) if plain else _convert_values(values, kind)
 
 
-def as_type(column: pa.Array, kind: pa.DataType) -> pa.Array:
-    """A column as another, wider type."""
-    return column if column.type == kind else _converted(column.to_pylist(), kind)
+def convert(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Convert a column to a wider type."""
+    return column if column.type == kind else _convert_values(column.to_pylist(), kind)
 
 
-def _converted(values: Iterable[Any], kind: pa.DataType) -> pa.Array:
-    convert = _conversion(kind)
-    return pa.array([None if value is None else convert(value) for value in values], kind)
+def _convert_values(values: Iterable[Any], kind: pa.DataType) -> pa.Array:
+    to_kind = _find_conversion(kind)
+    return pa.array([None if value is None else to_kind(value) for value in values], kind)
 
 
-def _conversion(kind: pa.DataType) -> Callable[[Any], Any]:
+def _find_conversion(kind: pa.DataType) -> Callable[[Any], Any]:
     if pa.types.is_list(kind):
-        inner = _conversion(kind.value_type)
+        inner = _find_conversion(kind.value_type)
         return lambda row: [None if value is None else inner(value) for value in row]
     if kind == pa.string():
-        return lambda value: _text(value) if isinstance(value, str) else json.dumps(value)
+        return lambda value: _replace_surrogates(value) if isinstance(value, str) else json.dumps(value)
     return float if kind == pa.float64() else int
 
 
-def _text(value: str) -> str:
-    """A text without half characters, which JSON can hold, and tables cannot."""
+def _replace_surrogates(value: str) -> str:
+    """Replace unpaired surrogates in a text, which JSON can hold, and tables cannot."""
     return value if value.isascii() else value.encode("utf-8", "replace").decode()

@@ -1,14 +1,14 @@
-"""A collection in a database: the rows of its table in a table named after the task, all parameters together.
+"""Write the rows of collections to a database, into one table for each task, whatever the parameters.
 
-Configured in ``astra.toml``::
+The database is configured in ``astra.toml``::
 
     [database]
     url = "sqlite"
 
-which is ``results.sqlite`` in the folder of the outputs; or the URL of a database, ``sqlite:///results.sqlite`` (a
-relative path counts from the configuration file) or ``postgresql+psycopg2://user:password@host/name``. By default there
-is none. The primary key is partition key, spectrum and parameters digest; only rows that changed are written. How rows
-become a table is the business of `collection`.
+which means ``results.sqlite`` in the folder of the outputs; or with the URL of a database, ``sqlite:///results.sqlite``
+(a relative path counts from the configuration file) or ``postgresql+psycopg2://user:password@host/name``. By default
+there is none. The primary key is partition key, spectrum and parameters digest; only rows that changed are written. The
+rows themselves come from `collection`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,15 +27,15 @@ from astra_dagster.errors import ConfigurationError, OutputError
 from astra_dagster.files import open_file
 from astra_dagster.tables import database_types
 from astra_dagster.tables.database_types import Field
-from astra_dagster.tables.table import keys_of
+from astra_dagster.tables.table import join_keys
 from astra_dagster.tables.table_columns import KEY, SPECTRUM
 
 PRIMARY = (KEY, SPECTRUM, "digest")
 AT_ONCE = 20_000
-"""Rows that are written, or asked for, together."""
+"""Number of rows that are written or read at a time."""
 
 POSTGRESQL = "postgresql+psycopg2"
-"""The driver that dagster-postgres works with, so that one does for both; SQLAlchemy's default is another."""
+"""The driver of dagster-postgres, so that one driver is enough; SQLAlchemy's default may be another."""
 
 _INSERT: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _EXAMPLES = 'url = "sqlite", "sqlite:///results.sqlite" or "postgresql+psycopg2://user:password@host/name"'
@@ -55,12 +55,12 @@ class Upserted:
 
 
 def configured_url() -> sa.URL | None:
-    """URL of the database that the configuration names; None if it names none.
+    """Return the URL of the database that the configuration names; None if it names none.
 
     Raises
     ------
     ConfigurationError
-        If it names one that cannot be used.
+        If the database cannot be used.
     """
     text = settings.config().database.url.strip()
     if not text:
@@ -78,14 +78,14 @@ def configured_url() -> sa.URL | None:
 
 
 def parse_url(text: str, hint: str = _EXAMPLES) -> sa.URL:
-    """URL of a database; what is wrong with it is told without repeating it, for it may hold a password.
+    """Parse the URL of a database. Errors do not repeat the URL, which may hold a password.
 
-    PostgreSQL is spoken to with the driver that Dagster needs for it, if no other is named.
+    If the URL of a PostgreSQL database names no driver, it is the one that Dagster needs.
 
     Raises
     ------
     ConfigurationError
-        If it is none, or not of a database that can be used.
+        If the text is no URL, or that of a database that cannot be used.
     """
     try:
         url = sa.make_url(text)
@@ -102,15 +102,15 @@ def parse_url(text: str, hint: str = _EXAMPLES) -> sa.URL:
 
 
 def upsert(url: sa.URL | str, parquet: Path) -> Upserted:
-    """Bring the rows of one table, which `collection.collect` made, up to date in a database.
+    """Bring the rows of a database up to date with a table that `collection.collect` made.
 
-    Rows of its parameters digest that it does not have are deleted; rows of other digests are left alone. All of it
-    happens in one transaction.
+    Rows of the table's parameters digest that the table does not have are deleted; rows of other digests are left
+    alone. Everything happens in one transaction.
 
     Raises
     ------
     ConfigurationError
-        If the URL, its driver or the table that is there cannot be used.
+        If the URL, its driver, or a table of the same name in the database cannot be used.
     OutputError
         If the database cannot be reached or written.
     """
@@ -137,7 +137,7 @@ def upsert(url: sa.URL | str, parquet: Path) -> Upserted:
 
 
 class _Upsert:
-    """One table and the rows of one digest in it."""
+    """The update of the rows of one digest in one table of the database."""
 
     def __init__(self, connection: sa.Connection, parquet: Path) -> None:
         self.connection, self.parquet = connection, parquet
@@ -146,28 +146,28 @@ class _Upsert:
         self.name = schema.metadata[b"task"].decode()
         self.digest = schema.metadata[b"digest"].decode()
         self.parts = schema.names[: schema.names.index(SPECTRUM)]
-        # A column without a value has no type yet: it is left for when it has.
+        # A column without any value has no type yet, and is added once it has values.
         self.fields = [Field.of(field) for field in schema if b"empty" not in (field.metadata or {})]
 
     def run(self) -> Upserted:
         fields, others = database_types.prepare(
             self.connection, self.name, [Field(KEY, "text", "Partition key."), *self.fields], PRIMARY
         )
-        table = database_types.table(self.name, [*fields, *others], PRIMARY)
-        mine, theirs = self._mine(), self._theirs(table)
-        outdated = pc.invert(pc.is_in(_joined(mine), value_set=_joined(theirs)))
-        gone = theirs.filter(pc.invert(pc.is_in(_joined(theirs, 2), value_set=_joined(mine, 2))))
+        table = database_types.describe_table(self.name, [*fields, *others], PRIMARY)
+        mine, theirs = self._read_table(), self._read_database(table)
+        outdated = pc.invert(pc.is_in(_join(mine), value_set=_join(theirs)))
+        gone = theirs.filter(pc.invert(pc.is_in(_join(theirs, 2), value_set=_join(mine, 2))))
         self._delete(table, gone)
         written = self._write(table, fields, outdated)
         return Upserted(self.name, written, len(gone), len(mine) - written)
 
-    def _mine(self) -> pa.Table:
+    def _read_table(self) -> pa.Table:
         with open_file(self.parquet) as stream:
             table = pq.read_table(stream, columns=[*self.parts, SPECTRUM, "data_version"], partitioning=None)
-        return pa.table([keys_of(table, self.parts), table[SPECTRUM], table["data_version"]], schema=_IDENTITIES)
+        return pa.table([join_keys(table, self.parts), table[SPECTRUM], table["data_version"]], schema=_IDENTITIES)
 
-    def _theirs(self, table: sa.Table) -> pa.Table:
-        """What the database has of this digest."""
+    def _read_database(self, table: sa.Table) -> pa.Table:
+        """Read key, spectrum and data version of the rows of this digest in the database."""
         wanted = sa.select(table.c.key, table.c.spectrum, table.c.data_version).where(table.c.digest == self.digest)
         found = self.connection.execute(wanted, execution_options={"yield_per": AT_ONCE})
         batches = [
@@ -192,19 +192,19 @@ class _Upsert:
         new = {c.name: insert.excluded[c.name] if c.name in mine else sa.null() for c in table.c if not c.primary_key}
         statement = insert.on_conflict_do_update(index_elements=PRIMARY, set_=new)
         written = 0
-        for rows in self._rows(fields, outdated):
+        for rows in self._read_rows(fields, outdated):
             self.connection.execute(statement, rows)
             written += len(rows)
         return written
 
-    def _rows(self, fields: Sequence[Field], outdated: pa.Array) -> Iterator[list[dict[str, Any]]]:
+    def _read_rows(self, fields: Sequence[Field], outdated: pa.Array) -> Iterator[list[dict[str, Any]]]:
         start = 0
         with open_file(self.parquet) as stream, pq.ParquetFile(stream) as file:
             for batch in file.iter_batches(batch_size=AT_ONCE):
                 part = batch.filter(outdated.slice(start, len(batch)))
                 start += len(batch)
                 if len(part):
-                    columns = [keys_of(part, self.parts), *(part[field.name] for field in self.fields)]
+                    columns = [join_keys(part, self.parts), *(part[field.name] for field in self.fields)]
                     values = [field.values(column) for field, column in zip(fields, columns, strict=True)]
                     names = [field.name for field in fields]
                     yield [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
@@ -213,5 +213,5 @@ class _Upsert:
 _IDENTITIES = pa.schema([(KEY, pa.string()), (SPECTRUM, pa.int32()), ("data_version", pa.string())])
 
 
-def _joined(known: pa.Table, columns: int = 3) -> pa.ChunkedArray:
+def _join(known: pa.Table, columns: int = 3) -> pa.ChunkedArray:
     return pc.binary_join_element_wise(*(column.cast(pa.string()) for column in known.columns[:columns]), " ")

@@ -1,4 +1,4 @@
-"""Rows of a table: what outputs say, one row a spectrum, read a chunk of files at a time into columns."""
+"""Read the rows of a table from outputs, one row for each spectrum, in chunks of files."""
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -16,26 +16,26 @@ from astra_dagster.tables import column_types as kinds
 from astra_dagster.tables.column_types import Kinds
 
 CHUNK = 1000
-"""Outputs that are read together."""
+"""Number of outputs in a chunk."""
 
 THREADS = 8
-"""Chunks that are read at the same time: waiting for the disk is most of it, where the files were not read lately."""
+"""Number of chunks that are read at a time, as most of the time is spent waiting for the disk."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of some outputs.
+    """The rows of some outputs.
 
     Attributes
     ----------
     keys, spectra, versions, inputs
-        Partition key, which spectrum of the file, data version and version of the input, of each row.
+        Of each row: partition key, number of the spectrum in its file, data version, and version of the input.
     results, found
-        Results by name, and their kinds.
+        Columns of results by name, and the kinds of their values.
     outputs
-        Number of outputs that were looked at.
+        Number of outputs, readable or not.
     problems
-        Key of each output that could not be read, and why.
+        Key of each output that could not be read, and the reason.
     """
 
     keys: pa.Array
@@ -49,7 +49,7 @@ class Rows:
 
 
 def read_outputs(store: OutputStore, wanted: pa.Table) -> Iterator[Rows]:
-    """Rows of these outputs, in their order; `wanted` holds the columns key and data_version."""
+    """Yield the rows of outputs, in their order; `wanted` has the columns key and data_version."""
     chunks = [wanted.slice(start, CHUNK) for start in range(0, len(wanted), CHUNK)]
     if len(chunks) < 2:
         yield from (read_rows(store, chunk) for chunk in chunks)
@@ -59,7 +59,7 @@ def read_outputs(store: OutputStore, wanted: pa.Table) -> Iterator[Rows]:
 
 
 def read_rows(store: OutputStore, wanted: pa.Table) -> Rows:
-    """Rows of a chunk of outputs; one that cannot be read, or is not what was recorded, costs itself."""
+    """Read the rows of a chunk of outputs; those that cannot be read, or differ from their record, are `problems`."""
     keys: list[str] = []
     spectra: list[int] = []
     versions: list[str] = []
@@ -69,7 +69,7 @@ def read_rows(store: OutputStore, wanted: pa.Table) -> Rows:
     for key, version in zip(wanted["key"].to_pylist(), wanted["data_version"].to_pylist(), strict=True):
         try:
             found, given = _read(store, key, version)
-            rows = _by_spectrum(found) if store.several else [found]
+            rows = _split_by_spectrum(found) if store.several else [found]
         except (AstraError, ValueError) as error:
             problems.append((key, str(error)))
             continue
@@ -80,21 +80,21 @@ def read_rows(store: OutputStore, wanted: pa.Table) -> Rows:
         inputs += [given] * len(rows)
     names = tuple(store.task.columns) or tuple(dict.fromkeys(name for row in results for name in row))
     values = {name: [row.get(name) for row in results] for name in names}
-    of = {name: kinds.kinds_of(column) for name, column in values.items()}
+    of = {name: kinds.find_kinds(column) for name, column in values.items()}
     return Rows(
         pa.array(keys, pa.string()),
         pa.array(spectra, pa.int32()),
         pa.array(versions, pa.string()),
         pa.array(inputs, pa.string()),
-        {name: kinds.array(column, of[name]) for name, column in values.items()},
+        {name: kinds.make_array(column, of[name]) for name, column in values.items()},
         of,
         len(wanted),
         tuple(problems),
     )
 
 
-def _by_spectrum(results: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Results of each spectrum of a file, from lists of them."""
+def _split_by_spectrum(results: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Split lists with a value for each spectrum of a file into the results of each spectrum."""
     if not results:
         return [results]
     if any(not isinstance(values, list) for values in results.values()) or len(set(map(len, results.values()))) != 1:
@@ -103,12 +103,12 @@ def _by_spectrum(results: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _read(store: OutputStore, key: str, version: str) -> tuple[Mapping[str, Any], str]:
-    """Results and version of the input, of an output that is the one that was recorded.
+    """Read the results and the version of the input from an output, and check that it is the one recorded.
 
     Raises
     ------
     AstraError
-        If it cannot be read, or is another one.
+        If the output cannot be read, or is not the one recorded.
     """
     task = store.task
     parts = key.split("/")  # the key of a record was checked when it was recorded, which takes long

@@ -1,7 +1,7 @@
-"""The layout of a task's table: its columns, how rows are put together, and how it is kept as Parquet.
+"""The layout of a task's table: its columns, how it is put together from rows, and its Parquet file.
 
-One row a spectrum, sorted by partition key: the parts of the key, which spectrum of the file, the results with their
-units, and the provenance.
+A table has one row for each spectrum, sorted by partition key. Its columns are the parts of the key, the number of the
+spectrum in its file, the results with their units, and the provenance.
 """
 
 import hashlib
@@ -24,10 +24,10 @@ from astra_dagster.tables.table_columns import KEY, PART, PROVENANCE, SPECTRUM, 
 from astra_dagster.tasks.columns import Column
 
 GROUP = 2**16
-"""Rows that are written together."""
+"""Number of rows in a group of the Parquet file."""
 
 IDENTITIES = pa.schema([(KEY, pa.string()), ("data_version", pa.string())])
-"""What tells whether the rows of a partition are up to date."""
+"""Columns from which it is seen whether the rows of a partition are up to date."""
 
 
 def head_of(store: OutputStore) -> TableHead:
@@ -37,91 +37,97 @@ def head_of(store: OutputStore) -> TableHead:
 
 
 def read_table(store: OutputStore, path: Path) -> pa.Table | None:
-    """A table of this task with these parameters; None if there is none that can be built upon."""
+    """Read an earlier table of this task with these parameters; None if there is none that can be used."""
     columns = (*part_names(store.task.domain), SPECTRUM, *PROVENANCE)
     try:
         with open_file(path) as stream:
             table = pq.read_table(stream, page_checksum_verification=True, partitioning=None)
-        about = _decoded(table.schema)
+        about = _decode(table.schema)
         sound = head_of(store).is_of(about) and set(columns) <= set(table.schema.names)
         # Check sums cover the rows alone.
-        return table if sound and about.get("version") == version_of(table) else None
+        return table if sound and about.get("version") == hash_table(table) else None
     except (OSError, ValueError, KeyError, pa.ArrowException):  # not there, or damaged
         return None
 
 
 def read_head(path: Path, rows: int) -> list[dict[str, Any]]:
-    """First rows of a table."""
+    """Read the first rows of a table."""
     with open_file(path) as stream, pq.ParquetFile(stream) as file:
         return next((batch.to_pylist() for batch in file.iter_batches(batch_size=rows)), [])
 
 
-def keys_of(table: pa.Table | pa.RecordBatch, parts: Sequence[str]) -> pa.Array:
-    """Partition key of each row."""
+def join_keys(table: pa.Table | pa.RecordBatch, parts: Sequence[str]) -> pa.Array:
+    """Return the partition key of each row."""
     return pc.binary_join_element_wise(*(table[name] for name in parts), "/")
 
 
-def identities(store: OutputStore, table: pa.Table | None) -> pa.Table:
-    """Key and data version of each row."""
+def list_identities(store: OutputStore, table: pa.Table | None) -> pa.Table:
+    """Return partition key and data version of each row."""
     if table is None:
         return IDENTITIES.empty_table()
-    return pa.table([keys_of(table, part_names(store.task.domain)), table["data_version"]], schema=IDENTITIES)
+    return pa.table([join_keys(table, part_names(store.task.domain)), table["data_version"]], schema=IDENTITIES)
 
 
 def is_mixed(schema: pa.Schema) -> bool:
-    """Whether a column was made of values of unlike kinds."""
+    """Whether a column of the table has values of several kinds."""
     return any(b"mixed" in (field.metadata or {}) for field in schema)
 
 
 def assemble(
     store: OutputStore, kept: pa.Table | None, read: Sequence[Rows], wanted: pa.Table
 ) -> tuple[pa.ChunkedArray, pa.Table]:
-    """Partition key of each row, and the table: rows of an earlier one and rows that were read, as `wanted` orders."""
-    results = {name: kept[field.name] for name, field in _results(kept)} if kept is not None else {}
-    names = tuple(store.task.columns) or _valued(results, read)
-    known = identities(store, kept)
+    """Join rows of an earlier table and rows that were read, in the order of `wanted`.
+
+    Returns
+    -------
+    keys, table
+        Partition key of each row, and the table.
+    """
+    results = {name: kept[field.name] for name, field in _find_results(kept)} if kept is not None else {}
+    names = tuple(store.task.columns) or _find_valued(results, read)
+    known = list_identities(store, kept)
     columns: dict[str, pa.ChunkedArray] = {
         KEY: pa.chunked_array([*known[KEY].chunks, *(rows.keys for rows in read)], pa.string()),
-        SPECTRUM: _chained(kept, SPECTRUM, (rows.spectra for rows in read), pa.int32()),
-        "data_version": _chained(kept, "data_version", (rows.versions for rows in read), pa.string()),
-        "input_version": _chained(kept, "input_version", (rows.inputs for rows in read), pa.string()),
+        SPECTRUM: _chain(kept, SPECTRUM, (rows.spectra for rows in read), pa.int32()),
+        "data_version": _chain(kept, "data_version", (rows.versions for rows in read), pa.string()),
+        "input_version": _chain(kept, "input_version", (rows.inputs for rows in read), pa.string()),
     }
     marks: dict[str, dict[str, str]] = {}
     for name in names:
         found = kinds.NONE.union(*(rows.found.get(name, kinds.NONE) for rows in read))
-        found |= kinds.kinds_in(results[name]) if name in results else kinds.NONE
+        found |= kinds.find_column_kinds(results[name]) if name in results else kinds.NONE
         kind = kinds.arrow_type(found)
         pieces = results[name].chunks if name in results else [pa.nulls(len(known), kind)]
         pieces = [*pieces, *(rows.results.get(name, pa.nulls(len(rows.keys), kind)) for rows in read)]
-        columns[f"result {name}"] = pa.chunked_array([kinds.as_type(piece, kind) for piece in pieces], kind)
-        marks[name] = {"mixed": "true"} if kinds.mixed(found) else {} if found else {"empty": "true"}
+        columns[f"result {name}"] = pa.chunked_array([kinds.convert(piece, kind) for piece in pieces], kind)
+        marks[name] = {"mixed": "true"} if kinds.is_mixed(found) else {} if found else {"empty": "true"}
     table = pa.table(columns)
     place = pc.index_in(table[KEY], value_set=wanted[KEY].combine_chunks()).to_numpy()
     if (np.diff(place) < 0).any():
         table = table.take(np.argsort(place, kind="stable"))
-    return table[KEY], _labelled(store, table, names, marks)
+    return table[KEY], _label(store, table, names, marks)
 
 
-def _results(table: pa.Table) -> list[tuple[str, pa.Field]]:
+def _find_results(table: pa.Table) -> list[tuple[str, pa.Field]]:
     found = [((field.metadata or {}).get(b"result"), field) for field in table.schema]
     return [(name.decode(), field) for name, field in found if name is not None]
 
 
-def _valued(results: Mapping[str, pa.ChunkedArray], read: Sequence[Rows]) -> tuple[str, ...]:
-    """Names of the results of a task that promises none: of those that have a value anywhere."""
+def _find_valued(results: Mapping[str, pa.ChunkedArray], read: Sequence[Rows]) -> tuple[str, ...]:
+    """Return the names of results that have a value in any row, for a task that promises no columns."""
     found = {name for name, column in results.items() if column.null_count < len(column)}
     found.update(name for rows in read for name, of in rows.found.items() if of)
     return tuple(sorted(found))
 
 
-def _chained(kept: pa.Table | None, name: str, read: Iterable[pa.Array], kind: pa.DataType) -> pa.ChunkedArray:
+def _chain(kept: pa.Table | None, name: str, read: Iterable[pa.Array], kind: pa.DataType) -> pa.ChunkedArray:
     return pa.chunked_array([*(kept[name].chunks if kept is not None else ()), *read], kind)
 
 
-def _labelled(
+def _label(
     store: OutputStore, table: pa.Table, names: Sequence[str], marks: Mapping[str, Mapping[str, str]]
 ) -> pa.Table:
-    """The table with all its columns, from key, spectrum, versions and results."""
+    """Make the table with all its columns from key, spectrum, versions and results."""
     parts = part_names(store.task.domain)
     split = pc.split_pattern(table[KEY], "/")
     fields: list[tuple[pa.ChunkedArray, pa.Field]] = []
@@ -133,7 +139,7 @@ def _labelled(
     for i, name in enumerate(parts):
         add(pc.list_element(split, i), name, PART)
     add(table[SPECTRUM], SPECTRUM, WHICH)
-    labels = unique(names, taken=(KEY, *parts, SPECTRUM, *PROVENANCE))
+    labels = make_unique(names, taken=(KEY, *parts, SPECTRUM, *PROVENANCE))
     for name, label in zip(names, labels, strict=True):
         known = store.task.columns.get(name, Column())
         add(table[f"result {name}"], label, known.description, known.unit, result=name, **marks[name])
@@ -145,8 +151,8 @@ def _labelled(
     )
 
 
-def unique(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
-    """Names that differ from each other and from those taken, in more than upper and lower case."""
+def make_unique(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
+    """Change names so that they differ from each other and from those taken, even in lower case."""
     known = {name.lower() for name in taken}
     found = []
     for name in names:
@@ -158,10 +164,10 @@ def unique(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
     return found
 
 
-def version_of(table: pa.Table) -> str:
-    """Hash of a table's contents. The data version of an output stands for its results."""
-    about = {name: text for name, text in _decoded(table.schema).items() if name != "version"}
-    described = [(field.name, kinds.kind_name(field.type), sorted(_decoded(field).items())) for field in table.schema]
+def hash_table(table: pa.Table) -> str:
+    """Return a hash of a table's contents, in which the data version of an output represents its results."""
+    about = {name: text for name, text in _decode(table.schema).items() if name != "version"}
+    described = [(field.name, kinds.kind_name(field.type), sorted(_decode(field).items())) for field in table.schema]
     hashed = hashlib.sha256(json.dumps([described, sorted(about.items())]).encode())
     names = [name for name, _, about in described if name != SPECTRUM and "result" not in dict(about)]
     for start in range(0, len(table), GROUP):
@@ -171,12 +177,12 @@ def version_of(table: pa.Table) -> str:
     return hashed.hexdigest()[:16]
 
 
-def _decoded(of: pa.Field | pa.Schema) -> dict[str, str]:
+def _decode(of: pa.Field | pa.Schema) -> dict[str, str]:
     return {name.decode(): text.decode() for name, text in (of.metadata or {}).items()}
 
 
 def write_parquet(stream: BinaryIO, table: pa.Table, version: str) -> None:
-    """Write a table: the same bytes for the same table, by one version of pyarrow."""
+    """Write a table as Parquet. One version of pyarrow writes the same bytes for the same table."""
     schema = table.schema.with_metadata({**(table.schema.metadata or {}), b"version": version.encode()})
     with pq.ParquetWriter(
         stream,
@@ -187,6 +193,6 @@ def write_parquet(stream: BinaryIO, table: pa.Table, version: str) -> None:
         compression_level=3,
         write_page_checksum=True,
     ) as writer:
-        for start in range(0, len(table), GROUP):  # whole groups, in one piece: pages end where pieces do
+        for start in range(0, len(table), GROUP):  # a group is one piece, as pages end where pieces end
             part = table.slice(start, GROUP).combine_chunks().replace_schema_metadata(schema.metadata)
             writer.write_table(part, row_group_size=GROUP)

@@ -1,4 +1,4 @@
-"""A table as FITS, for TOPCAT and astropy: one binary table, written a block of rows at a time."""
+"""Write a table as FITS, for TOPCAT and astropy: one binary table, in blocks of rows."""
 
 import re
 from collections.abc import Iterable
@@ -14,13 +14,13 @@ from astra_dagster.fits import writer as encode
 from astra_dagster.fits.reader import BLOCK
 from astra_dagster.fits.writer import Card, ColumnHead
 from astra_dagster.tables import column_types as kinds
-from astra_dagster.tables.table import unique
+from astra_dagster.tables.table import make_unique
 
 BLOCK_ROWS = 2**15
-"""Rows that are written together."""
+"""Number of rows that are written at a time."""
 
 _NULL = -(2**63)
-"""A whole number that is missing."""
+"""Stands for a missing whole number."""
 
 _LOGICALS, _WHOLE = (pa.list_(pa.field("element", kind)) for kind in (pa.bool_(), pa.int64()))
 _NUMBERS = {"double": ("D", ">f8"), "int64": ("K", ">i8"), "int32": ("J", ">i4"), "bool": ("L", "u1")}
@@ -28,7 +28,7 @@ _NUMBERS = {"double": ("D", ">f8"), "int64": ("K", ">i8"), "int32": ("J", ">i4")
 
 @dataclass(frozen=True)
 class _Column:
-    """A column as FITS has it; `cells` in a row, of which none is a single value, and characters in a text."""
+    """A column of the FITS table; `cells` is the number of cells in a row, or None for a single value."""
 
     name: str
     values: pa.ChunkedArray
@@ -52,31 +52,31 @@ class _Column:
     def block(self, start: int, stop: int) -> AnyArray:
         values = self.values.slice(start, stop - start).combine_chunks()
         if self.code.endswith("A"):
-            return _texts(values, self.layout)
+            return _write_texts(values, self.layout)
         if self.cells is None:
-            return _numbers(values, self.code)
+            return _write_numbers(values, self.code)
         lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy()
-        padded = np.full((len(values), self.cells), _numbers(pa.nulls(1, values.type.value_type), self.code)[0])
-        padded[np.arange(self.cells) < lengths[:, None]] = _numbers(values.flatten(), self.code)
+        padded = np.full((len(values), self.cells), _write_numbers(pa.nulls(1, values.type.value_type), self.code)[0])
+        padded[np.arange(self.cells) < lengths[:, None]] = _write_numbers(values.flatten(), self.code)
         return padded
 
 
 def write_fits(stream: BinaryIO, table: pa.Table, name: str, cards: Iterable[Card]) -> None:
     """Write a table as FITS.
 
-    Missing numbers are NaN, or whole ones the value of TNULL; missing texts are empty. Rows of numbers are as long as
-    the longest, rows of texts are JSON. A column of logical values of which some are missing holds 1 and 0. What is not
-    printable ASCII FITS cannot hold: such characters become question marks.
+    Missing real numbers are NaN, missing whole numbers the value of TNULL, and missing texts empty. Lists of numbers
+    are padded to the length of the longest, lists of texts are JSON. A column of logical values of which some are
+    missing holds 1 and 0. Characters that are not printable ASCII, which FITS cannot hold, become question marks.
 
     Parameters
     ----------
     name
-        EXTNAME.
+        EXTNAME of the table.
     cards
-        Of the primary header: keyword, value and comment.
+        Cards of the primary header: keyword, value and comment.
     """
-    names = unique(re.sub(r"[^A-Za-z0-9_]", "_", field.name) for field in table.schema)
-    columns = [_described(label, table[i], table.schema.field(i)) for i, label in enumerate(names)]
+    names = make_unique(re.sub(r"[^A-Za-z0-9_]", "_", field.name) for field in table.schema)
+    columns = [_describe(label, table[i], table.schema.field(i)) for i, label in enumerate(names)]
     layout = np.dtype([(column.name, column.dtype) for column in columns])
     stream.write(encode.primary(cards))
     stream.write(encode.table_header(name, len(table), layout.itemsize, [column.head for column in columns]))
@@ -89,12 +89,12 @@ def write_fits(stream: BinaryIO, table: pa.Table, name: str, cards: Iterable[Car
     stream.write(b"\0" * (-len(table) * layout.itemsize % BLOCK))
 
 
-def _described(name: str, values: pa.ChunkedArray, field: pa.Field) -> _Column:
+def _describe(name: str, values: pa.ChunkedArray, field: pa.Field) -> _Column:
     about = {key.decode(): text.decode() for key, text in (field.metadata or {}).items()}
-    unit, description = _unit(about.get("unit", "")), about.get("description", "")
+    unit, description = _write_unit(about.get("unit", "")), about.get("description", "")
     if about.get("unit") and not unit:
         description += f" [{about['unit']}]"
-    description = _ascii(description)
+    description = _to_ascii(description)
     cells, nulls, kind = None, values.null_count > 0, field.type
     if pa.types.is_list(kind) and kind.value_type == pa.string():
         kind = pa.string()
@@ -102,9 +102,9 @@ def _described(name: str, values: pa.ChunkedArray, field: pa.Field) -> _Column:
         lengths = pc.fill_null(pc.list_value_length(values), 0)
         cells = max(pc.max(lengths).as_py() or 0, 1)
         nulls = pc.list_flatten(values).null_count > 0 or (pc.min(lengths).as_py() or 0) < cells
-    if nulls and kind in (pa.bool_(), _LOGICALS):  # a logical that is missing astropy reads with a warning, as false
+    if nulls and kind in (pa.bool_(), _LOGICALS):  # astropy reads a missing logical value as false, with a warning
         kind = pa.int64() if kind == pa.bool_() else _WHOLE
-    values = pa.chunked_array([kinds.as_type(piece, kind) for piece in values.chunks], kind)
+    values = pa.chunked_array([kinds.convert(piece, kind) for piece in values.chunks], kind)
     if kind == pa.string():
         width = max(pc.max(pc.binary_length(values)).as_py() or 0, 1)
         return _Column(name, values, f"{width}A", f"S{width}", None, nulls, unit, description)
@@ -112,7 +112,7 @@ def _described(name: str, values: pa.ChunkedArray, field: pa.Field) -> _Column:
     return _Column(name, values, code, layout, cells, nulls, unit, description)
 
 
-def _numbers(values: pa.Array, code: str) -> AnyArray:
+def _write_numbers(values: pa.Array, code: str) -> AnyArray:
     if code == "L":
         values = pc.if_else(values, ord("T"), ord("F")).cast(pa.uint8())
     elif code == "K" and values.null_count:
@@ -120,19 +120,19 @@ def _numbers(values: pa.Array, code: str) -> AnyArray:
     return np.asarray(values.to_numpy(zero_copy_only=False))
 
 
-def _texts(values: pa.Array, layout: str) -> AnyArray:
+def _write_texts(values: pa.Array, layout: str) -> AnyArray:
     filled = values.fill_null("")
     if not pc.all(pc.ascii_is_printable(filled), min_count=0).as_py():
         filled = pc.replace_substring_regex(filled, "[^ -~]", "?")
     return np.array(filled.cast(pa.binary()).to_pylist(), layout)
 
 
-def _ascii(text: str) -> str:
+def _to_ascii(text: str) -> str:
     return re.sub(r"[^ -~]", "?", " ".join(text.split()))
 
 
-def _unit(text: str) -> str:
-    """A unit as the FITS standard spells it, none where the standard does not know it."""
+def _write_unit(text: str) -> str:
+    """Return a unit as the FITS standard spells it; empty if the standard does not know it."""
     from astropy.units import Unit  # here, because it is slow to import
 
     try:

@@ -205,6 +205,6 @@ def test_names_that_are_taken(tmp_path: Path) -> None:
     ],
 )
 def test_unlike_values_become_the_widest(values: list[Any], kind: pa.DataType | None, stored: list[Any]) -> None:
-    column = kinds.array(values, kinds.kinds_of(values))
+    column = kinds.make_array(values, kinds.find_kinds(values))
     assert kind is None or column.type == kind
     assert column.to_pylist() == stored
