@@ -13,7 +13,7 @@ from astra_dagster import settings
 from astra_dagster.analysis.regions import read_regions
 from astra_dagster.archive.discovery import content_version
 from astra_dagster.archive.partial import Partial
-from astra_dagster.checks.table_checks import digest_of
+from astra_dagster.checks.table_checks import read_digest
 from astra_dagster.errors import AstraError
 from astra_dagster.fits.truncation import is_cut_short
 from astra_dagster.outputs.store import OutputStore, read_task_output
@@ -65,7 +65,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "partial": load_partial,
     "parameters": load_parameters,
     "contents": content_version,  # which is of any size
-    "table's digest": digest_of,
+    "table's digest": read_digest,
 }
 
 

@@ -1,1 +1,1 @@
-"""Checks of results: which are to be distrusted, and why."""
+"""Checks of results: which of them should not be trusted, and why. Nothing here changes a result."""

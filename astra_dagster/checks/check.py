@@ -1,7 +1,7 @@
-"""What a check of results says, and how checks are listed; the checks are in `output_checks` and `table_checks`.
+"""The types of a check and of what it finds. The checks themselves are in `output_checks` and `table_checks`.
 
-Which checks a task gets follows from what it is: what it requires, the columns that it promises, what it writes. So a
-task of a user's own has those that apply to it without a word.
+Which checks apply to a task follows from its requirements, the columns that it promises, and its output. So a task of
+a user gets its checks without asking for them.
 """
 
 from collections.abc import Callable
@@ -11,21 +11,21 @@ from typing import Generic, TypeVar
 from astra_dagster.tasks.task import Task
 
 LISTED = 100
-"""Findings of a check that are listed one by one."""
+"""Largest number of findings of a check that are listed one by one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is not as expected.
+    """A result that is not as expected.
 
     Attributes
     ----------
     key
-        Partition key concerned, or what else is: a night.
+        Partition key of the result, or whatever else the finding is about, as a night.
     value, expected
         What was found and what was expected, in words.
     unusable
-        Whether what was found cannot be used at all.
+        Whether the result cannot be used at all.
     """
 
     key: str
@@ -36,16 +36,16 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a check has found.
+    """The result of a check.
 
     Attributes
     ----------
     looked_at, what
-        How many were looked at, and what: "results", "spectra", "nights".
+        Number of things that were checked, and what they are: "results", "spectra", "nights".
     findings
-        What is not as expected; none if all is well.
+        Everything that is not as expected.
     note
-        What was not looked at, and why.
+        What was not checked, and why.
     """
 
     looked_at: int
@@ -59,16 +59,16 @@ Subject = TypeVar("Subject")
 
 @dataclass(frozen=True)
 class Check(Generic[Subject]):
-    """A check.
+    """A check of results, as a function and its description.
 
     Attributes
     ----------
     look
-        The function that looks at something, for example at the newest outputs of a task.
+        Function that makes the check, for example on the newest outputs of a task.
     description
-        What it checks, for people.
+        What is checked, for people.
     applies
-        Whether a task has the check.
+        Returns whether the check applies to a task.
     """
 
     look: Callable[[Subject], Verdict]

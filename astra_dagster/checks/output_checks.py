@@ -1,45 +1,45 @@
-"""Checks of the newest outputs of a task, file by file: a bad file is named before anyone uses what was made of it.
+"""Checks of the newest outputs of a task, file by file. They name bad files before their results are used.
 
-Limits are those of real files of DR13 and DR17 (36 apVisit, 8 apStar with 41 spectra, 2 spec) with some room; each says
-how far these reach.
+Limits are those of real files of DR13 and DR17 (36 apVisit, 8 apStar with 41 spectra, 2 spec) with some margin; each
+says which values these files have.
 """
 
 from collections.abc import Iterable
 
 from astra_dagster.checks.check import Check, Finding, Verdict
-from astra_dagster.checks.sample import Level, Newest
+from astra_dagster.checks.sample import Level, OutputSample
 from astra_dagster.tasks.parameters import descriptions
 from astra_dagster.tasks.task import Task
 
 HEADER_SNR = {"apVisit": "snr_green", "apStar": "snr_all"}
-"""Column that is the SNR card of the file's header, by product: of several spectra that of the first."""
+"""Column by product whose value is the SNR card of the file's header; of several spectra, for the first."""
 
 SNR_RELATIVE, SNR_ABSOLUTE = 1e-3, 1e-3
-"""How far the two may differ: in real files by 2e-4 of the ratio at most in apVisit, 2e-6 in apStar."""
+"""Largest difference of the two; in real files it is at most 2e-4 of the ratio in apVisit, and 2e-6 in apStar."""
 
 BAD_PIXELS = {"apVisit": 0.10, "apStar": 0.25, **dict.fromkeys(("spec", "spec-lite", "specLite", "specFull"), 0.20)}
-"""Fraction of bad pixels above which a spectrum is told of, by product.
+"""Largest fraction of bad pixels that is as expected, by product.
 
-In real files 0.7 to 1.7 % in apVisit; 6 to 14 % in apStar, of which the gaps between the chips are 12; up to 0.3 % in
-spec, 5 % once it is cut to where a continuum is fitted."""
+In real files it is 0.7 to 1.7 % in apVisit, 6 to 14 % in apStar, where the gaps between the chips are 12 %, and up to
+0.3 % in spec, or 5 % in the range in which a continuum is fitted."""
 
 LEVEL = 0.05
-"""How far the median normalised flux of the continuum pixels may be from 1, besides three standard errors of it.
+"""Largest difference from 1 of the median normalised flux in continuum pixels, in addition to three standard errors.
 
-In real spectra it is 0.999 to 1.016; 1.033 in the noisiest, of S/N 3, whose standard error is 0.017."""
+In real spectra the median is 0.999 to 1.016, and 1.033 in the noisiest, with S/N 3 and a standard error of 0.017."""
 
 FEW = 20
-"""Continuum pixels that a spectrum must have for its level to be looked at."""
+"""Smallest number of continuum pixels for which the level of a spectrum is checked."""
 
 
-def outputs_as_recorded(newest: Newest) -> Verdict:
-    """Outputs are there, can be read, and are what was recorded."""
+def outputs_as_recorded(newest: OutputSample) -> Verdict:
+    """Check that outputs exist, can be read, and are what was recorded."""
     wrong = [Finding(key, reason, "the output that was recorded", True) for key, reason in newest.problems]
     return Verdict(newest.outputs, "outputs", tuple(wrong))
 
 
-def results_finite(newest: Newest) -> Verdict:
-    """No number is missing from a result; of several spectra that of the first."""
+def results_finite(newest: OutputSample) -> Verdict:
+    """Check that no number is missing from a result; of several spectra in a file, from that of the first."""
     lacking: dict[str, list[str]] = {}
     for name in newest.numbers:
         for i in newest.first:
@@ -50,8 +50,8 @@ def results_finite(newest: Newest) -> Verdict:
     return Verdict(len(newest.first), "results", tuple(wrong))
 
 
-def snr_as_in_header(newest: Newest) -> Verdict:
-    """The signal-to-noise ratio is that of the file's header."""
+def snr_as_in_header(newest: OutputSample) -> Verdict:
+    """Check that the signal-to-noise ratio is that of the file's header."""
     name = HEADER_SNR[newest.store.task.domain.name]
     factor = getattr(newest.store.parameters, "fudge_factor", 1.0)
     values, wrong, looked_at, without = newest.column(name), [], 0, 0
@@ -69,8 +69,8 @@ def snr_as_in_header(newest: Newest) -> Verdict:
     return Verdict(looked_at, "results", tuple(wrong), note)
 
 
-def bad_pixels(newest: Newest) -> Verdict:
-    """No spectrum has more bad pixels than others of its product have."""
+def bad_pixels(newest: OutputSample) -> Verdict:
+    """Check that no spectrum has more bad pixels than is usual for its product."""
     limit = BAD_PIXELS[newest.store.task.domain.name]
     wrong, looked_at, without = [], 0, 0
     for key, spectrum, good in zip(newest.keys, newest.spectra, newest.column("good_pixels"), strict=True):
@@ -78,7 +78,7 @@ def bad_pixels(newest: Newest) -> Verdict:
         if file is None or not file.pixels or good is None:
             without += 1
             continue
-        # Rows that a file leaves empty are no bad spectra: the second of an apStar file of one visit is.
+        # Rows that a file leaves empty are not bad spectra, as the second row of an apStar file of one visit.
         empty = good == 0 and spectrum > 0
         bad = 1 - good / file.pixels
         if bad > limit and not empty:
@@ -89,62 +89,62 @@ def bad_pixels(newest: Newest) -> Verdict:
     return Verdict(looked_at, "spectra", tuple(wrong), note)
 
 
-def continuum_positive(newest: Newest) -> Verdict:
-    """The continuum is positive and finite; a spectrum is unusable where it is not, and the pixels not marked bad."""
+def continuum_positive(newest: OutputSample) -> Verdict:
+    """Check that the continuum is positive and finite; a spectrum is unusable if it is not in pixels not marked bad."""
     wrong = []
     for key, level in newest.levels:
         if level.problem:
             wrong.append(Finding(key, f"cannot be read: {level.problem}", "a positive continuum", True))
         elif level.wrong > 0 or level.used:
-            text = f"not so in {level.wrong:.1%} of the pixels, {level.used} pixels are not marked bad"
+            text = f"not positive and finite in {level.wrong:.1%} of the pixels, {level.used} unusable pixels are not marked bad"
             unusable = level.used > 0 or level.wrong > 0.5
-            wrong.append(Finding(key, _which(newest, level) + text, "a positive, finite continuum", unusable))
-    return Verdict(len(newest.levels), "spectra", tuple(wrong), _left_out(newest))
+            wrong.append(Finding(key, _name_spectrum(newest, level) + text, "a positive, finite continuum", unusable))
+    return Verdict(len(newest.levels), "spectra", tuple(wrong), _say_left_out(newest))
 
 
-def flux_near_one(newest: Newest) -> Verdict:
-    """The normalised flux in continuum pixels is near 1."""
+def flux_near_one(newest: OutputSample) -> Verdict:
+    """Check that the normalised flux in continuum pixels is near 1."""
     wrong, few = [], 0
     for key, level in newest.levels:
         limit = LEVEL + 3 * level.error
-        if level.pixels < FEW:  # or what cannot be read, which is told by the other check
+        if level.pixels < FEW:  # 0 for a spectrum that cannot be read, which the other check reports
             few += 1
         elif abs(level.median - 1) > limit:
             text = f"{level.median:.3f}, median of {level.pixels} continuum pixels"
-            wrong.append(Finding(key, _which(newest, level) + text, f"within {limit:.3f} of 1"))
+            wrong.append(Finding(key, _name_spectrum(newest, level) + text, f"within {limit:.3f} of 1"))
     notes = [f"{few} with fewer than {FEW} good continuum pixels left out"] if few else []
-    notes += filter(None, [_left_out(newest)])
+    notes += filter(None, [_say_left_out(newest)])
     return Verdict(len(newest.levels) - few, "spectra", tuple(wrong), "; ".join(notes))
 
 
-def _which(newest: Newest, level: Level) -> str:
+def _name_spectrum(newest: OutputSample, level: Level) -> str:
     return f"spectrum {level.spectrum}: " if newest.store.several else ""
 
 
-def _left_out(newest: Newest) -> str:
+def _say_left_out(newest: OutputSample) -> str:
     every, read = len(set(newest.keys)), len(newest.sampled)
     return f"the spectra of {read} of {every} outputs were read" if read < every else ""
 
 
-def _of_file(task: Task, products: Iterable[str]) -> bool:
-    """Whether what a task requires first is a file of one of these products."""
+def _takes_file(task: Task, products: Iterable[str]) -> bool:
+    """Whether the first requirement of a task is one file of one of these products."""
     first = task.requires[0]
     return first.task is None and first.one_to_one and first.product.name in products
 
 
 def _has_snr(task: Task) -> bool:
-    return _of_file(task, HEADER_SNR) and HEADER_SNR[task.domain.name] in task.columns
+    return _takes_file(task, HEADER_SNR) and HEADER_SNR[task.domain.name] in task.columns
 
 
 def _has_good_pixels(task: Task) -> bool:
-    return _of_file(task, BAD_PIXELS) and "good_pixels" in task.columns
+    return _takes_file(task, BAD_PIXELS) and "good_pixels" in task.columns
 
 
 def _has_continuum(task: Task) -> bool:
     return task.output == "fits" and "continuum_regions" in descriptions(task.parameters)
 
 
-CHECKS: tuple[Check[Newest], ...] = (
+CHECKS: tuple[Check[OutputSample], ...] = (
     Check(outputs_as_recorded, "Outputs are there, can be read, and are what was recorded."),
     Check(results_finite, "No number is missing from a result; of several spectra a file, from that of the first."),
     Check(snr_as_in_header, "The signal-to-noise ratio is the SNR card of the file's header, to 0.1 %.", _has_snr),
@@ -154,4 +154,4 @@ CHECKS: tuple[Check[Newest], ...] = (
         flux_near_one, "The normalised flux of continuum pixels is near 1, in a sample of the spectra.", _has_continuum
     ),
 )
-"""All of them."""
+"""All checks of outputs."""

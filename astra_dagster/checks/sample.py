@@ -1,6 +1,6 @@
-"""What the checks of a task's newest outputs look at: results, the headers of input files, spectra of a sample.
+"""Read what the checks of a task's newest outputs need: results, headers of input files, and spectra of a sample.
 
-Each is read once, when the first check asks for it. What is made of it is in `output_checks`.
+Each is read once, when the first check asks for it. The checks are in `output_checks`.
 """
 
 import math
@@ -22,24 +22,24 @@ from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.output import read_output
 
 NUMBERS = frozenset(["int", "float", "[int]", "[float]", "[]"])
-"""Kinds of values, as `column_types` names them, that are numbers or rows of numbers."""
+"""Kinds of values, as `column_types` names them, that are numbers or lists of numbers."""
 
 THREADS, TOGETHER = 8, 50
-"""Threads that read files, which mostly wait for the disk, and outputs that one takes at a time."""
+"""Number of threads that read files, which mostly wait for the disk, and of outputs that each reads at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """What the input file of a partition says.
+    """What the checks need of the input file of a partition.
 
     Attributes
     ----------
     snr
-        Its SNR card, None if it has none.
+        Value of the SNR card; None if there is none.
     pixels
-        Pixels of a spectrum.
+        Number of pixels of a spectrum.
     problem
-        Why it cannot be read; empty if it can.
+        Why the file cannot be read; empty if it can.
     """
 
     snr: float | None = None
@@ -49,22 +49,23 @@ class InputFile:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """What a written spectrum says of its continuum.
+    """How good the continuum of a written spectrum is.
 
     Attributes
     ----------
     spectrum
-        Which of its file.
+        Number of the spectrum in its file.
     wrong
         Fraction of pixels whose continuum is not positive and finite.
     used
-        Number of pixels that are not marked bad though that is so, or though their flux is not finite.
-    pixels
-        Good continuum pixels.
-    median, error
-        Median normalised flux there, and its standard error.
-    problem
-        Why it cannot be read; empty if it can.
+        Number of pixels that are not marked bad, although their continuum is not positive and finite, or their flux is
+    not finite.
+        pixels
+    Number of good continuum pixels.
+        median, error
+    Median normalised flux in good continuum pixels, and its standard error.
+        problem
+        Why the output cannot be read; empty if it can.
     """
 
     spectrum: int = 0
@@ -77,25 +78,25 @@ class Level:
 
 
 @dataclass(frozen=True)
-class Newest:
-    """The newest outputs of a task, as the checks get them.
+class OutputSample:
+    """The newest outputs of a task, which the checks take.
 
     Attributes
     ----------
     store
-        Of the task with the parameters that the outputs were made with.
+        Store of the task with the parameters of the outputs.
     root
-        Top of the SAS mirror.
+        Top folder of the SAS mirror.
     outputs
-        How many they are.
+        Number of outputs.
     keys, spectra
-        Partition key of each spectrum, and which spectrum of its file it is.
+        Of each spectrum the partition key, and the number of the spectrum in its file.
     columns
-        Results by name, a value a spectrum; None where it is missing.
+        Results by name, with a value for each spectrum; None where it is missing.
     numbers
-        Names of the columns that hold numbers, or nothing at all.
+        Names of the columns that hold nothing but numbers.
     problems
-        Key of each output that could not be read, and why.
+        Key of each output that could not be read, and the reason.
     sample
         Number of outputs whose spectra are read.
     """
@@ -112,7 +113,7 @@ class Newest:
 
     @classmethod
     def read(cls, store: OutputStore, records: Mapping[str, Record], root: Path, sample: int) -> Self:
-        """Read the outputs of these records, by partition key, which are all of this task and its parameters."""
+        """Read the outputs of records by partition key, all of which are of the store's task and parameters."""
         import pyarrow as pa  # slow to import, and only needed where something is checked
 
         from astra_dagster.tables.rows import read_rows
@@ -139,22 +140,22 @@ class Newest:
 
     @cached_property
     def first(self) -> Sequence[int]:
-        """Rows that stand for their file."""
+        """Numbers of the rows that are the first spectrum of their file."""
         return [i for i, spectrum in enumerate(self.spectra) if spectrum == 0]
 
     def column(self, name: str) -> Sequence[float | None]:
-        """A column of single numbers; None where there is none."""
+        """Return a column of single numbers; None where there is no number."""
         values = self.columns.get(name) or [None] * len(self.keys)
         return [value if isinstance(value, (int, float)) else None for value in values]
 
     @cached_property
     def files(self) -> Mapping[str, InputFile | None]:
-        """What the input files say, by partition key; None where the file is not on this disk."""
+        """Input files by partition key; None where the file is not on this disk."""
         with ThreadPoolExecutor(THREADS, "astra-check") as threads:
             keys = list(dict.fromkeys(self.keys))
-            return dict(zip(keys, threads.map(self._file, keys), strict=True))
+            return dict(zip(keys, threads.map(self._read_file, keys), strict=True))
 
-    def _file(self, key: str) -> InputFile | None:
+    def _read_file(self, key: str) -> InputFile | None:
         product = self.store.task.requires[0].product
         try:
             path = product.parse_key(key).existing_path(self.root)
@@ -179,24 +180,24 @@ class Newest:
     @cached_property
     def levels(self) -> Sequence[tuple[str, Level]]:
         """Continua of the sample, each with its partition key."""
-        return [(key, level) for key in self.sampled for level in self._levels(key)]
+        return [(key, level) for key in self.sampled for level in self._measure_levels(key)]
 
-    def _levels(self, key: str) -> Iterable[Level]:
+    def _measure_levels(self, key: str) -> Iterable[Level]:
         try:
             batch = read_output(self.store.path(self.store.task.domain.parse_key(key)))
         except AstraError as error:
             return [Level(problem=error.message)]
         regions = getattr(self.store.parameters, "continuum_regions", ())
-        return levels(batch, named_regions(regions) if isinstance(regions, str) else regions)
+        return measure_levels(batch, named_regions(regions) if isinstance(regions, str) else regions)
 
 
-def levels(batch: SpectrumBatch, regions: Iterable[tuple[float, float]]) -> Iterator[Level]:
-    """What normalised spectra say of their continuum, those without any good pixel left out.
+def measure_levels(batch: SpectrumBatch, regions: Iterable[tuple[float, float]]) -> Iterator[Level]:
+    """Measure the continuum of normalised spectra, without those that have no good pixel.
 
     Parameters
     ----------
     regions
-        Start and end in Angstrom of what is continuum, both inclusive.
+        Start and end in Angstrom of each stretch of continuum, both inclusive.
     """
     grid = np.atleast_2d(batch.wavelength)  # type: ignore[arg-type]  # a written spectrum has wavelengths
     inside = np.zeros(grid.shape, dtype=bool)

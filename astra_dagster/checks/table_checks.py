@@ -1,6 +1,6 @@
-"""Checks of the table of a task: over all its results at once.
+"""Checks of the table of a task, which has all its results.
 
-They read single columns of the Parquet file, never an output.
+They read single columns of the Parquet file, and no outputs.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,34 +25,33 @@ if TYPE_CHECKING:  # slow to import, and only needed where something is checked
     import pyarrow as pa
 
 JUMP = 3.0
-"""How many scatters of the spectra before it the median of a night may be away from theirs.
+"""Largest distance of a night's median from that of the nights before it, in units of the scatter of their spectra.
 
-Of 35 real visits single ones are that far from the median of all: one of S/N 3, where the others have 26 to 90, and in
-the number of good pixels those of one fibre. The medians of any five in the order of their nights are within 2.3 of the
-others."""
+Of 35 real visits a few single ones are further from the median of all: one with S/N 3, where the others have 26 to 90,
+and in the number of good pixels those of one fibre. Medians of any five in the order of their nights are within 2.3."""
 
 NIGHTS, BEFORE = 30, 10
-"""How many of the last nights are looked at, and with how many nights before it each is compared."""
+"""Number of last nights that are checked, and number of nights before it with which each is compared."""
 
 ENOUGH, ENOUGH_BEFORE = 5, 20
-"""Spectra of a night, and of the nights before it, that it takes for a comparison."""
+"""Smallest numbers of spectra in a night, and in the nights before it, for a comparison."""
 
 FLOOR = 1e-3
-"""Least scatter that is believed, as a fraction of the median."""
+"""Smallest scatter that is assumed, as a fraction of the median."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """The table of a task, as the checks get it.
+    """The table of a task, which the checks take.
 
     Attributes
     ----------
     store
-        Of the task with the parameters of the table.
+        Store of the task with the parameters of the table.
     path
-        The Parquet file.
+        Path of the Parquet file.
     inputs
-        Gives the partition keys for which there is all that the task requires.
+        Returns the partition keys for which all inputs exist that the task requires.
     """
 
     store: OutputStore
@@ -61,19 +60,19 @@ class Table:
 
     @cached_property
     def parts(self) -> tuple[str, ...]:
-        """Names of the parts of the key."""
+        """Names of the parts of a key."""
         return part_names(self.store.task.domain)
 
     @cached_property
     def numbers(self) -> tuple[str, ...]:
-        """Columns of results that are single numbers."""
+        """Names of the columns of results that are single numbers."""
         from pyarrow.types import is_floating, is_integer
 
-        found = (field for field in _schema(self.path) if b"result" in (field.metadata or {}))
+        found = (field for field in _read_schema(self.path) if b"result" in (field.metadata or {}))
         return tuple(field.name for field in found if is_integer(field.type) or is_floating(field.type))
 
     def read(self, *columns: str) -> "pa.Table":
-        """Columns of the rows that stand for their file: one a partition.
+        """Read columns, with the row of the first spectrum only for each partition.
 
         Raises
         ------
@@ -83,29 +82,29 @@ class Table:
         import pyarrow.compute as pc
         import pyarrow.parquet as pq
 
-        with _reading(self.path), open_file(self.path) as stream:
+        with _translate_errors(self.path), open_file(self.path) as stream:
             wanted = [*columns, SPECTRUM]
             table = pq.read_table(stream, columns=wanted, page_checksum_verification=True, partitioning=None)
         return table.filter(pc.equal(table[SPECTRUM], 0))
 
 
-def digest_of(path: Path) -> str | None:
-    """Digest of the parameters of a table; None if it cannot be read."""
+def read_digest(path: Path) -> str | None:
+    """Read the parameters digest of a table; None if it cannot be read."""
     try:
-        return str((_schema(path).metadata or {})[b"digest"].decode())
+        return str((_read_schema(path).metadata or {})[b"digest"].decode())
     except (OutputError, KeyError):
         return None
 
 
-def _schema(path: Path) -> "pa.Schema":
+def _read_schema(path: Path) -> "pa.Schema":
     import pyarrow.parquet as pq
 
-    with _reading(path), open_file(path) as stream:
+    with _translate_errors(path), open_file(path) as stream:
         return pq.read_schema(stream)
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def _translate_errors(path: Path) -> Iterator[None]:
     import pyarrow as pa
 
     try:
@@ -115,11 +114,11 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def all_inputs_done(table: Table) -> Verdict:
-    """Every partition whose input is there has a row; what is missing is named with the reason."""
+    """Check that every partition whose input exists has a row; those without are named with the reason."""
     inputs = table.inputs()
-    there = set(_joined(table.read(*table.parts), table.parts).to_pylist())
+    there = set(_join(table.read(*table.parts), table.parts).to_pylist())
     missing = [key for key in inputs if key not in there]
-    reasons = [_why_missing(table.store, key) for key in missing[:LISTED]]
+    reasons = [_say_why_missing(table.store, key) for key in missing[:LISTED]]
     reasons += ["no result"] * (len(missing) - len(reasons))
     nothing = not there
     wrong = [Finding(key, why, "a result", nothing) for key, why in zip(missing, reasons, strict=True)]
@@ -127,33 +126,33 @@ def all_inputs_done(table: Table) -> Verdict:
 
 
 def no_duplicates(table: Table) -> Verdict:
-    """No object, and no spectrum, is there twice in a release.
+    """Check that no object, and no spectrum, occurs twice in a release.
 
-    An object is known by the part ``obj`` of the key; spectra are the same if all their results are, to the last digit.
+    Objects are the same if their part ``obj`` of the key is, and spectra if all results are, to the last digit.
     """
     import pyarrow.compute as pc
 
     numbers = table.numbers if table.store.task.output == "json" else ()
     data = table.read(*table.parts, "data_version", *numbers)
-    keys = _joined(data, table.parts)
+    keys = _join(data, table.parts)
     results = pc.list_element(pc.split_pattern(data["data_version"], "."), 0)  # hash of spectra and results
     results = pc.binary_join_element_wise(data["release"], results, "/")
-    telling = _telling(data, numbers) if table.store.task.output == "json" else np.ones(len(data), dtype=bool)
+    telling = _find_telling(data, numbers) if table.store.task.output == "json" else np.ones(len(data), dtype=bool)
     wrong = []
-    for first, *others in _repeated(results.filter(telling), keys.filter(telling)):
-        wrong.append(Finding(first, f"same results as {_listed(others)}", "one file a spectrum"))
+    for first, *others in _find_repeated(results.filter(telling), keys.filter(telling)):
+        wrong.append(Finding(first, f"same results as {_list_keys(others)}", "one file a spectrum"))
     if "obj" in table.parts:
         names = [name for name in ("release", "telescope", "obj") if name in table.parts]
-        for first, *others in _repeated(_joined(data, names), keys):
-            wrong.append(Finding(first, f"the object is also {_listed(others)}", "one row an object"))
+        for first, *others in _find_repeated(_join(data, names), keys):
+            wrong.append(Finding(first, f"the object is also {_list_keys(others)}", "one row an object"))
     return Verdict(len(data), "partitions", tuple(wrong))
 
 
 def nights_alike(table: Table) -> Verdict:
-    """No result jumps from the nights before to one of the last nights."""
+    """Check that no result jumps from the nights before to one of the last nights."""
     names = [name for name in ("release", "telescope", "run2d") if name in table.parts]
     data = table.read(*names, "mjd", *table.numbers)
-    label = _joined(data, [*names, "mjd"]).combine_chunks().dictionary_encode()
+    label = _join(data, [*names, "mjd"]).combine_chunks().dictionary_encode()
     codes, labels = label.indices.to_numpy(), label.dictionary.to_pylist()
     order = np.argsort(codes, kind="stable")
     starts = np.searchsorted(codes[order], np.arange(len(labels) + 1))
@@ -168,22 +167,22 @@ def nights_alike(table: Table) -> Verdict:
         for group, nights in sequences.items():
             nights.sort()
             each = [values[starts[code] : starts[code + 1]] for _, code in nights]
-            for i, jump in jumps(each):
+            for i, jump in find_jumps(each):
                 compared.add(f"{group}/{nights[i][0]}")
                 if jump:
                     fixed = dict(zip([*names, "mjd"], [*group.split("/"), nights[i][0]], strict=True))
                     key = "/".join(fixed.get(part, "*") for part in table.parts)
                     wrong.append(Finding(key, f"{name} {jump[0]}", jump[1]))
-    return Verdict(len(compared), "nights", tuple(wrong), _few(sequences, compared))
+    return Verdict(len(compared), "nights", tuple(wrong), _say_few(sequences, compared))
 
 
-def jumps(nights: Sequence[FloatArray]) -> Iterator[tuple[int, tuple[str, str] | None]]:
-    """Of the last nights those that can be compared, each with what was found and expected if it jumps.
+def find_jumps(nights: Sequence[FloatArray]) -> Iterator[tuple[int, tuple[str, str] | None]]:
+    """Yield the number of each of the last nights that can be compared, with what was found and expected if it jumps.
 
     Parameters
     ----------
     nights
-        Values of one column, night by night; NaN where there is none.
+        Values of one column, night by night; NaN where a value is missing.
     """
     for i in range(max(1, len(nights) - NIGHTS), len(nights)):
         now, before = nights[i], np.concatenate(nights[max(0, i - BEFORE) : i])
@@ -197,12 +196,12 @@ def jumps(nights: Sequence[FloatArray]) -> Iterator[tuple[int, tuple[str, str] |
         yield i, (found, f"{middle:.5g}, scatter {scatter:.3g}, in {len(before)} before") if jump else None
 
 
-def _few(sequences: dict[str, list[tuple[str, int]]], compared: set[str]) -> str:
+def _say_few(sequences: dict[str, list[tuple[str, int]]], compared: set[str]) -> str:
     every = sum(min(len(nights), NIGHTS) for nights in sequences.values())
     return f"{every - len(compared)} left out: too few spectra in them or before them" if every > len(compared) else ""
 
 
-def _why_missing(store: OutputStore, key: str) -> str:
+def _say_why_missing(store: OutputStore, key: str) -> str:
     try:
         note = read_failure_note(read_file(store.failure_path(store.task.domain.parse_key(key))))
         return f"failed: {note.error}"
@@ -210,14 +209,14 @@ def _why_missing(store: OutputStore, key: str) -> str:
         return "no result"
 
 
-def _joined(data: "pa.Table", names: Sequence[str]) -> "pa.Array":
+def _join(data: "pa.Table", names: Sequence[str]) -> "pa.Array":
     import pyarrow.compute as pc
 
     return pc.binary_join_element_wise(*(data[name] for name in names), "/")
 
 
-def _telling(data: "pa.Table", numbers: Sequence[str]) -> BoolArray:
-    """Rows whose results cannot be the same by chance: with two numbers at least that are not whole."""
+def _find_telling(data: "pa.Table", numbers: Sequence[str]) -> BoolArray:
+    """Return True for rows whose results cannot be equal by chance, as two or more numbers are not whole."""
     count = np.zeros(len(data), dtype=int)
     for name in numbers:
         values = data[name].to_numpy().astype(float)
@@ -226,8 +225,8 @@ def _telling(data: "pa.Table", numbers: Sequence[str]) -> BoolArray:
     return enough
 
 
-def _repeated(groups: "pa.Array", keys: "pa.Array") -> list[list[str]]:
-    """Keys of each group that has several."""
+def _find_repeated(groups: "pa.Array", keys: "pa.Array") -> list[list[str]]:
+    """Return the keys of each group that has several."""
     import pyarrow.compute as pc
 
     counted = pc.value_counts(groups)
@@ -238,7 +237,7 @@ def _repeated(groups: "pa.Array", keys: "pa.Array") -> list[list[str]]:
     return list(found.values())
 
 
-def _listed(keys: Sequence[str]) -> str:
+def _list_keys(keys: Sequence[str]) -> str:
     return ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
 
 
@@ -251,4 +250,4 @@ CHECKS: tuple[Check[Table], ...] = (
     Check(no_duplicates, "No object, and no spectrum, is there twice in a release."),
     Check(nights_alike, "No result jumps from the nights before to one of the last nights.", _has_nights),
 )
-"""All of them."""
+"""All checks of the table."""

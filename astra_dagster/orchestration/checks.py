@@ -1,11 +1,11 @@
-"""Asset checks: what the checks of `astra_dagster.checks` find, in Dagster's words.
+"""Asset checks, which run the checks of `astra_dagster.checks` and report their findings to Dagster.
 
-Every task has two sets of checks. Those of its own asset look at the newest results, and at all that the same run has
-made, so that they cost the same whether a task has a hundred partitions or a million. Those of its table look at all
-rows. None is partitioned: a result stands for the asset, and names the partitions that are not as they should be. A
-check warns; it is an error where something that it names cannot be used at all.
+Every task has two sets of checks. Those of its own asset look at the newest results, and at all results of the same
+run, so that they take as long for a hundred partitions as for a million. Those of its table look at all rows. No check
+is partitioned: its result belongs to the asset, and names the partitions that are not as expected. A check warns; it is
+an error if a result that it names cannot be used at all.
 
-Checks of one's own are plain ``dg.asset_check`` on these assets, merged with these definitions:
+Users add checks as plain ``dg.asset_check`` on these assets, merged with these definitions:
 ``dg.Definitions.merge(astra_dagster.definitions.defs, dg.Definitions(asset_checks=[...]))``.
 """
 
@@ -22,7 +22,7 @@ from astra_dagster import settings
 from astra_dagster.checks import output_checks as checking_outputs
 from astra_dagster.checks import table_checks as checking_tables
 from astra_dagster.checks.check import LISTED, Check, Finding, Verdict
-from astra_dagster.checks.sample import Newest
+from astra_dagster.checks.sample import OutputSample
 from astra_dagster.errors import OutputError, ParameterError
 from astra_dagster.orchestration import records
 from astra_dagster.orchestration.causes import plain_failures
@@ -34,7 +34,7 @@ from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tasks.task import Task
 
 PAGE = 1000
-"""Records that are asked for in one query."""
+"""Number of records that one query asks for."""
 
 Subject = TypeVar("Subject")
 
@@ -49,53 +49,53 @@ class CheckConfig(dg.Config):
 
 
 def task_checks(task: Task) -> dg.AssetChecksDefinition:
-    """Checks of the newest results of a task."""
+    """Make the checks of the newest results of a task."""
     checks = [check for check in checking_outputs.CHECKS if check.applies(task)]
 
-    @dg.multi_asset_check(name=f"{task.name}_checks", specs=_specs(task.name, checks), can_subset=True)
+    @dg.multi_asset_check(name=f"{task.name}_checks", specs=_make_specs(task.name, checks), can_subset=True)
     def look(context: dg.AssetCheckExecutionContext, config: CheckConfig) -> Iterator[dg.AssetCheckResult]:
         with plain_failures():
             root, outputs = settings.sas_base_dir(), settings.outputs_dir()
             known = newest_records(context.instance, task, config.newest, context.run.run_id)
             last = newest_records(context.instance, task, 1).values()
-        store = _store(outputs, task, next((record.digest for record in last), None))
+        store = _find_store(outputs, task, next((record.digest for record in last), None))
         same = {
             key: record
             for key, record in known.items()
             if record.digest == store.digest and record.code_version == task.version
         }
-        newest = Newest.read(store, same, root, config.spectra)
+        newest = OutputSample.read(store, same, root, config.spectra)
         others = len(known) - len(same)
         note = f"{others} of other parameters or another code version left out" if others else ""
-        yield from _results(context, task.name, checks, lambda check: check.look(newest), note)
+        yield from _make_results(context, task.name, checks, lambda check: check.look(newest), note)
 
     return look
 
 
 def table_checks(task: Task) -> dg.AssetChecksDefinition:
-    """Checks of the table of a task as it was last built."""
+    """Make the checks of the table of a task as it was last built."""
     checks = [check for check in checking_tables.CHECKS if check.applies(task)]
     asset = table_name(task)
 
-    @dg.multi_asset_check(name=f"{asset}_checks", specs=_specs(asset, checks), can_subset=True)
+    @dg.multi_asset_check(name=f"{asset}_checks", specs=_make_specs(asset, checks), can_subset=True)
     def look(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         built = context.instance.get_latest_materialization_event(dg.AssetKey(asset))
         made = built.asset_materialization if built else None
         if made is None:
-            yield from _results(context, asset, checks, lambda _: Verdict(0, "rows", note="there is no table yet"))
+            yield from _make_results(context, asset, checks, lambda _: Verdict(0, "rows", note="there is no table yet"))
             return
         path = Path(str(made.metadata["parquet"].value))
         with plain_failures():
-            store = _store(settings.outputs_dir(), task, checking_tables.digest_of(path))
+            store = _find_store(settings.outputs_dir(), task, checking_tables.read_digest(path))
         table = checking_tables.Table(store, path, lambda: inputs(context.instance, task))
 
-        def judged(check: Check[checking_tables.Table]) -> Verdict:
+        def judge(check: Check[checking_tables.Table]) -> Verdict:
             try:
                 return check.look(table)
             except OutputError as error:
                 return Verdict(1, "tables", (Finding(asset, str(error), "a table", unusable=True),))
 
-        yield from _results(context, asset, checks, judged)
+        yield from _make_results(context, asset, checks, judge)
 
     return look
 
@@ -106,14 +106,16 @@ check_job = dg.define_asset_job(
 
 
 def newest_records(instance: dg.DagsterInstance, task: Task, count: int, run_id: str = "") -> dict[str, Record]:
-    """Latest record of the partitions that were recorded last, the newest first; of all in the order of their keys.
+    """Return the latest record of the partitions that were recorded last, by key.
+
+    The newest is first; if all are asked for, they are in the order of their keys.
 
     Parameters
     ----------
     count
-        How many to look at; all if 0.
+        Number of partitions to return; all if 0.
     run_id
-        A run whose records are all looked at, however many they are.
+        A run whose records are all returned, however many there are.
     """
     if not count:
         return dict(latest(instance, task))
@@ -138,14 +140,14 @@ def newest_records(instance: dg.DagsterInstance, task: Task, count: int, run_id:
 
 
 def inputs(instance: dg.DagsterInstance, task: Task) -> list[str]:
-    """Registered partitions of a task for which there is a record of all that it requires one to one."""
+    """Return the registered partitions of a task for which every one-to-one requirement has a record."""
     required = [item for item in task.requires if item.one_to_one]
     there = [instance.get_materialized_partitions(records.asset_key(item)) for item in required]
     return [key for key in registered(instance, task.domain) if all(key in keys for keys in there)]
 
 
-def _store(root: Path, task: Task, digest: str | None) -> OutputStore:
-    """Outputs of a task with the parameters of a digest; with its own defaults if it cannot have those."""
+def _find_store(root: Path, task: Task, digest: str | None) -> OutputStore:
+    """Return the outputs of a task with the parameters of a digest; if they are not valid now, with the defaults."""
     store = OutputStore(root, task, task.values())
     known = store.parameters_of(digest) if digest and digest != store.digest else None
     with contextlib.suppress(ParameterError):
@@ -156,26 +158,26 @@ def _store(root: Path, task: Task, digest: str | None) -> OutputStore:
     return store
 
 
-def _specs(asset: str, checks: Sequence[Check[Any]]) -> list[dg.AssetCheckSpec]:
+def _make_specs(asset: str, checks: Sequence[Check[Any]]) -> list[dg.AssetCheckSpec]:
     return [dg.AssetCheckSpec(check.name, asset=asset, description=check.description) for check in checks]
 
 
-def _results(
+def _make_results(
     context: dg.AssetCheckExecutionContext,
     asset: str,
     checks: Sequence[Check[Subject]],
     look: Callable[[Check[Subject]], Verdict],
     note: str = "",
 ) -> Iterator[dg.AssetCheckResult]:
-    """Results of those checks that were asked for."""
+    """Yield the results of those checks that were asked for."""
     for check in checks:
         key = dg.AssetCheckKey(dg.AssetKey(asset), check.name)
         if key in context.selected_asset_check_keys:
-            yield _result(key, look(check), note)
+            yield _make_result(key, look(check), note)
 
 
-def _result(key: dg.AssetCheckKey, verdict: Verdict, note: str) -> dg.AssetCheckResult:
-    """A verdict in Dagster's words: in a sentence, and with what was found, and where, as a table."""
+def _make_result(key: dg.AssetCheckKey, verdict: Verdict, note: str) -> dg.AssetCheckResult:
+    """Turn a verdict into a result for Dagster, with a sentence that sums it up and a table of findings."""
     wrong = sorted(verdict.findings, key=lambda finding: not finding.unusable)
     looked_at = f"{verdict.looked_at} {verdict.what}"
     if wrong:
@@ -192,12 +194,12 @@ def _result(key: dg.AssetCheckKey, verdict: Verdict, note: str) -> dg.AssetCheck
         metadata={
             "looked_at": verdict.looked_at,
             "findings": len(wrong),
-            **({"listed": _table(wrong[:LISTED])} if wrong else {}),
+            **({"listed": _make_table(wrong[:LISTED])} if wrong else {}),
         },
     )
 
 
-def _table(findings: Sequence[Finding]) -> dg.TableMetadataValue:
+def _make_table(findings: Sequence[Finding]) -> dg.TableMetadataValue:
     return dg.MetadataValue.table(
         [dg.TableRecord({"key": item.key, "value": item.value, "expected": item.expected}) for item in findings],
         schema=dg.TableSchema([dg.TableColumn(name) for name in ("key", "value", "expected")]),

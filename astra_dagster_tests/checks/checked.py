@@ -6,7 +6,7 @@ from pathlib import Path
 from astra_dagster import product
 from astra_dagster.archive.discovery import find_files
 from astra_dagster.checks.check import Finding, Verdict
-from astra_dagster.checks.sample import Newest
+from astra_dagster.checks.sample import OutputSample
 from astra_dagster.execution import runner
 from astra_dagster.outputs.record import record_of
 from astra_dagster.outputs.store import Given, OutputStore, Work
@@ -25,7 +25,7 @@ def newest(
     sample: int = 50,
     spoil: Callable = lambda store: None,
     **values: object,
-) -> Newest:
+) -> OutputSample:
     """Run a task on all files of some releases, do something to its outputs, and read what the checks look at."""
     store = OutputStore(outputs, task, task.values(values))
     name = task.domain.name
@@ -37,7 +37,7 @@ def newest(
     assert all(outcome.written for outcome in done), done
     records = {o.work.data_id.key: record_of(store, o.work, o.written) for o in done}
     spoil(store)
-    return Newest.read(store, records, root, sample)
+    return OutputSample.read(store, records, root, sample)
 
 
 def named(verdict: Verdict) -> list[str]:

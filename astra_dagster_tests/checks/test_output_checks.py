@@ -19,7 +19,7 @@ from astra_dagster.checks.output_checks import (
     results_finite,
     snr_as_in_header,
 )
-from astra_dagster.checks.sample import levels
+from astra_dagster.checks.sample import measure_levels
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tasks import registry
 from astra_dagster.tasks.continuum import ContinuumParameters, ap_star_continuum, ap_visit_continuum, spec_continuum
@@ -260,9 +260,13 @@ def brighter(flux, continuum, bad) -> None:
 @pytest.mark.parametrize(
     ("spoil", "unusable", "text"),
     [
-        (negative, True, "not so in 0.2% of the pixels, 10 pixels are not marked bad"),
-        (negative_where_bad, False, "not so in 0.2% of the pixels, 0 pixels are not marked bad"),
-        (not_finite, True, "not so in 0.0% of the pixels, 3 pixels are not marked bad"),
+        (negative, True, "not positive and finite in 0.2% of the pixels, 10 unusable pixels are not marked bad"),
+        (
+            negative_where_bad,
+            False,
+            "not positive and finite in 0.2% of the pixels, 0 unusable pixels are not marked bad",
+        ),
+        (not_finite, True, "not positive and finite in 0.0% of the pixels, 3 unusable pixels are not marked bad"),
     ],
 )
 def test_a_continuum_that_is_not_positive(spoil, unusable: bool, text: str, synthetic: Path, tmp_path: Path) -> None:
@@ -287,7 +291,7 @@ def test_noise_is_allowed_for() -> None:
     wavelength = np.linspace(15000, 17000, 400)
     flux = np.stack([1 + scale * rng.standard_normal(400) for scale in (0.01, 2.0)]) + 0.06
     batch = SpectrumBatch(flux=flux, ivar=np.ones_like(flux), wavelength=wavelength)
-    sharp, noisy = levels(batch, [(15000.0, 17000.0)])
+    sharp, noisy = measure_levels(batch, [(15000.0, 17000.0)])
     assert abs(sharp.median - 1) > LEVEL + 3 * sharp.error
     assert abs(noisy.median - 1) < LEVEL + 3 * noisy.error
     assert noisy.error == pytest.approx(1.2533 * 2 / 20, rel=0.1)
@@ -313,9 +317,9 @@ def test_spectra_are_read_of_a_sample(synthetic: Path, tmp_path: Path, monkeypat
 
 def test_nothing_at_all(synthetic: Path, tmp_path: Path) -> None:
     store = OutputStore(tmp_path, ap_visit_continuum, ap_visit_continuum.values())
-    from astra_dagster.checks.sample import Newest
+    from astra_dagster.checks.sample import OutputSample
 
-    nothing = Newest.read(store, {}, synthetic, 50)
+    nothing = OutputSample.read(store, {}, synthetic, 50)
     for check in CHECKS:
         if check.applies(ap_visit_continuum):
             assert (check.look(nothing).looked_at, check.look(nothing).findings) == (0, ())

@@ -19,10 +19,10 @@ from astra_dagster.checks.table_checks import (
     NIGHTS,
     Table,
     all_inputs_done,
-    digest_of,
-    jumps,
+    find_jumps,
     nights_alike,
     no_duplicates,
+    read_digest,
 )
 from astra_dagster.errors import OutputError, TaskError
 from astra_dagster.execution import runner
@@ -208,7 +208,7 @@ def test_groups_of_a_night_jump_too(tmp_path: Path) -> None:
 
 
 def jumped(*nights: Iterable[float]) -> list[int]:
-    return [i for i, jump in jumps([np.array(list(night), dtype=float) for night in nights]) if jump]
+    return [i for i, jump in find_jumps([np.array(list(night), dtype=float) for night in nights]) if jump]
 
 
 def test_what_a_jump_is() -> None:
@@ -242,9 +242,9 @@ def test_no_five_real_visits_in_a_row_jump(real: Path) -> None:
 
 def test_a_table_that_cannot_be_read(tmp_path: Path) -> None:
     good = table(store_of(tmp_path, two_numbers), nights_of(50.0), ["a"])
-    assert digest_of(good.path) == good.store.digest
+    assert read_digest(good.path) == good.store.digest
     good.path.write_bytes(good.path.read_bytes()[:-20])
-    assert digest_of(good.path) is None
+    assert read_digest(good.path) is None
     for check in CHECKS:
         with pytest.raises(OutputError, match=r"two_numbers_table\.parquet"):
             check.look(Table(good.store, good.path, good.inputs))
@@ -262,7 +262,7 @@ def test_a_damaged_table_is_told_of_as_such(
     contents[at] = byte
     path = tmp_path_factory.mktemp("damaged") / "table.parquet"
     path.write_bytes(contents[: at + 1] if cut else contents)
-    digest_of(path)
+    read_digest(path)
     for check in CHECKS:
         damaged = Table(store_of(path.parent, two_numbers), path, lambda: [VISIT])
         with suppress(OutputError):
