@@ -125,7 +125,7 @@ def open_pool(number: int) -> Iterator[Pool]:
             pool.close()
         return
     raise ConfigurationError(
-        f"no process can be started to work in: {why}",
+        f"no worker process can be started: {why}",
         hint="this is tried several times; look at the limits of processes, memory and open files, or set fewer "
         "workers, or workers to in-process",
     )

@@ -31,7 +31,7 @@ from astra_dagster.errors import (
     WorkerLostError,
     describe,
 )
-from astra_dagster.execution.workers import Lost, Workers, spread
+from astra_dagster.execution.workers import FatalItem, Workers, spread
 from astra_dagster.outputs.store import Given, OutputStore, Work, Written, read_task_output
 from astra_dagster.spectra.batch import SpectrumBatch, stack
 from astra_dagster.spectra.readers import reader
@@ -116,7 +116,7 @@ def run(
         return bool(full) or stopped()
 
     for chunk, made in spread(workers, function, _split_work(list(by_file.values())), ended):
-        if isinstance(made, Lost):
+        if isinstance(made, FatalItem):
             i, item = made.item
             error = WorkerLostError(
                 "every process that worked on this file died",

@@ -44,7 +44,7 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
-class Lost(Generic[T]):
+class FatalItem(Generic[T]):
     """An item that killed every process that worked on it."""
 
     item: T
@@ -142,7 +142,7 @@ def spread(
     function: Callable[[list[T]], R],
     take: Callable[[int], list[T]],
     stopped: Callable[[], bool] = lambda: False,
-) -> Iterator[tuple[list[T], R | Lost[T]]]:
+) -> Iterator[tuple[list[T], R | FatalItem[T]]]:
     """Apply a function to chunks of items on the workers, and yield results as they come.
 
     At most four chunks are under way for each worker at a time, however many there are.
@@ -159,7 +159,7 @@ def spread(
     Yields
     ------
     tuple
-        A chunk and its result; or a chunk of one item, and the item as `Lost`.
+        A chunk and its result; or a chunk of one item, and the item as `FatalItem`.
 
     Raises
     ------
@@ -211,7 +211,7 @@ def _wait(running: "dict[Future[R], list[T]]", seconds: float, lost: list[list[T
 
 def _do_alone(
     crew: "_Crew", function: Callable[[list[T]], R], chunk: list[T], stopped: Callable[[], bool]
-) -> Iterator[tuple[list[T], R | Lost[T]]]:
+) -> Iterator[tuple[list[T], R | FatalItem[T]]]:
     """Do a chunk again whose worker died, with nothing else under way; if the worker dies again, do it in halves."""
     parts = [chunk]
     while parts and not stopped():
@@ -221,7 +221,7 @@ def _do_alone(
         while running and not stopped():
             yield from _wait(running, POLL, lost)
         if lost and len(part) == 1:
-            yield part, Lost(part[0])
+            yield part, FatalItem(part[0])
         elif lost:
             parts += [part[len(part) // 2 :], part[: len(part) // 2]]
 

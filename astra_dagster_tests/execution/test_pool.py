@@ -54,7 +54,7 @@ def test_a_pool_that_cannot_be_started_says_why(monkeypatch: pytest.MonkeyPatch)
     kill_fork_server()
     multiprocessing.spawn.set_executable("/bin/false")
     try:
-        with pytest.raises(ConfigurationError, match=r"no process can be started to work in: \w+Error: "):
+        with pytest.raises(ConfigurationError, match=r"no worker process can be started: \w+Error: "):
             list(spread(Workers("processes", 1), sum, lambda _: [1]))
     finally:
         multiprocessing.spawn.set_executable(sys.executable)

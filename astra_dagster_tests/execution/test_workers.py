@@ -23,7 +23,7 @@ from astra_dagster.demo import write_ap_visit
 from astra_dagster.errors import ConfigurationError, WorkerLostError
 from astra_dagster.execution import runner, workers
 from astra_dagster.execution.runner import Outcome
-from astra_dagster.execution.workers import AHEAD, InProcess, Lost, Workers, spread
+from astra_dagster.execution.workers import AHEAD, FatalItem, InProcess, Workers, spread
 from astra_dagster.outputs.store import OutputStore, Work
 from astra_dagster.spectra.readers import reader
 from astra_dagster.tasks import importing
@@ -162,14 +162,14 @@ def test_no_chunk_is_blamed_for_another(who: str, tmp_path: Path) -> None:
     function = functools.partial(first_or_last, Times(tmp_path))
     done = list(spread(Workers.parse(who), function, taking([[1], [2], [3]])))
     assert sorted(chunk for chunk, _ in done) == [[1], [2], [3]]
-    assert [chunk for chunk, made in done if isinstance(made, Lost)] == [[3]]
+    assert [chunk for chunk, made in done if isinstance(made, FatalItem)] == [[3]]
 
 
 def test_nothing_waits_for_a_chunk_that_is_lost_twice(tmp_path: Path) -> None:
     function = functools.partial(first_or_last, Times(tmp_path))
     done = list(spread(Workers("processes", 1), function, taking([[1], [3], *([i] for i in range(4, 24))])))
     assert len(done) == 22
-    assert done.index(([3], Lost(3))) > done.index(([23], [23]))
+    assert done.index(([3], FatalItem(3))) > done.index(([23], [23]))
 
 
 @DASK
@@ -241,7 +241,7 @@ def test_few_chunks_are_under_way() -> None:
     done = 0
     for _, total in spread(Workers("processes", 2), sum, taking(chunks())):
         done += 1
-        assert not isinstance(total, Lost)
+        assert not isinstance(total, FatalItem)
         assert begun - done < AHEAD * 2 + 1
     assert done == 200
 
