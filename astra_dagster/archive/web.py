@@ -128,7 +128,7 @@ class Client:
                     raise DownloadError(f"{error.message}, {failures} times in a row", hint="try again later") from None
                 if error.retry_after > _LONGEST_ASKED:
                     raise DownloadError(
-                        f"{error.message}, and not to be asked again for {error.retry_after:.0f} s",
+                        f"{error.message}, and it asks to wait for {error.retry_after:.0f} s",
                         hint="try again later",
                     ) from None
                 own = min(_LONGEST_WAIT, self.patience.first_wait * 2.0 ** (failures - 1))

@@ -82,7 +82,7 @@ PASSES: dict[str, list[Behaviour]] = {
 LASTS: dict[str, tuple[Behaviour, type[DownloadError], str, int]] = {
     "503 for ever": (servers.status(503), DownloadError, "503 Service Unavailable", 3),
     "429 for ever": (servers.status(429), DownloadError, "429 Too Many Requests", 3),
-    "a wait too long": (servers.status(503, Retry_After="3600"), DownloadError, "not to be asked again for 3600 s", 1),
+    "a wait too long": (servers.status(503, Retry_After="3600"), DownloadError, "it asks to wait for 3600 s", 1),
     "599": (servers.status(599), DownloadError, "599", 3),
     "404": (servers.status(404), NotOnSASError, "not on the SAS", 1),
     "410": (servers.status(410), NotOnSASError, "not on the SAS", 1),
