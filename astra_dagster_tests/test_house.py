@@ -11,7 +11,7 @@ from astra_dagster.orchestration import internals
 from astra_dagster_tests.import_graph import circle, folder, import_graph, layer
 
 ROOT = Path(__file__).parents[1]
-ROOM = 16
+ROOM = 14
 """Files that a folder may hold, besides ``__init__.py``."""
 
 

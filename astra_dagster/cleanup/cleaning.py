@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from astra_dagster.cleanup import removal
-from astra_dagster.cleanup.known_tasks import AWAY, COMPLETE, FOUND, GONE, TO_DO, UNSURE, Family
+from astra_dagster.cleanup.known_tasks import Family
 from astra_dagster.cleanup.removal import Candidate
 from astra_dagster.outputs import layout, own_files
 from astra_dagster.outputs.layout import Sort
 from astra_dagster.outputs.own_files import Inspected, OwnFile, identity_of
+from astra_dagster.planning.status import Status
 
 KINDS = {
     "superseded": "outputs of parameters that no setting of today's task leads to",
@@ -148,12 +149,13 @@ class _Finder:
 
     def _of_today(self, known: Family, digest: str, file: OwnFile) -> None:
         key = known.places.get(file.name.place, "")
-        state = known.states.get(digest, {}).get(key, UNSURE)
+        status = known.statuses.get(digest, {}).get(key)
+        done = status in (Status.COMPLETE, Status.TO_RECORD)
         whole = file.name.suffix == known.tasks[0].output
         if file.name.sort == Sort.TEMPORARY:
             self._temporary(digest, file)
         elif file.name.sort == Sort.NOTE:
-            if key not in known.registered or state in (COMPLETE, FOUND):
+            if key not in known.registered or done:
                 self._offer("failures", digest, file)
         elif file.name.sort == Sort.OUTPUT:
             if not key:
@@ -161,16 +163,17 @@ class _Finder:
                 self._offer("stray", digest, file, "" if asked else "neither registered nor recorded: --kind stray")
             elif key not in known.registered:
                 self._offer("unregistered", digest, file)
-            elif whole and state in (COMPLETE, FOUND):
-                if state == FOUND:
+            elif whole and done:
+                if status is Status.TO_RECORD:
                     self._offer("recordable", digest, file, "the next run records it")
-            elif state in (GONE, AWAY):
-                asked = state == GONE and "no-input" in self.selection.kinds
-                self._offer("no-input", digest, file, "" if asked else LAST if state == GONE else OUTAGE)
-            elif digest in known.states and (inspected := self._inspect(digest, file)):
+            elif status is Status.NO_INPUT:
+                self._offer("no-input", digest, file, "" if "no-input" in self.selection.kinds else LAST)
+            elif status is Status.UNREACHABLE:
+                self._offer("no-input", digest, file, OUTAGE)
+            elif digest in known.statuses and (inspected := self._inspect(digest, file)):
                 if not whole or inspected.code_version not in {task.version for task in known.today[digest]}:
                     self._offer("code", digest, file, inspected=inspected)
-                elif state == TO_DO and key not in known.carried.get(digest, ()):
+                elif status is Status.TO_DO and key not in known.carried.get(digest, ()):
                     self._offer("unrecorded", digest, file, inspected=inspected)
 
     def _of_another_day(self, folder: str, digest: str, parameters: Mapping[str, Any]) -> None:

@@ -10,11 +10,8 @@ from typing import Any
 from astra_dagster.errors import ParameterError
 from astra_dagster.outputs.layout import place_of
 from astra_dagster.outputs.record import Record
+from astra_dagster.planning.status import Status
 from astra_dagster.tasks.task import Task
-
-COMPLETE, FOUND, TO_DO, AWAY, GONE, UNSURE = "complete", "found", "to do", "away", "gone", "unsure"
-"""What a plan says of a partition: that its output is there and recorded, is there and to be recorded, or is to be
-made; that its input may be on a disk that is away, or was removed; that there is nothing to be said."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +26,15 @@ class Family:
         Registered partition keys.
     records
         Latest records by task name and key, also of keys that are not registered.
-    states
-        What a plan says of each key, by the digest of today's parameters; empty if none was made.
+    statuses
+        What a plan says of each key, by the digest of today's parameters; empty if none was made. There is nothing to
+        be said of a key that waits, or whose input never came: those that have no input are those that had one.
     """
 
     tasks: Sequence[Task]
     registered: Collection[str] = frozenset()
     records: Mapping[str, Mapping[str, Record]] = field(default_factory=dict)
-    states: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    statuses: Mapping[str, Mapping[str, Status]] = field(default_factory=dict)
 
     @cached_property
     def today(self) -> dict[str, list[Task]]:

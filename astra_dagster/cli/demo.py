@@ -22,6 +22,7 @@ def demo(ctx: click.Context, folder: Path) -> None:
     Example: astra-dagster demo demo
     """
     from astra_dagster.demo import write_mirror
+    from astra_dagster.planning.status import Status
 
     folder = folder.absolute()
     places = {"SAS_BASE_DIR": folder / "sas", "DAGSTER_HOME": folder / "dagster", "ASTRA_OUTPUTS": folder / "outputs"}
@@ -40,9 +41,10 @@ def demo(ctx: click.Context, folder: Path) -> None:
     with open_instance() as instance:
         _, (plan,) = plans_of(instance, ["ap_visit_snr"], (), (), {}, overwrite=False)
     columns = list(plan.store.task.columns)
-    width = max(len(work.data_id.key) for work in plan.complete)
+    complete = plan.work(Status.COMPLETE)
+    width = max(len(work.data_id.key) for work in complete)
     click.echo("\n" + "  ".join([f"{'partition':{width}}", *(f"{name:>11}" for name in columns)]))
-    for work in plan.complete:
+    for work in complete:
         written = plan.store.find(work)
         if written is not None:
             cells = (_cell(written.results[name]) for name in columns)

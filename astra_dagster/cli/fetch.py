@@ -138,11 +138,12 @@ def _data_ids(
             raise click.UsageError("give keys, or select registered ones by --release or --where")
         if not name:
             raise click.UsageError("registered files are those of a product: give --product too")
-        from astra_dagster.orchestration.planning import select_keys
+        from astra_dagster.orchestration.records import DagsterLedger
+        from astra_dagster.planning.ledger import Selection, select_keys
 
         found = find_product(name)
         with open_instance() as instance:
-            keys = select_keys(instance, found, releases, where_of(where))
+            keys = select_keys(DagsterLedger(instance), found, Selection(releases, where_of(where)))
         if not keys:
             raise AstraError(
                 f"no {found.asset_name} partition is registered for this selection",

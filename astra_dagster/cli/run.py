@@ -105,9 +105,9 @@ def plan(
     with open_instance() as instance:
         _, plans = plans_of(instance, [task], values, releases, where_of(where), overwrite=False, key=key)
         if as_json:
-            put_json([{**_document(item), **({"why": _why(item, key)} if key else {})} for item in plans])
+            put_json([{**_document(item), **({"why": _why(item)} if key else {})} for item in plans])
         for item in plans if not as_json else ():
-            click.echo(_story(item, key) if key is not None else _told(item))
+            click.echo(_story(item) if key is not None else _told(item))
         _raise_unreachable(plans)
 
 
@@ -121,8 +121,8 @@ def plans_of(
     key: str | None = None,
 ) -> tuple[Any, list[Any]]:
     """Plans of tasks and of all that they require, in the order in which they would run, and the planner."""
-    from astra_dagster.orchestration.planning import Planner
     from astra_dagster.orchestration.runs.jobs import jobs_of
+    from astra_dagster.orchestration.sources import make_planner
     from astra_dagster.outputs.store import OutputStore
     from astra_dagster.tasks.registry import find_task
 
@@ -134,76 +134,76 @@ def plans_of(
     root = settings.sas_base_dir()
     outputs = settings.check_outputs_dir()
     stores = [OutputStore(outputs, task, own) for task, own in zip(found, parameters, strict=True)]
-    planner = Planner(instance, outputs, root)
+    planner = make_planner(instance, outputs, root)
     jobs = jobs_of(instance, stores, releases, where, key=key, overwrite=overwrite)
     return planner, [planner.plan(job.store, job.keys, job.overwrite) for job in jobs]
 
 
 def _to_do(plan: Any, fetch: bool) -> bool:
+    from astra_dagster.planning.status import Status
+
     fetching = fetch or settings.config().fetch
-    here = plan.incomplete or plan.waiting or plan.invalid or plan.found or plan.unreachable
-    return bool(here or (fetching and (plan.no_input or plan.gone)))
+    done = (Status.COMPLETE,) if fetching else (Status.COMPLETE, Status.NO_INPUT)
+    return any(one.status not in done for one in plan.partitions.values())
 
 
 def _raise_unreachable(plans: Sequence[Any]) -> None:
     """Have a plan end with an error where it could not look at everything."""
-    count = max(len(plan.unreachable) for plan in plans)
+    from astra_dagster.planning.status import Status
+
+    count = max(len(plan.of(Status.UNREACHABLE)) for plan in plans)
     if count:
-        raise click.ClickException(f"{count} of {max(plan.partitions for plan in plans)} cannot be looked at")
+        raise click.ClickException(f"{count} of {max(len(plan.partitions) for plan in plans)} cannot be looked at")
 
 
 def _document(plan: Any) -> dict[str, Any]:
     """A plan for programs."""
+    from astra_dagster.planning.status import GONE, NEVER_CAME, Status, sentence
+
+    def told(status: Status) -> list[dict[str, str]]:
+        return [{"partition": one.key, "reason": sentence(one.reason)} for one in plan.of(status)]
+
     return {
         "task": plan.store.task.name,
         "code_version": plan.store.task.version,
         "digest": plan.store.digest,
         "parameters": plan.store.parameters.as_dict(all=True),
         "outputs": str(plan.store.folder),
-        "partitions": plan.partitions,
-        "complete": len(plan.complete),
+        "partitions": len(plan.partitions),
+        "complete": len(plan.of(Status.COMPLETE)),
         "to_do": dict(plan.reasons),
-        "waiting": len(plan.waiting),
-        "to_record_again": len(plan.found),
-        "no_input": len(plan.no_input),
-        "gone": len(plan.gone),
-        "unreachable": [{"partition": key, "reason": error.without_key()} for key, error in plan.unreachable],
-        "invalid": [{"partition": key, "reason": error.without_key()} for key, error in plan.invalid],
+        "waiting": len(plan.of(Status.WAITING)),
+        "to_record_again": len(plan.of(Status.TO_RECORD)),
+        "no_input": len(plan.of(NEVER_CAME.kind)),
+        "gone": len(plan.of(GONE.kind)),
+        "unreachable": told(Status.UNREACHABLE),
+        "invalid": told(Status.INVALID),
     }
 
 
 def _told(plan: Any) -> str:
-    return "\n".join([f"{plan.store.task.name}: {plan.partitions} partitions", *plan.lines()])
+    return "\n".join([f"{plan.store.task.name}: {len(plan.partitions)} partitions", *plan.lines()])
 
 
-def _only(plan: Any, key: str) -> str:
-    """Key of the partition that a plan of one is about: of what is required it may be another."""
-    works = [*plan.complete, *(work for work, _ in (*plan.found, *plan.incomplete))]
-    pairs = (*plan.waiting, *plan.unreachable)
-    others = [*(key for key, _ in pairs), *plan.no_input, *plan.gone]
-    return next(iter([*(work.data_id.key for work in works), *others]), key)
-
-
-def _why(plan: Any, key: str) -> str:
+def _why(plan: Any) -> str:
     """What becomes of one partition and why; of several, in numbers."""
-    return plan.why(_only(plan, key)) if plan.partitions == 1 else ", ".join(plan.lines())
+    return ", ".join(plan.lines()) if len(plan.partitions) != 1 else plan.why(*plan.partitions)
 
 
-def _story(plan: Any, key: str) -> str:
+def _story(plan: Any) -> str:
     """What is known of one partition of a task, or of those that it requires."""
     store = plan.store
     lines = [f"{store.task.name} (code version {store.task.version}, digest {store.digest})"]
     for name, value in store.parameters.as_dict(all=True).items():
         lines.append(f"  {name} = {json.dumps(value)[:100]}")
-    works = [*plan.complete, *(work for work, _ in (*plan.found, *plan.incomplete))]
-    if plan.partitions != 1:
+    if len(plan.partitions) != 1:
         return "\n".join([*lines, *(f"  {line}" for line in plan.lines())])
-    mine = _only(plan, key)
-    lines.append(f"  {mine}: {plan.why(mine)}")
-    record = plan.records.get(mine)
+    (one,) = plan.partitions.values()
+    lines.append(f"  {one.key}: {plan.why(one.key)}")
+    record = plan.records.get(one.key)
     lines.append(f"  record: {record if record is not None else 'none'}")
-    for work in works:
-        lines += [f"  input: {given.name} {given.path}, version {given.version}" for given in work.given]
-        path = store.path(work.data_id)
+    if one.work is not None:
+        lines += [f"  input: {given.name} {given.path}, version {given.version}" for given in one.work.given]
+        path = store.path(one.work.data_id)
         lines.append(f"  output: {path}" + ("" if is_file(path) else " (not there)"))
     return "\n".join(lines)

@@ -12,18 +12,19 @@ from pydantic import Field
 from astra_dagster import settings
 from astra_dagster.cleanup import cleaning
 from astra_dagster.cleanup.cleaning import KINDS, Found, Selection
-from astra_dagster.cleanup.known_tasks import AWAY, COMPLETE, FOUND, GONE, TO_DO, UNSURE, Family
+from astra_dagster.cleanup.known_tasks import Family
 from astra_dagster.cleanup.removal import Removal, remove
 from astra_dagster.errors import AstraError, ConfigurationError, nearest
 from astra_dagster.orchestration import records
 from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.internals import NOT_FINISHED_STATUSES
 from astra_dagster.orchestration.partitions import registered
-from astra_dagster.orchestration.planning import make_plan
 from astra_dagster.orchestration.runs.jobs import update_job_name
+from astra_dagster.orchestration.sources import make_planner
 from astra_dagster.orchestration.tables import table_name
 from astra_dagster.outputs.own_files import file_system_time
 from astra_dagster.outputs.store import OutputStore
+from astra_dagster.planning.status import ReasonKind, Status
 from astra_dagster.presence import is_folder
 from astra_dagster.tasks import registry
 from astra_dagster.tasks.task import Task
@@ -34,7 +35,8 @@ LISTED = 100
 WRITES_NO_OUTPUT = ("discover", "register", "clean", "check")
 """Jobs that write nothing below the outputs folder."""
 
-_BEST = {state: rank for rank, state in enumerate((UNSURE, GONE, AWAY, TO_DO, FOUND, COMPLETE))}
+_BEST = (Status.NO_INPUT, Status.UNREACHABLE, Status.TO_DO, Status.TO_RECORD, Status.COMPLETE)
+"""What is said of an output that several tasks share: the last of these that one of their plans says."""
 
 
 class CleanConfig(dg.Config):
@@ -114,7 +116,7 @@ def _family(instance: dg.DagsterInstance, root: Path, tasks: Sequence[Task], sel
     for task in tasks:
         recorded = instance.get_materialized_partitions(dg.AssetKey(task.name))
         latest[task.name] = records.task_records(instance, task, sorted(recorded))
-    states: dict[str, dict[str, str]] = {}
+    statuses: dict[str, dict[str, Status]] = {}
     planned = not selection.kinds or not cleaning.NEED_PLAN.isdisjoint(selection.kinds)
     for task in tasks:
         store = OutputStore(root, task, task.values())
@@ -126,22 +128,18 @@ def _family(instance: dg.DagsterInstance, root: Path, tasks: Sequence[Task], sel
                 for key, record in latest[task.name].items()
                 if record.digest == store.digest and record.code_version != task.version
             }
-            made = _states(instance, store, [key for key in keys if key not in outdated])
-            known = states.setdefault(store.digest, {})
-            for key, state in {**dict.fromkeys(outdated, TO_DO), **made}.items():
-                known[key] = max(state, known.get(key, UNSURE), key=_BEST.__getitem__)
-    return Family(tasks, frozenset(keys), latest, states)
+            made = _statuses(instance, store, [key for key in keys if key not in outdated])
+            known = statuses.setdefault(store.digest, {})
+            for key, status in {**dict.fromkeys(outdated, Status.TO_DO), **made}.items():
+                known[key] = max(status, known.get(key, status), key=_BEST.index)
+    return Family(tasks, frozenset(keys), latest, statuses)
 
 
-def _states(instance: dg.DagsterInstance, store: OutputStore, keys: Sequence[str]) -> dict[str, str]:
-    """What a plan says of each partition."""
-    plan = make_plan(instance, store, keys, settings.sas_base_dir())
-    states = {work.data_id.key: COMPLETE for work in plan.complete}
-    states.update((work.data_id.key, FOUND) for work, _ in plan.found)
-    states.update((work.data_id.key, TO_DO) for work, _ in plan.incomplete)
-    states.update(dict.fromkeys(plan.gone, GONE))
-    states.update((key, AWAY) for key, _ in plan.unreachable)
-    return states
+def _statuses(instance: dg.DagsterInstance, store: OutputStore, keys: Sequence[str]) -> dict[str, Status]:
+    """What a plan says of each partition whose output may be one to keep, or to remove."""
+    planner = make_planner(instance, store.root, settings.sas_base_dir())
+    planned = planner.plan(store, keys).partitions.values()
+    return {one.key: one.status for one in planned if one.status in _BEST and one.kind is not ReasonKind.NEVER_CAME}
 
 
 def holding(instance: dg.DagsterInstance) -> dict[str, str]:

@@ -23,7 +23,7 @@ from astra_dagster.errors import (
 from astra_dagster.orchestration import records, sources
 from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.partitions import register, registered, unregister
-from astra_dagster.orchestration.sources import Input
+from astra_dagster.planning.inputs import Input
 from astra_dagster.tasks import registry
 
 LISTED = 100

@@ -15,9 +15,10 @@ from astra_dagster.archive.discovery import FoundFile
 from astra_dagster.datamodel.catalogue import Rejected, keys_from_table
 from astra_dagster.datamodel.products import Product, product
 from astra_dagster.errors import CatalogueError, UnreachableError
-from astra_dagster.orchestration import records, sources
+from astra_dagster.orchestration import records
 from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.partitions import register, registered
+from astra_dagster.planning.inputs import locate
 from astra_dagster.tasks import registry
 
 SHOWN = 20
@@ -95,7 +96,7 @@ def expect(instance: dg.DagsterInstance, config: RegisterConfig) -> Expected:
     known = set(registered(instance, item))
     new = tuple(key for key in keys if key not in known)
     on_disk, unreachable = 0, Counter[str]()
-    for _, found in sources.locate(data_ids, root, records.source_records(instance, item, keys)):
+    for _, found in locate(data_ids, root, records.source_records(instance, item, keys)):
         on_disk += isinstance(found, FoundFile)
         if isinstance(found, UnreachableError):
             unreachable[found.without_key()] += 1

@@ -7,7 +7,7 @@ versions in batches. The tests of this module fail loudly when Dagster changes i
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,9 +26,11 @@ from astra_dagster.orchestration.internals import (
     get_input_data_version_tag,
     get_input_event_pointer_tag,
 )
-from astra_dagster.orchestration.partitions import chunks
+from astra_dagster.orchestration.partitions import chunks, registered
 from astra_dagster.outputs.record import Record, record_of
 from astra_dagster.outputs.store import OutputStore, Work, Written
+from astra_dagster.planning.ledger import Selection, SourceRecord
+from astra_dagster.tasks.groups import Domain
 from astra_dagster.tasks.task import Requirement, Task
 
 FILE_TAG = "astra/file"
@@ -58,12 +60,26 @@ def warn_if_slow(context: dg.OpExecutionContext) -> None:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class SourceRecord:
-    """What was recorded of a file when it was last seen."""
+@dataclass(frozen=True)
+class DagsterLedger:
+    """What planning asks of the records, from a Dagster instance; see `planning.ledger.Ledger`."""
 
-    version: str
-    file: str
+    instance: dg.DagsterInstance
+
+    def registered(self, domain: Domain, selection: Selection) -> Iterator[Sequence[str]]:
+        """Registered partition keys that are selected, in the order of their registration."""
+        keys = registered(self.instance, domain)
+        if selection.releases or selection.where:
+            keys = domain.select(keys, selection.releases, selection.where)
+        yield from chunks(keys, LOOK_UP)
+
+    def recorded(self, task: Task, keys: Sequence[str]) -> dict[str, Record]:
+        """Latest record of each of these partitions of a task, by key."""
+        return task_records(self.instance, task, keys)
+
+    def seen(self, product: Product, keys: Sequence[str]) -> dict[str, SourceRecord]:
+        """Latest record of each of these files, by key."""
+        return source_records(self.instance, product, keys)
 
 
 def source_records(instance: dg.DagsterInstance, product: Product, keys: Sequence[str]) -> dict[str, SourceRecord]:

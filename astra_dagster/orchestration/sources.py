@@ -4,23 +4,23 @@ They are assets that Dagster can run, not external ones: a run looks at the file
 marks go by observations alone, and its partition pages by materialisations alone.
 """
 
-from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import dagster as dg
 
 from astra_dagster import settings
-from astra_dagster.archive.absence import Absences
-from astra_dagster.archive.discovery import HASHED, FoundFile, content_version, file_version
+from astra_dagster.archive.discovery import FoundFile, file_version
 from astra_dagster.datamodel.products import SEED_PRODUCTS, DataID, Product, product
-from astra_dagster.errors import UnknownProductError, UnreachableError
+from astra_dagster.errors import UnknownProductError
 from astra_dagster.orchestration import records
 from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.internals import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 from astra_dagster.orchestration.partitions import partitions_def
 from astra_dagster.orchestration.watch.settings import tells_by_content
-from astra_dagster.presence import is_folder, status_of
+from astra_dagster.planning import inputs
+from astra_dagster.planning.inputs import Input
+from astra_dagster.planning.planner import Planner
 from astra_dagster.tasks import registry
 
 _MODEL = "https://data.sdss.org/datamodel/files/"
@@ -46,35 +46,6 @@ _GROUPS = {
 
 SHOWN = 20
 """Files that cannot be looked at that the message of a failed run spells out."""
-
-
-@dataclass(frozen=True, slots=True)
-class Input:
-    """The file of a data ID as it is on disk now.
-
-    Attributes
-    ----------
-    version
-        Its data version, None if the file is not there.
-    recorded
-        Whether its latest record says the same.
-    before
-        Data version in its latest record, None if there is none.
-    error
-        Why nobody can tell whether it is there or what it holds; then it has no file and no version.
-    """
-
-    data_id: DataID
-    file: FoundFile | None
-    version: str | None
-    recorded: bool
-    before: str | None = None
-    error: UnreachableError | None = None
-
-    @property
-    def gone(self) -> bool:
-        """Whether it was here before, and was removed."""
-        return self.file is None and self.error is None and self.before is not None
 
 
 def group_of(name: str) -> str:
@@ -146,45 +117,8 @@ def source_asset(item: Product) -> dg.AssetsDefinition:
 
 def examine(instance: dg.DagsterInstance, item: Product, data_ids: Sequence[DataID], root: Path) -> list[Input]:
     """Look at the files of these data IDs on disk, and compare them with their records."""
-    by_content = tells_by_content(item)
     known = records.source_records(instance, item, [data_id.key for data_id in data_ids])
-    inputs = []
-    for data_id, found in locate(data_ids, root, known):
-        record = known.get(data_id.key)
-        if isinstance(found, FoundFile):
-            inputs.append(_compared(found, record, by_content=by_content))
-        else:
-            before = record.version if record else None
-            inputs.append(Input(data_id, None, None, recorded=False, before=before, error=found))
-    return inputs
-
-
-def locate(
-    data_ids: Iterable[DataID], root: Path, known: Container[str]
-) -> Iterator[tuple[DataID, FoundFile | UnreachableError | None]]:
-    """Look for files; of each what there is, None if it has not come or was removed, or why nobody can tell.
-
-    Parameters
-    ----------
-    known
-        Keys of files that were here before: such a file has not only not come yet, its disk may be away.
-    """
-    folders: dict[Path, bool] = {}  # of files that have not come yet, most folders are not there either
-    absences = Absences(root)
-    for data_id in data_ids:
-        try:
-            folder = data_id.path(root).parent
-            there = folders[folder] if folder in folders else folders.setdefault(folder, is_folder(folder))
-            path = data_id.existing_path(root) if there else None
-            status = status_of(path) if path is not None else None
-            if path is not None and status is not None:
-                yield data_id, FoundFile(data_id, path, status.st_size, status.st_mtime_ns)
-                continue
-            if data_id.key in known:
-                absences.refuse_outage(data_id)
-            yield data_id, None
-        except UnreachableError as error:
-            yield data_id, error
+    return inputs.examine(data_ids, root, known, by_content=tells_by_content(item))
 
 
 def compare(
@@ -193,24 +127,21 @@ def compare(
     """Compare files that were found with their records, by size and modification time or by content."""
     by_content = by_content or tells_by_content(item)
     known = records.source_records(instance, item, [file.data_id.key for file in files])
-    return [_compared(file, known.get(file.data_id.key), by_content=by_content) for file in files]
+    return [inputs.compare(file, known.get(file.data_id.key), by_content=by_content) for file in files]
 
 
-def _compared(file: FoundFile, record: records.SourceRecord | None, *, by_content: bool) -> Input:
-    before = record.version if record else None
-    state = file_version(file.size, file.mtime_ns)
-    hashed = record is not None and record.version.startswith(HASHED)
-    if record is not None and record.file == state and (hashed or not by_content):
-        return Input(file.data_id, file, record.version, recorded=True, before=before)
-    # A file once recorded by its contents stays so: an unchanged copy with a new date keeps its version.
-    try:
-        version = content_version(file.path) if by_content or hashed else state
-    except UnreachableError as error:
-        return Input(file.data_id, None, None, recorded=False, before=before, error=error)
-    return Input(file.data_id, file, version, recorded=False, before=before)
+def make_planner(instance: dg.DagsterInstance, outputs: Path, root: Path) -> Planner:
+    """Planner that goes by Dagster's records, and by the configuration of the products that are watched.
+
+    Parameters
+    ----------
+    outputs, root
+        Folder of all outputs, and top of the SAS mirror.
+    """
+    return Planner(records.DagsterLedger(instance), outputs, root, tells_by_content)
 
 
-def record(context: dg.OpExecutionContext, item: Product, inputs: Iterable[Input]) -> None:
+def record(context: dg.OpExecutionContext, item: Product, files: Iterable[Input]) -> None:
     """Record the files whose latest record does not say what is on disk."""
     made = [
         records.source_materialisation(
@@ -224,7 +155,7 @@ def record(context: dg.OpExecutionContext, item: Product, inputs: Iterable[Input
                 "modified": dg.MetadataValue.timestamp(found.file.mtime_ns / 1e9),
             },
         )
-        for found in inputs
+        for found in files
         if found.file is not None and found.version is not None and not found.recorded
     ]
     records.write(context, made)

@@ -1,4 +1,7 @@
-"""The record of a partition: what was recorded of it when it was last materialised, as one text."""
+"""The record of a partition: what is written down when its output has been made, in one text.
+
+Who keeps records, and what follows from them, is not decided here.
+"""
 
 import hashlib
 import re
@@ -46,9 +49,9 @@ class Record:
 
 def record_of(store: OutputStore, work: Work, written: Written) -> Record:
     """Record of an output that is on disk."""
-    return Record(written.version, store.digest, store.task.version, input_hash(work.input_version), written.size)
+    return Record(written.version, store.digest, store.task.version, hash_version(work.input_version), written.size)
 
 
-def input_hash(version: str) -> str:
-    """Hash of the data version of what an output is made from."""
+def hash_version(version: str) -> str:
+    """Hash of a data version, as records have it of the input."""
     return hashlib.sha256(version.encode()).hexdigest()[:12]

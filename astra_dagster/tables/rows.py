@@ -10,7 +10,7 @@ import pyarrow as pa
 from astra_dagster.errors import AstraError, InvalidKeyError, OutputError, describe
 from astra_dagster.outputs import document
 from astra_dagster.outputs.document import Label
-from astra_dagster.outputs.record import Record, input_hash
+from astra_dagster.outputs.record import Record, hash_version
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tables import column_types as kinds
 from astra_dagster.tables.column_types import Kinds
@@ -127,6 +127,6 @@ def _read(store: OutputStore, key: str, version: str) -> tuple[Mapping[str, Any]
     if found.size != record.size:
         raise OutputError(f"the output has {found.size} bytes, recorded were {record.size}", key=key, path=path)
     given = document.input_version(item.version for item in found.origin.inputs)
-    if Record(record.results, store.digest, task.version, input_hash(given), found.size) != record:
+    if Record(record.results, store.digest, task.version, hash_version(given), found.size) != record:
         raise OutputError("the output was made from another input than was recorded", key=key, path=path)
     return found.results, given

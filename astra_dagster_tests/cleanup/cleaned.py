@@ -9,10 +9,11 @@ from pathlib import Path
 
 from astra_dagster.cleanup import cleaning
 from astra_dagster.cleanup.cleaning import Found, Selection
-from astra_dagster.cleanup.known_tasks import COMPLETE, TO_DO, Family
+from astra_dagster.cleanup.known_tasks import Family
 from astra_dagster.cleanup.removal import Removal, remove
 from astra_dagster.outputs.record import record_of
 from astra_dagster.outputs.store import OutputStore, Work
+from astra_dagster.planning.status import Status
 from astra_dagster.tasks.snr import SNRParameters, ap_visit_snr
 from astra_dagster.tasks.task import Task
 from astra_dagster_tests.execution.test_runner import run, work_on
@@ -45,14 +46,14 @@ class Place:
     def path(self, i: int) -> Path:
         return self.store.path(self.work[i].data_id)
 
-    def state(self, i: int, state: str) -> None:
-        states = {**self.family.states[self.store.digest], self.keys[i]: state}
-        self.family = replace(self.family, states={self.store.digest: states})
+    def put(self, i: int, status: Status) -> None:
+        statuses = {**self.family.statuses[self.store.digest], self.keys[i]: status}
+        self.family = replace(self.family, statuses={self.store.digest: statuses})
 
     def unwanted(self, i: int) -> None:
         """Lose the record of a partition, and have it made anew by the next run."""
         self.forget(i)
-        self.state(i, TO_DO)
+        self.put(i, Status.TO_DO)
 
     def forget(self, i: int) -> None:
         """Lose the record of a partition."""
@@ -93,8 +94,8 @@ def make_place(synthetic: Path, tmp_path: Path) -> Place:
         written = store.find(item)
         assert written is not None
         records[item.data_id.key] = record_of(store, item, written)
-    states = {store.digest: dict.fromkeys(records, COMPLETE)}
-    return Place(root, store, work, Family([ap_visit_snr], frozenset(records), {NAME: records}, states))
+    statuses = {store.digest: dict.fromkeys(records, Status.COMPLETE)}
+    return Place(root, store, work, Family([ap_visit_snr], frozenset(records), {NAME: records}, statuses))
 
 
 def tree(root: Path) -> dict[str, bytes | str | None]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from astra_dagster import grouped, product
 from astra_dagster.cleanup import cleaning
 from astra_dagster.cleanup.cleaning import Found, Selection
-from astra_dagster.cleanup.known_tasks import AWAY, FOUND, GONE, TO_DO, UNSURE, Family
+from astra_dagster.cleanup.known_tasks import Family
 from astra_dagster.cleanup.removal import remove
 from astra_dagster.datamodel.keys import ABSENT
 from astra_dagster.errors import AstraError
@@ -22,6 +22,7 @@ from astra_dagster.outputs.layout import place_of
 from astra_dagster.outputs.own_files import SKEW, file_system_time
 from astra_dagster.outputs.record import record_of
 from astra_dagster.outputs.store import OutputStore
+from astra_dagster.planning.status import Status
 from astra_dagster.spectra.readers import read_spectra
 from astra_dagster.tables.collection import collect
 from astra_dagster.tasks.continuum import ap_visit_continuum
@@ -111,8 +112,8 @@ def test_a_variant_is_not_other_parameters(place: Place) -> None:
 def test_an_older_code_version(place: Place) -> None:
     older = replace(ap_visit_snr, version="1")
     run(OutputStore(place.root, older, older.values()), place.work[:3])
-    for i, state in enumerate((TO_DO, UNSURE, TO_DO)):
-        place.state(i, state)
+    for i, status in enumerate((Status.TO_DO, Status.WAITING, Status.TO_DO)):
+        place.put(i, status)
     place.forget(2)
     assert place.kinds() == {"code": 3}
     assert len(place.clean().removed) == 3
@@ -133,10 +134,10 @@ def test_another_format_of_output_is_an_older_code_version(place: Place) -> None
 
 
 def test_outputs_without_a_record(place: Place) -> None:
-    for i, state in enumerate((TO_DO, UNSURE, FOUND)):
+    for i, status in enumerate((Status.TO_DO, Status.WAITING, Status.TO_RECORD)):
         place.forget(i)
-        place.state(i, state)
-    place.state(3, TO_DO)  # recorded, its input changed: the next run writes it anew
+        place.put(i, status)
+    place.put(3, Status.TO_DO)  # recorded, its input changed: the next run writes it anew
     assert place.kinds() == {"unrecorded": 1, "(recordable)": 1}
     assert [c.path.split("-")[-1] for c in place.clean().removed] == ["001.json"]
 
@@ -152,8 +153,8 @@ def test_partitions_that_are_not_registered(place: Place) -> None:
 
 
 def test_inputs_that_have_gone(place: Place) -> None:
-    place.state(0, GONE)
-    place.state(1, AWAY)
+    place.put(0, Status.NO_INPUT)
+    place.put(1, Status.UNREACHABLE)
     assert place.kinds() == {"(no-input)": 2}
     assert place.clean(older_days=0, tasks=[NAME]).removed == []
     assert place.kinds(kinds=["no-input"]) == {"no-input": 1, "(no-input)": 1}
@@ -207,9 +208,9 @@ def test_the_time_of_the_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_notes_of_failures(place: Place) -> None:
     for i in range(4):
         place.store.note_failure(place.work[i], AstraError("bad"))
-    place.state(1, TO_DO)
-    place.state(2, FOUND)
-    place.state(3, TO_DO)
+    place.put(1, Status.TO_DO)
+    place.put(2, Status.TO_RECORD)
+    place.put(3, Status.TO_DO)
     place.family = replace(place.family, registered=frozenset(place.keys[:3]))
     place.store.failure_path(place.work[4].data_id).write_text('{"key": "of somebody else"}')
     kinds = place.kinds(kinds=["failures"])
@@ -246,7 +247,7 @@ def test_tasks_that_are_not_registered(place: Place) -> None:
 
 def test_records_without_an_output_are_only_listed(place: Place) -> None:
     place.path(0).unlink()
-    place.state(0, TO_DO)
+    place.put(0, Status.TO_DO)
     assert place.kinds() == {"(lost)": 1}
     assert place.find().candidates[0].path == place.keys[0]
     assert place.kinds(older_days=0) == place.kinds(digests=["0123456789ab"]) == place.kinds(kinds=["code"]) == {}
@@ -267,7 +268,7 @@ def test_keys_that_are_none_do_no_harm(key: str, place: Place) -> None:
 
 def test_a_dagster_home_without_a_record_of_the_task_removes_nothing(place: Place) -> None:
     place.other(replace(ap_visit_snr, parameters=Older))
-    place.family = replace(place.family, records={}, states={})
+    place.family = replace(place.family, records={}, statuses={})
     before = tree(place.root)
     assert place.kinds() == {"(superseded)": 3}
     assert place.clean(older_days=0, other_parameters=True).removed == []
@@ -311,23 +312,23 @@ def test_fits_outputs(place: Place) -> None:
     run(store, place.work[:2])
     (store.path(place.work[2].data_id)).write_bytes(store.path(place.work[0].data_id).read_bytes())
     records = {work.data_id.key: record_of(store, work, store.find(work)) for work in place.work[:2]}
-    states = {store.digest: dict.fromkeys(place.keys[:3], GONE)}
-    known = {NAME: place.family, task.name: Family([task], frozenset(place.keys), {task.name: records}, states)}
+    statuses = {store.digest: dict.fromkeys(place.keys[:3], Status.NO_INPUT)}
+    known = {NAME: place.family, task.name: Family([task], frozenset(place.keys), {task.name: records}, statuses)}
     began = time.time_ns() + 10**9
     found = cleaning.find(place.root, known, Selection(kinds=["no-input"]), began=began)
     assert [(c.kind, c.path[-8:]) for c in found.candidates] == [("no-input", "001.fits"), ("no-input", "002.fits")]
     assert len(remove(place.root, found.candidates).removed) == 2
     newer = replace(task, version="next")
     run(store, place.work[:1])
-    states = {store.digest: {place.keys[0]: TO_DO}}
-    known[task.name] = Family([newer], frozenset(place.keys), {task.name: records}, states)
+    statuses = {store.digest: {place.keys[0]: Status.TO_DO}}
+    known[task.name] = Family([newer], frozenset(place.keys), {task.name: records}, statuses)
     found = cleaning.find(place.root, known, Selection(kinds=["code"]), began=began)
     assert [c.path[-8:] for c in found.candidates] == ["001.fits"]
 
 
 def test_what_is_removed_leaves_no_empty_folder(place: Place) -> None:
     for i in range(12):
-        place.state(i, GONE)
+        place.put(i, Status.NO_INPUT)
     place.clean(kinds=["no-input"])
     assert list(tree(place.store.folder)) == ["parameters.json"]
     assert json.loads((place.store.folder / "parameters.json").read_text())["task"] == NAME

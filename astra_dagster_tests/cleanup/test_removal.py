@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 
 from astra_dagster.cleanup import cleaning
 from astra_dagster.cleanup.cleaning import Selection
-from astra_dagster.cleanup.known_tasks import TO_DO, Family
+from astra_dagster.cleanup.known_tasks import Family
 from astra_dagster.cleanup.removal import remove
 from astra_dagster.fits.writer import primary
 from astra_dagster.outputs.own_files import inspect, walk
+from astra_dagster.planning.status import Status
 from astra_dagster.tasks.snr import ap_visit_snr
 from astra_dagster_tests.cleanup.cleaned import DAY, NAME, TODAY, Place, age, make_place, tree
 from astra_dagster_tests.execution.test_runner import run
@@ -129,7 +130,7 @@ def test_trees_of_foreign_names_are_untouched(
             age(place, DAY)
     before = tree(root)
     for tasks in ([ap_visit_snr], []):
-        known = {NAME: Family(tasks, ["DR17/x"], {NAME: {}}, {TODAY: {"DR17/x": TO_DO}})} if tasks else {}
+        known = {NAME: Family(tasks, ["DR17/x"], {NAME: {}}, {TODAY: {"DR17/x": Status.TO_DO}})} if tasks else {}
         selection = Selection(tasks=[NAME], kinds=list(cleaning.KINDS), older_days=0, other_parameters=True)
         assert (
             remove(root, cleaning.find(root, known, selection, began=time.time_ns() + 10**9).candidates).removed == []

@@ -222,7 +222,7 @@ def test_a_mistake_of_ours_is_one_line_too(home: Path, monkeypatch: pytest.Monke
     def mistake(*_: object, **__: object) -> None:
         raise ZeroDivisionError("division\nby zero")
 
-    monkeypatch.setattr("astra_dagster.orchestration.planning.Planner.plan", mistake)
+    monkeypatch.setattr("astra_dagster.planning.planner.Planner.plan", mistake)
     result = CliRunner().invoke(main, PLAN)
     assert result.exit_code == 1
     log = home / "logs" / "astra-dagster.log"
@@ -272,7 +272,7 @@ def test_ctrl_c_is_quiet(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("astra_dagster.orchestration.planning.Planner.plan", stop)
+    monkeypatch.setattr("astra_dagster.planning.planner.Planner.plan", stop)
     result = CliRunner().invoke(main, PLAN)
     assert (result.exit_code, result.output) == (130, "")
 

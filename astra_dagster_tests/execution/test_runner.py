@@ -14,8 +14,6 @@ from astra_dagster.archive.discovery import find_files
 from astra_dagster.errors import AstraError, OutputError, SpectrumFileError, TaskError
 from astra_dagster.execution import runner
 from astra_dagster.execution.runner import Outcome
-from astra_dagster.outputs.completeness import why_incomplete
-from astra_dagster.outputs.record import Record, record_of
 from astra_dagster.outputs.store import Given, OutputStore, Work
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.readers import read_spectra
@@ -187,33 +185,6 @@ def test_outputs_are_recognised_by_their_provenance(synthetic: Path, tmp_path: P
     path = store.path(item.data_id)
     path.write_text(path.read_text()[:-20])
     assert store.find(item) is None
-
-
-def test_every_reason(synthetic: Path, tmp_path: Path) -> None:
-    store, (item, *_) = make_store(tmp_path), work_on(synthetic)
-
-    def why(record: Record | None, version: str = item.input_version, store: OutputStore = store) -> str | None:
-        return why_incomplete(record, work_of(item.data_id, item.path, version), store)
-
-    assert why(None) == "no record"
-    (outcome,) = run(store, [item])
-    assert outcome.written is not None
-    record = record_of(store, item, outcome.written)
-    assert Record.parse(str(record)) == record
-    assert Record.parse("something else") is None
-    assert why(record) is None
-    assert why(record, "other") == "input changed"
-    newer = OutputStore(store.root, replace(ap_visit_snr, version="next"), store.parameters)
-    assert why(record, store=newer) == f"code version {ap_visit_snr.version} -> next"
-    other = make_store(tmp_path, factor=2.0)
-    assert why(record, store=other) == "parameters changed: fudge_factor 1.0 -> 2.0"
-    strange = replace(record, digest="0123456789ab")
-    assert why(strange) == f"parameters changed: digest 0123456789ab -> {store.digest}"
-    path = store.path(item.data_id)
-    path.write_text("short")
-    assert why(record) == f"output has 5 bytes, recorded were {record.size}"
-    path.unlink()
-    assert why(record) == "output missing"
 
 
 def test_an_output_folder_that_cannot_be_made(synthetic: Path, tmp_path: Path) -> None:

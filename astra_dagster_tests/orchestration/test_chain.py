@@ -18,9 +18,11 @@ from astra_dagster.definitions import build_definitions
 from astra_dagster.demo import write_spec
 from astra_dagster.orchestration import records
 from astra_dagster.orchestration.partitions import registered
-from astra_dagster.orchestration.planning import Plan, make_plan
 from astra_dagster.orchestration.runs.jobs import update_job_name, update_run_config
+from astra_dagster.orchestration.sources import make_planner
 from astra_dagster.outputs.store import OutputStore
+from astra_dagster.planning.plan import Plan
+from astra_dagster.planning.status import Status, sentence
 from astra_dagster.tasks import registry
 from astra_dagster.tasks.task import Task
 
@@ -122,7 +124,11 @@ def launch(instance: dg.DagsterInstance, selection: list[str], first: str, last:
 
 def plan(instance: dg.DagsterInstance, task: Task, keys: list[str]) -> Plan:
     store = OutputStore(Path(os.environ["ASTRA_OUTPUTS"]), task, task.values())
-    return make_plan(instance, store, keys, Path(os.environ["SAS_BASE_DIR"]))
+    return make_planner(instance, store.root, Path(os.environ["SAS_BASE_DIR"])).plan(store, keys)
+
+
+def waiting(plan: Plan) -> list[tuple[str, str]]:
+    return [(one.key, sentence(one.reason)) for one in plan.of(Status.WAITING) if one.reason]
 
 
 def recorded(instance: dg.DagsterInstance, task: str) -> set[str]:
@@ -169,9 +175,10 @@ def test_a_broken_file_is_left_out_of_every_link_and_no_other_is(
     assert broken.key in event.step_failure_data.user_failure_data.description
     assert str(broken.path(mirror)) in event.step_failure_data.user_failure_data.description
     made = plan(instance, tasks["significance"], keys)
-    assert len(made.complete) == 8
-    assert [key for key, _ in made.waiting] == [broken.key]
-    assert "failed before" in made.waiting[0][1]
+    assert len(made.of(Status.COMPLETE)) == 8
+    ((key, reason),) = waiting(made)
+    assert key == broken.key
+    assert "failed before" in reason
 
     broken.path(mirror).write_bytes(whole)
     before = {path: path.stat().st_mtime_ns for path in Path(os.environ["ASTRA_OUTPUTS"]).rglob("*.[fj]*[ts]*")}
@@ -190,12 +197,12 @@ def test_a_changed_input_ripples_and_nothing_else_is_done_again(
     keys = discover(instance)
     task = tasks["significance"]
     assert update(instance, task).success
-    assert len(plan(instance, task, keys).complete) == 9
+    assert len(plan(instance, task, keys).of(Status.COMPLETE)) == 9
     path = SPEC.parse_key(keys[2]).path(mirror)
     os.utime(path, ns=(5, 5))
-    assert plan(instance, task, keys).waiting == ((keys[2], "spec_continuum first: input changed"),)
+    assert waiting(plan(instance, task, keys)) == [(keys[2], "spec_continuum first: input changed")]
     assert update(instance, task).success
-    assert len(plan(instance, task, keys).complete) == 9
+    assert len(plan(instance, task, keys).of(Status.COMPLETE)) == 9
 
 
 def test_a_task_whose_requirement_is_not_done_says_so(instance: dg.DagsterInstance, tasks: dict[str, Task]) -> None:
@@ -215,9 +222,9 @@ def test_what_is_required_with_other_parameters_is_another_result(
     assert update(instance, task).success
     assert update(instance, tasks["spec_continuum"], order=5).success  # the latest records are of other parameters now
     made = plan(instance, task, keys)
-    assert made.waiting == tuple((key, "spec_continuum is to be recorded again") for key in keys)
+    assert waiting(made) == [(key, "spec_continuum is to be recorded again") for key in keys]
     assert update(instance, task).success
-    assert len(plan(instance, task, keys).complete) == 9
+    assert len(plan(instance, task, keys).of(Status.COMPLETE)) == 9
     folders = [p for p in (Path(os.environ["ASTRA_OUTPUTS"]) / "spec_continuum").iterdir() if p.is_dir()]
     assert len(folders) == 2
 
@@ -238,7 +245,7 @@ def test_groups_are_registered_with_their_members_and_follow_them(
     assert update(instance, task).success
     assert store.read(task.domain.parse_key("DR17/v5_13_2/4000"))["spectra"].tolist() == [7]
     made = plan(instance, task, groups)
-    assert len(made.complete) == 4
+    assert len(made.of(Status.COMPLETE)) == 4
     one = update(instance, task, where={"plate": ["4000"]}, releases=["DR17"], overwrite=True)
     assert one.success
 
@@ -383,7 +390,7 @@ def test_stages_are_a_chain(instance: dg.DagsterInstance, tasks: dict[str, Task]
     assert update(instance, tasks["refined"]).success
     for name in ("refined_stage1", "refined_stage2", "refined"):
         assert recorded(instance, name) == set(keys)
-    assert len(plan(instance, tasks["refined"], keys).complete) == 9
+    assert len(plan(instance, tasks["refined"], keys).of(Status.COMPLETE)) == 9
 
 
 def test_every_reason_of_a_plan(instance: dg.DagsterInstance, tasks: dict[str, Task], mirror: Path) -> None:
@@ -394,7 +401,7 @@ def test_every_reason_of_a_plan(instance: dg.DagsterInstance, tasks: dict[str, T
 
     def why(task: Task, key: str, **parameters: object) -> str:
         store = OutputStore(Path(os.environ["ASTRA_OUTPUTS"]), task, task.values(parameters))
-        return make_plan(instance, store, [key], Path(os.environ["SAS_BASE_DIR"])).why(key)
+        return make_planner(instance, store.root, Path(os.environ["SAS_BASE_DIR"])).plan(store, [key]).why(key)
 
     def output(task: Task, key: str) -> Path:
         return OutputStore(Path(os.environ["ASTRA_OUTPUTS"]), task, task.values()).path(SPEC.parse_key(key))
@@ -483,8 +490,8 @@ def test_dagster_and_the_plan_agree_on_what_is_stale(
         own, waiting = set(), set()
         for name in names:
             made = plan(instance, dict(registry.tasks())[name], keys)
-            own |= {(name, work.data_id.key) for work, _ in made.incomplete}
-            waiting |= {(name, key) for key, _ in made.waiting}
+            own |= {(name, one.key) for one in made.of(Status.TO_DO)}
+            waiting |= {(name, one.key) for one in made.of(Status.WAITING)}
         return own, waiting
 
     first = {(name, key) for name in ("spec_snr", "spec_continuum") for key in keys}

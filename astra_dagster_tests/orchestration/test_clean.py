@@ -16,13 +16,15 @@ from astra_dagster import product
 from astra_dagster.cleanup.cleaning import Found
 from astra_dagster.cleanup.removal import Candidate, remove
 from astra_dagster.errors import AstraError
-from astra_dagster.orchestration import clean as clean_module
 from astra_dagster.orchestration.clean import CleanConfig, carry_out, holding, size_text, survey, table
 from astra_dagster.orchestration.discover import discover_job
 from astra_dagster.orchestration.partitions import register, registered
-from astra_dagster.orchestration.planning import Plan, make_plan
 from astra_dagster.orchestration.runs.jobs import update_job_name, update_run_config
+from astra_dagster.orchestration.sources import make_planner
 from astra_dagster.outputs.store import OutputStore
+from astra_dagster.planning.plan import Plan
+from astra_dagster.planning.planner import Planner
+from astra_dagster.planning.status import Status
 from astra_dagster.tasks import registry
 
 NAME = "ap_visit_snr"
@@ -57,8 +59,9 @@ def kinds(instance: dg.DagsterInstance, **config: object) -> dict[str, int]:
 def plan(instance: dg.DagsterInstance, name: str = NAME) -> tuple[set[str], list[str]]:
     """Keys that are complete, and the plan in words."""
     task = store(name).task
-    made = make_plan(instance, store(name), registered(instance, task.domain), Path(os.environ["SAS_BASE_DIR"]))
-    return {work.data_id.key for work in made.complete}, made.lines()
+    planner = make_planner(instance, store(name).root, Path(os.environ["SAS_BASE_DIR"]))
+    made = planner.plan(store(name), registered(instance, task.domain))
+    return {one.key for one in made.of(Status.COMPLETE)}, made.lines()
 
 
 def clean(instance: dg.DagsterInstance, **config: object) -> dg.ExecuteInProcessResult:
@@ -226,15 +229,17 @@ def test_what_is_made_during_the_survey_stays(
     update(instance, where={"telescope": ["lco25m"]})
     mine = [key for key in keys if "apo25m" in key]
 
+    in_time = Planner.plan
+
     def late(*arguments: Any) -> Plan:
         for key in mine:
             os.utime(VISITS.parse_key(key).path(mirror), (1, 1))
-        made = make_plan(*arguments)
+        made = in_time(*arguments)
         for key in mine:
             path(key).write_bytes(path(key).read_bytes())
         return made
 
-    monkeypatch.setattr(clean_module, "make_plan", late)
+    monkeypatch.setattr(Planner, "plan", late)
     assert kinds(instance) == {"(unrecorded)": len(mine)}
     assert metadata(clean(instance, remove=True))["removed"].value == 0
     assert all(path(key).exists() for key in mine)

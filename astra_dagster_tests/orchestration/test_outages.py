@@ -17,8 +17,10 @@ from astra_dagster.cleanup.cleaning import KINDS
 from astra_dagster.cli import main
 from astra_dagster.orchestration.clean import CleanConfig, carry_out, survey
 from astra_dagster.orchestration.partitions import register, registered
-from astra_dagster.orchestration.planning import Plan, make_plan
+from astra_dagster.orchestration.sources import make_planner
 from astra_dagster.outputs.store import OutputStore
+from astra_dagster.planning.plan import Plan
+from astra_dagster.planning.status import ReasonKind, Status
 from astra_dagster.tasks import registry
 from astra_dagster_tests.outages import OUTAGES, Undo, circle, empty, missing, unlinked
 
@@ -58,8 +60,13 @@ def store(name: str = NAME) -> OutputStore:
 
 
 def plan(instance: dg.DagsterInstance, name: str = NAME) -> Plan:
-    domain = store(name).task.domain
-    return make_plan(instance, store(name), registered(instance, domain), Path(os.environ["SAS_BASE_DIR"]))
+    mine = store(name)
+    planner = make_planner(instance, mine.root, Path(os.environ["SAS_BASE_DIR"]))
+    return planner.plan(mine, registered(instance, mine.task.domain))
+
+
+def keys_of(plan: Plan, *statuses: Status) -> list[str]:
+    return [one.key for status in statuses for one in plan.of(status)]
 
 
 def outputs() -> dict[Path, tuple[bytes, int]]:
@@ -139,17 +146,17 @@ def test_a_file_that_never_came_or_was_removed_is_no_failure(
 def test_a_group_does_not_do_without_what_may_be_away(
     instance: dg.DagsterInstance, keys: list[str], mirror: Path
 ) -> None:
-    assert len(plan(instance, "field_snr").complete) == 4
+    assert len(plan(instance, "field_snr").of(Status.COMPLETE)) == 4
     for outage in OUTAGES:
         undo = outage(folder_of(keys[0], mirror))
         made = plan(instance, "field_snr")
-        assert (len(made.complete), [key for key, _ in made.unreachable]) == (3, ["DR17/120+12"])
+        assert (len(made.of(Status.COMPLETE)), keys_of(made, Status.UNREACHABLE)) == (3, ["DR17/120+12"])
         undo()
     undo = circle(VISITS.parse_key(keys[0]).path(mirror))
-    assert [key for key, _ in plan(instance, "field_snr").unreachable] == ["DR17/120+12"]
+    assert keys_of(plan(instance, "field_snr"), Status.UNREACHABLE) == ["DR17/120+12"]
     undo()
     missing(VISITS.parse_key(keys[0]).path(mirror))  # this one was removed
-    assert [work.data_id.key for work, _ in plan(instance, "field_snr").incomplete] == ["DR17/120+12"]
+    assert keys_of(plan(instance, "field_snr"), Status.TO_DO) == ["DR17/120+12"]
 
 
 def test_an_output_that_cannot_be_looked_at_is_not_made_again(instance: dg.DagsterInstance, keys: list[str]) -> None:
@@ -266,10 +273,11 @@ def test_whatever_happens_nothing_is_lost_or_made_again(
             for step in steps:
                 history.step(*step)
             made = plan(instance)
-            assert made.incomplete == made.found == made.waiting == made.invalid == made.no_input == ()
-            assert set(made.gone) <= history.removed  # what is back is among these, and complete
+            assert keys_of(made, Status.TO_DO, Status.TO_RECORD, Status.WAITING, Status.INVALID) == []
+            assert made.of(ReasonKind.NEVER_CAME) == []
+            assert set(keys_of(made, Status.NO_INPUT)) <= history.removed  # what is back is among these, and complete
             groups = plan(instance, "field_snr")
-            changed = {work.data_id.key for work, _ in groups.incomplete}
+            changed = set(keys_of(groups, Status.TO_DO))
             assert changed <= {store("field_snr").task.domain.key_of(key) for key in history.removed}
             every = survey(instance, root, CleanConfig(kinds=list(KINDS)).selection(root))
             offered = {Path(item.path).name for item in every.candidates if not item.kept and item.family == NAME}
@@ -281,6 +289,6 @@ def test_whatever_happens_nothing_is_lost_or_made_again(
 
     happens()
     for name, count in ((NAME, 18), ("field_snr", 4)):
-        assert len(plan(instance, name).complete) == count
+        assert len(plan(instance, name).of(Status.COMPLETE)) == count
     assert "18 complete, 0 to do" in astra("run", NAME).output
     assert outputs() == before

@@ -13,12 +13,13 @@ from astra_dagster import settings
 from astra_dagster.errors import AstraError
 from astra_dagster.orchestration import records
 from astra_dagster.orchestration.causes import plain_failures
-from astra_dagster.orchestration.planning import Planner, members, select_keys
 from astra_dagster.orchestration.runs.launchpad import Launchpad, RunConfig
 from astra_dagster.orchestration.runs.materialise import Job, materialise
 from astra_dagster.orchestration.runs.resources import RESOURCES, ExecutorResource
 from astra_dagster.orchestration.runs.summary import failure
 from astra_dagster.outputs.store import OutputStore
+from astra_dagster.planning.ledger import Selection, select_keys
+from astra_dagster.planning.planner import Planner, members
 from astra_dagster.tasks.registry import find_task
 from astra_dagster.tasks.task import Task
 
@@ -148,6 +149,7 @@ def jobs_of(
     AstraError
         If there is no such partition.
     """
+    ledger = records.DagsterLedger(instance)
     mine = {store.task.name: store for store in stores}
     wanted: dict[str, dict[str, None]] = {}
     chain: dict[str, Task] = {}
@@ -161,7 +163,7 @@ def jobs_of(
         elif key:
             keys = [task.domain.parse_key(key).key]
         else:
-            keys = select_keys(instance, task.domain, releases or task.releases, where)
+            keys = select_keys(ledger, task.domain, Selection(releases or task.releases, where or {}))
         if not keys:
             raise AstraError(
                 f"no {task.domain.name} partition is registered"
@@ -175,7 +177,7 @@ def jobs_of(
         for requirement in task.requires:
             if requirement.task is not None:
                 keys = list(wanted.get(task.name, ()))
-                found = keys if requirement.one_to_one else members(instance, requirement, keys, root)
+                found = keys if requirement.one_to_one else members(ledger, requirement, keys, root)
                 wanted.setdefault(requirement.task.name, {}).update(dict.fromkeys(found))
     return [
         Job(

@@ -19,11 +19,14 @@ from astra_dagster.orchestration.internals import (
     capture_interrupts,
     check_captured_interrupt,
 )
-from astra_dagster.orchestration.planning import Plan, Planner
 from astra_dagster.orchestration.runs.fetch import fetch
 from astra_dagster.orchestration.runs.preview_metadata import FEW, something_to_look_at
 from astra_dagster.orchestration.runs.summary import Done
+from astra_dagster.orchestration.sources import make_planner
 from astra_dagster.outputs.store import OutputStore, Work, Written
+from astra_dagster.planning.plan import Plan
+from astra_dagster.planning.planner import Planner
+from astra_dagster.planning.status import Status
 
 RECORD = 500
 """Outputs that are recorded together."""
@@ -76,28 +79,29 @@ def materialise(
     records.warn_if_slow(context)
     every: dict[str, Done] = {}
     for level in _levels(jobs):
-        planner = planner or Planner(context.instance, level[0].store.root, settings.sas_base_dir())
+        planner = planner or make_planner(context.instance, level[0].store.root, settings.sas_base_dir())
         plans = [planner.plan(job.store, job.keys, job.overwrite) for job in level]
         unfetched: dict[str, AstraError] = {}
         absent = planner.absent if fetching else []
         if absent:
             unfetched = fetch(context, absent)
-            planner = Planner(context.instance, planner.outputs, planner.root)
+            planner = make_planner(context.instance, planner.outputs, planner.root)
             plans = [planner.plan(job.store, job.keys, job.overwrite) for job in level]
         for plan in plans:
             name = plan.store.task.name
-            context.log.info("\n".join([f"{name}: {plan.partitions} partitions", *plan.lines()]))
+            context.log.info("\n".join([f"{name}: {len(plan.partitions)} partitions", *plan.lines()]))
         done = {plan.store.task.name: Done.planned(plan, unfetched) for plan in plans}
         for product, inputs in planner.inputs.items():
             sources.record(context, product, inputs.values())
         _run_plans(context, plans, workers, done)
         for plan in plans if _launched_for_partitions(context) else ():
             failed = done[plan.store.task.name].failures
-            without = len(plan.no_input) + len(plan.gone)
+            without = len(plan.of(Status.NO_INPUT))
             if without and failed:
                 context.log.warning(f"Dagster will show {without} partitions without input as failed as well")
-            if plan.complete and (record_all or failed or BACKFILL_ID_TAG in context.run.tags):
-                there = [(work, written) for work in plan.complete if (written := plan.store.find(work))]
+            complete = plan.work(Status.COMPLETE)
+            if complete and (record_all or failed or BACKFILL_ID_TAG in context.run.tags):
+                there = [(work, written) for work in complete if (written := plan.store.find(work))]
                 _Recorder(context, [plan]).add(plan.store, there).flush()
         every.update(done)
         planner = None  # what comes next looks at what was done now
@@ -127,8 +131,8 @@ def _run_plans(
     """Do what is incomplete and record it; what is there already is recorded only."""
     recorder = _Recorder(context, plans)
     for plan in plans:
-        recorder.add(plan.store, plan.found)
-    jobs = [(plan.store, [work for work, _ in plan.incomplete]) for plan in plans if plan.incomplete]
+        recorder.add(plan.store, plan.to_record)
+    jobs = [(plan.store, work) for plan in plans if (work := plan.work(Status.TO_DO))]
     with capture_interrupts(), _Progress(context, sum(len(work) for _, work in jobs)) as progress:
         try:
             for outcomes in runner.run(jobs, workers, check_captured_interrupt) if jobs else ():
@@ -157,14 +161,14 @@ class _Recorder:
 
     def __init__(self, context: dg.OpExecutionContext, plans: Sequence[Plan]) -> None:
         self.context = context
-        self.few = _launched_for_partitions(context) and sum(plan.partitions for plan in plans) <= FEW * len(plans)
+        self.few = _launched_for_partitions(context) and sum(len(plan.partitions) for plan in plans) <= FEW * len(plans)
         self.pointers = {plan.store.task.name: self._pointers(plan) for plan in plans}
         self.waiting: list[dg.AssetMaterialization] = []
         self.since = time.monotonic()
 
     def _pointers(self, plan: Plan) -> Mapping[str, Mapping[str, int]]:
-        works = (*plan.complete, *(work for work, _ in (*plan.incomplete, *plan.found)))
-        return records.pointers_of(self.context.instance, plan.store.task, [work.data_id.key for work in works])
+        keys = [work.data_id.key for work in plan.work(Status.COMPLETE, Status.TO_DO, Status.TO_RECORD)]
+        return records.pointers_of(self.context.instance, plan.store.task, keys)
 
     def add(self, store: OutputStore, outputs: Iterable[tuple[Work, Written]]) -> "_Recorder":
         pointers = self.pointers[store.task.name]

@@ -9,7 +9,8 @@ import numpy as np
 
 from astra_dagster.errors import AstraError
 from astra_dagster.execution.runner import Outcome
-from astra_dagster.orchestration.planning import GONE, NO_INPUT, Plan
+from astra_dagster.planning.plan import Plan
+from astra_dagster.planning.status import GONE, NEVER_CAME, Status, sentence
 
 SHOWN = 20
 """Failures that the message of a failed run spells out."""
@@ -41,9 +42,10 @@ class Done:
     @classmethod
     def planned(cls, plan: Plan, unfetched: Mapping[str, AstraError]) -> "Done":
         """Before anything is done; `unfetched` are files that could not be fetched, by partition key."""
-        missing = ((key, unfetched[key]) for key in (*plan.no_input, *plan.gone) if key in unfetched)
-        failed: list[tuple[str, AstraError]] = [*plan.invalid, *plan.unreachable, *missing]
-        return cls(plan, [*((key, error.without_key()) for key, error in failed), *plan.waiting])
+        missing = (one.key for kind in (NEVER_CAME.kind, GONE.kind) for one in plan.of(kind))
+        not_fetched = [(key, unfetched[key].without_key()) for key in missing if key in unfetched]
+        failed = [*_told(plan, Status.INVALID), *_told(plan, Status.UNREACHABLE), *not_fetched]
+        return cls(plan, [*failed, *_told(plan, Status.WAITING)])
 
     def add(self, outcome: Outcome) -> None:
         """Count what became of one partition."""
@@ -62,10 +64,10 @@ class Done:
         """Number of partitions by what became of them; those without any are left out."""
         counts = {
             "computed": self.computed,
-            "complete before": len(self.plan.complete),
-            "recorded again": len(self.plan.found),
-            NO_INPUT: len(self.plan.no_input),
-            GONE: len(self.plan.gone),
+            "complete before": len(self.plan.of(Status.COMPLETE)),
+            "recorded again": len(self.plan.of(Status.TO_RECORD)),
+            sentence(NEVER_CAME): len(self.plan.of(NEVER_CAME.kind)),
+            sentence(GONE): len(self.plan.of(GONE.kind)),
             "failed": len(self.failures),
         }
         return {name: count for name, count in counts.items() if count}
@@ -79,6 +81,11 @@ class Done:
         if any(len(values) > 1 for values in self.values.values()):
             shown["results"] = dg.MetadataValue.md(histograms(self.values))
         return shown
+
+
+def _told(plan: Plan, status: Status) -> list[tuple[str, str]]:
+    """Key and reason of the partitions of a status."""
+    return [(one.key, sentence(one.reason)) for one in plan.of(status) if one.reason is not None]
 
 
 def failure_table(failures: Sequence[tuple[str, str]]) -> dg.TableMetadataValue:

@@ -21,13 +21,14 @@ from astra_dagster.orchestration import records, sources
 from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.discover import DiscoverConfig, search, take
 from astra_dagster.orchestration.internals import UnresolvedAssetJobDefinition
-from astra_dagster.orchestration.planning import Planner, select_keys
 from astra_dagster.orchestration.runs.jobs import jobs_of, run_jobs
 from astra_dagster.orchestration.runs.materialise import Job
 from astra_dagster.orchestration.runs.resources import RESOURCES, ExecutorResource
 from astra_dagster.orchestration.watch.requests import TO, named
 from astra_dagster.orchestration.watch.settings import Watched, watched
 from astra_dagster.outputs.store import OutputStore
+from astra_dagster.planning.ledger import Selection, select_keys
+from astra_dagster.planning.planner import Planner
 
 
 def range_job(seen: Watched) -> UnresolvedAssetJobDefinition:
@@ -81,7 +82,7 @@ def any_job(item: Product) -> dg.JobDefinition:
             jobs = jobs_of(instance, stores, files=keys)
             planner = None
             if not config.partitions:
-                planner = Planner(instance, outputs, root)
+                planner = sources.make_planner(instance, outputs, root)
                 jobs = _without_failed(context, planner, jobs)
             run_jobs(context, jobs, executor, planner)
 
@@ -124,7 +125,7 @@ def _all(context: dg.OpExecutionContext, seen: Watched) -> list[str]:
         )
     if unfinished:
         context.log.info(f"{len(unfinished)} still being written, left for later")
-    keys = select_keys(context.instance, seen.product, seen.releases)
+    keys = select_keys(records.DagsterLedger(context.instance), seen.product, Selection(seen.releases))
     return [key for key in keys if key not in unfinished]
 
 
@@ -140,7 +141,7 @@ def _without_failed(context: dg.OpExecutionContext, planner: Planner, jobs: Sequ
     """Leave alone what failed before by the fault of the file or of the task's code."""
     left = []
     for job in jobs:
-        failed = planner.plan(job.store, job.keys).given_up
+        failed = {one.key for one in planner.plan(job.store, job.keys).partitions.values() if one.given_up}
         if failed:
             context.log.info(
                 f"{job.store.task.name}: {len(failed)} failed before on the same files, and are left alone"

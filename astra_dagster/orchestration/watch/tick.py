@@ -37,11 +37,12 @@ from astra_dagster.fits.truncation import is_cut_short
 from astra_dagster.orchestration import records, sources
 from astra_dagster.orchestration.internals import NOT_FINISHED_STATUSES, RUN_KEY_TAG, SENSOR_NAME_TAG
 from astra_dagster.orchestration.partitions import chunks, register
-from astra_dagster.orchestration.planning import Planner
 from astra_dagster.orchestration.runs.signs_of_life import declare_dead
 from astra_dagster.orchestration.watch.requests import Request, requests_for
 from astra_dagster.orchestration.watch.settings import Watched
 from astra_dagster.outputs.store import OutputStore
+from astra_dagster.planning.inputs import Input
+from astra_dagster.planning.status import Status
 from astra_dagster.tasks import registry
 
 BUDGET = 25.0
@@ -55,6 +56,9 @@ TOGETHER = 2_000
 
 UNDER_WAY = "under way"
 """What a new watch remembers: the runs that were not finished when it was made, whose partitions it cannot know."""
+
+_WANTED = (Status.TO_DO, Status.TO_RECORD, Status.UNREACHABLE)
+"""Of a partition with one of these it is asked for a run, unless it is given up."""
 
 Clock = Callable[[], float]
 
@@ -332,10 +336,10 @@ class _Ticking:
                 asked[data_id] += f", try {tries[data_id] + 1}"
         return asked, away
 
-    def _incomplete(self, data_ids: Sequence[DataID], inputs: dict[str, sources.Input]) -> set[str]:
+    def _incomplete(self, data_ids: Sequence[DataID], inputs: dict[str, Input]) -> set[str]:
         """Keys for which a task is to be run, and has not failed before by the fault of the file or of its code."""
         outputs = settings.outputs_dir()
-        planner = Planner(self.instance, outputs, self.root)
+        planner = sources.make_planner(self.instance, outputs, self.root)
         planner.inputs[self.item] = inputs
         planner.data_ids[self.item] = {data_id.key: data_id for data_id in data_ids}
         incomplete: set[str] = set()
@@ -344,9 +348,8 @@ class _Ticking:
                 continue
             keys = [one.key for one in data_ids if not task.releases or one.release in task.releases]
             plan = planner.plan(OutputStore(outputs, task, task.values()), keys)
-            incomplete.update(work.data_id.key for work, _ in plan.found)
-            incomplete.update(work.data_id.key for work, _ in plan.incomplete if work.data_id.key not in plan.given_up)
-            incomplete.update(key for key, _ in plan.unreachable)
+            wanted = (one for status in _WANTED for one in plan.of(status))
+            incomplete.update(one.key for one in wanted if not one.given_up)
         return incomplete
 
     def _offer(self, todo: dict[DataID, tuple[list[Sighting], str]]) -> None:

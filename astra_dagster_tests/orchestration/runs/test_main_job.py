@@ -14,9 +14,11 @@ from astra_dagster.definitions import build_definitions, defs
 from astra_dagster.orchestration import records
 from astra_dagster.orchestration.discover import discover_job
 from astra_dagster.orchestration.partitions import register, registered
-from astra_dagster.orchestration.planning import make_plan, select_keys
 from astra_dagster.orchestration.runs.jobs import update_job_name, update_run_config
+from astra_dagster.orchestration.sources import make_planner
 from astra_dagster.outputs.store import OutputStore
+from astra_dagster.planning.ledger import Selection, select_keys
+from astra_dagster.planning.status import Status
 from astra_dagster.tasks import registry
 
 SNR = registry.tasks()["ap_visit_snr"]
@@ -81,8 +83,8 @@ def keys(instance: dg.DagsterInstance) -> list[str]:
 
 def plan(instance: dg.DagsterInstance, keys: list[str], **parameters: float) -> dict[str, int]:
     store = OutputStore(Path(os.environ["ASTRA_OUTPUTS"]), SNR, SNR.parameters(**parameters))
-    made = make_plan(instance, store, keys, Path(os.environ["SAS_BASE_DIR"]))
-    return {"complete": len(made.complete), "found": len(made.found), **made.reasons}
+    made = make_planner(instance, store.root, Path(os.environ["SAS_BASE_DIR"])).plan(store, keys)
+    return {"complete": len(made.of(Status.COMPLETE)), "found": len(made.of(Status.TO_RECORD)), **made.reasons}
 
 
 def test_discovery_registers_and_records_each_file_once(instance: dg.DagsterInstance, mirror: Path) -> None:
@@ -297,11 +299,12 @@ def test_missing_settings_fail_the_run_with_one_line(
 
 
 def test_selection_of_keys(instance: dg.DagsterInstance, keys: list[str]) -> None:
-    assert select_keys(instance, VISITS) == keys
-    assert len(select_keys(instance, VISITS, ["DR19"])) == 6
-    assert select_keys(instance, VISITS, ["DR13"]) == []
-    assert len(select_keys(instance, VISITS, [], {"telescope": ["lco25m"]})) == 7
-    assert select_keys(instance, VISITS, ["DR17"], {"fibre": ["1"], "mjd": ["56000"]}) == [keys[0]]
+    ledger = records.DagsterLedger(instance)
+    assert select_keys(ledger, VISITS) == keys
+    assert len(select_keys(ledger, VISITS, Selection(["DR19"]))) == 6
+    assert select_keys(ledger, VISITS, Selection(["DR13"])) == []
+    assert len(select_keys(ledger, VISITS, Selection(where={"telescope": ["lco25m"]}))) == 7
+    assert select_keys(ledger, VISITS, Selection(["DR17"], {"fibre": ["1"], "mjd": ["56000"]})) == [keys[0]]
 
 
 def test_many_keys_are_registered_and_looked_up_in_chunks(instance: dg.DagsterInstance) -> None:

@@ -1,0 +1,51 @@
+"""Which partitions are complete, and why the others are not.
+
+A partition is complete when its record carries today's parameters digest, code version and input data version, and
+its output is there with the recorded size. Records come from outside; nothing here knows who keeps them.
+"""
+
+from astra_dagster.outputs.record import Record, hash_version
+from astra_dagster.outputs.store import OutputStore, Work
+from astra_dagster.planning.status import Reason, ReasonKind
+from astra_dagster.presence import status_of
+
+
+def why_incomplete(record: Record | None, work: Work, store: OutputStore) -> Reason | None:
+    """Reason why a partition is not complete; None if it is.
+
+    Parameters
+    ----------
+    record
+        Its latest record, None if it has none.
+    work
+        The partition with what it is given today.
+
+    Raises
+    ------
+    UnreachableError
+        If nobody can tell whether its output is there.
+    """
+    if record is None:
+        return Reason(ReasonKind.NO_RECORD)
+    if record.digest != store.digest:
+        return Reason(ReasonKind.PARAMETERS_CHANGED, _changes(record.digest, store))
+    if record.code_version != store.task.version:
+        return Reason(ReasonKind.CODE_CHANGED, (record.code_version, store.task.version))
+    if record.input != hash_version(work.input_version):
+        upstream = tuple(task.name for task in store.task.upstream)
+        return Reason(ReasonKind.UPSTREAM_CHANGED if upstream else ReasonKind.INPUT_CHANGED, upstream)
+    status = status_of(store.path(work.data_id))
+    if status is None:
+        return Reason(ReasonKind.OUTPUT_MISSING)
+    if status.st_size != record.size:
+        return Reason(ReasonKind.OUTPUT_DAMAGED, (str(status.st_size), str(record.size)))
+    return None
+
+
+def _changes(digest: str, store: OutputStore) -> tuple[str, ...]:
+    """Parameters that are others than those of a digest, with their values before and now."""
+    before, now = store.parameters_of(digest), {**store.parameters.as_dict(), **store.task.required_digests}
+    if before is None:
+        return (f"digest {digest} -> {store.digest}",)
+    names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+    return tuple(f"{name} {before.get(name, 'unset')} -> {now.get(name, 'unset')}" for name in names)

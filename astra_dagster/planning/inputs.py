@@ -1,0 +1,112 @@
+"""The files that partitions stand for, as they are on disk now, compared with what was recorded of them.
+
+Finding files of which nobody knows is the business of `archive.discovery`.
+"""
+
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from astra_dagster.archive.absence import Absences
+from astra_dagster.archive.discovery import HASHED, FoundFile, content_version, file_version
+from astra_dagster.datamodel.products import DataID
+from astra_dagster.errors import UnreachableError
+from astra_dagster.planning.ledger import SourceRecord
+from astra_dagster.presence import is_folder, status_of
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """The file of a data ID as it is on disk now.
+
+    Attributes
+    ----------
+    version
+        Its data version, None if the file is not there.
+    recorded
+        Whether its latest record says the same.
+    before
+        Data version in its latest record, None if there is none.
+    error
+        Why nobody can tell whether it is there or what it holds; then it has no file and no version.
+    """
+
+    data_id: DataID
+    file: FoundFile | None
+    version: str | None
+    recorded: bool
+    before: str | None = None
+    error: UnreachableError | None = None
+
+    @property
+    def gone(self) -> bool:
+        """Whether it was here before, and was removed."""
+        return self.file is None and self.error is None and self.before is not None
+
+
+def examine(
+    data_ids: Iterable[DataID], root: Path, known: Mapping[str, SourceRecord], *, by_content: bool
+) -> list[Input]:
+    """Look at the files of these data IDs on disk, and compare them with their records.
+
+    Parameters
+    ----------
+    root
+        Top of the SAS mirror.
+    known
+        Latest records by partition key.
+    by_content
+        Whether versions of files are told by their contents, not by size and modification time.
+    """
+    inputs = []
+    for data_id, found in locate(data_ids, root, known):
+        record = known.get(data_id.key)
+        if isinstance(found, FoundFile):
+            inputs.append(compare(found, record, by_content=by_content))
+        else:
+            before = record.version if record else None
+            inputs.append(Input(data_id, None, None, recorded=False, before=before, error=found))
+    return inputs
+
+
+def locate(
+    data_ids: Iterable[DataID], root: Path, known: Container[str]
+) -> Iterator[tuple[DataID, FoundFile | UnreachableError | None]]:
+    """Look for files; of each what there is, None if it has not come or was removed, or why nobody can tell.
+
+    Parameters
+    ----------
+    known
+        Keys of files that were here before: such a file has not only not come yet, its disk may be away.
+    """
+    folders: dict[Path, bool] = {}  # of files that have not come yet, most folders are not there either
+    absences = Absences(root)
+    for data_id in data_ids:
+        try:
+            folder = data_id.path(root).parent
+            there = folders[folder] if folder in folders else folders.setdefault(folder, is_folder(folder))
+            path = data_id.existing_path(root) if there else None
+            status = status_of(path) if path is not None else None
+            if path is not None and status is not None:
+                yield data_id, FoundFile(data_id, path, status.st_size, status.st_mtime_ns)
+                continue
+            if data_id.key in known:
+                absences.refuse_outage(data_id)
+            yield data_id, None
+        except UnreachableError as error:
+            yield data_id, error
+
+
+def compare(file: FoundFile, record: SourceRecord | None, *, by_content: bool) -> Input:
+    """Compare a file that was found with its record."""
+    before = record.version if record else None
+    state = file_version(file.size, file.mtime_ns)
+    hashed = record is not None and record.version.startswith(HASHED)
+    if record is not None and record.file == state and (hashed or not by_content):
+        return Input(file.data_id, file, record.version, recorded=True, before=before)
+    # A file once recorded by its contents stays so: an unchanged copy with a new date keeps its version.
+    try:
+        version = content_version(file.path) if by_content or hashed else state
+    except UnreachableError as error:
+        return Input(file.data_id, None, None, recorded=False, before=before, error=error)
+    return Input(file.data_id, file, version, recorded=False, before=before)

@@ -1,0 +1,242 @@
+"""The planner: it finds out which partitions are complete, which would run and why, which cannot yet.
+
+It reads records and disk, and writes nothing.
+"""
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from astra_dagster.datamodel.products import DataID, Product
+from astra_dagster.errors import AstraError, AwayError, InvalidKeyError, UnreachableError
+from astra_dagster.outputs.record import Record
+from astra_dagster.outputs.store import Given, OutputStore, Work
+from astra_dagster.planning.completeness import why_incomplete
+from astra_dagster.planning.inputs import Input, examine
+from astra_dagster.planning.ledger import Ledger, select_keys
+from astra_dagster.planning.plan import PartitionPlan, Plan
+from astra_dagster.planning.status import GONE, NEVER_CAME, Reason, ReasonKind, Status
+from astra_dagster.tasks.groups import Domain, PartitionID
+from astra_dagster.tasks.task import Requirement, Task
+
+State = Given | Reason
+"""What a requirement gives to a partition, or why it gives nothing."""
+
+
+@dataclass
+class Planner:
+    """Plans tasks and, for them, the tasks that they require, each of them once.
+
+    What it has seen of files and records it does not look at again: it is for one plan, or for those of one chain.
+
+    Attributes
+    ----------
+    ledger
+        What is registered and recorded.
+    outputs, root
+        Folder of all outputs, and top of the SAS mirror.
+    by_content
+        Whether versions of the files of a product are told by their contents.
+    inputs
+        The files that it has seen, by product and key.
+    plans
+        What it has planned, by task, parameters, keys and whether to do complete partitions again.
+    data_ids
+        What keys stand for, by domain.
+    """
+
+    ledger: Ledger
+    outputs: Path
+    root: Path
+    by_content: Callable[[Product], bool] = lambda product: False
+    inputs: dict[Product, dict[str, Input]] = field(default_factory=dict)
+    plans: dict[tuple[str, str, tuple[str, ...], bool], Plan] = field(default_factory=dict)
+    data_ids: dict[Domain, dict[str, PartitionID]] = field(default_factory=dict)
+
+    @property
+    def absent(self) -> list[DataID]:
+        """Files that it has looked for and that are not here, to be fetched.
+
+        Where some of a product and release may be on a disk that is away, none of these: they might be on it as well,
+        and would be written where it is to be mounted.
+        """
+        absent = []
+        for seen in self.inputs.values():
+            away = {found.data_id.release for found in seen.values() if isinstance(found.error, AwayError)}
+            missing = (found.data_id for found in seen.values() if found.file is None and found.error is None)
+            absent += [data_id for data_id in missing if data_id.release not in away]
+        return absent
+
+    def plan(self, store: OutputStore, keys: Sequence[str], overwrite: bool = False) -> Plan:
+        """Plan a task over these partitions.
+
+        Parameters
+        ----------
+        store
+            Knows the task, its parameters and where outputs lie.
+        keys
+            Partition keys, each once.
+        overwrite
+            Whether to do complete partitions again.
+        """
+        memo = (store.task.name, store.digest, tuple(keys), overwrite)
+        if memo not in self.plans:
+            self.plans[memo] = self._plan(store, keys, overwrite)
+        return self.plans[memo]
+
+    def _plan(self, store: OutputStore, keys: Sequence[str], overwrite: bool) -> Plan:
+        task = store.task
+        known_ids = self.data_ids.setdefault(task.domain, {})
+        planned: dict[str, PartitionPlan] = {}
+        for key in keys:
+            if key not in known_ids:
+                try:
+                    known_ids[key] = task.domain.parse_key(key)
+                except AstraError as error:
+                    planned[key] = _lacking(key, Reason(ReasonKind.INVALID_KEY, cause=error))
+        valid = [key for key in keys if key not in planned]
+        data_ids = [known_ids[key] for key in valid]
+        states = [self._states(requirement, data_ids) for requirement in task.requires]
+        known = self.ledger.recorded(task, valid)
+        for key, data_id in zip(valid, data_ids, strict=True):
+            given = [state[key] for state in states]
+            reasons = [state for state in given if isinstance(state, Reason)]
+            if reasons:
+                planned[key] = _lacking(key, min(reasons, key=_weight))
+                continue
+            work = Work(data_id, tuple(state for state in given if isinstance(state, Given)))
+            planned[key] = _planned(store, key, work, known.get(key), overwrite)
+        return Plan(store, planned, self.inputs, known)
+
+    def _states(self, requirement: Requirement, data_ids: Sequence[PartitionID]) -> dict[str, State]:
+        """What a requirement gives to each partition, or why nothing, by partition key."""
+        return (self._own if requirement.one_to_one else self._many)(requirement, data_ids)
+
+    def _own(self, requirement: Requirement, data_ids: Sequence[PartitionID]) -> dict[str, State]:
+        """What each of the required partitions holds, or why nothing, by its own key."""
+        if requirement.task is None:
+            return self._files(requirement.product, data_ids)
+        return self._task(requirement.task, [data_id.key for data_id in data_ids])
+
+    def _files(self, product: Product, partitions: Sequence[PartitionID]) -> dict[str, State]:
+        data_ids = [data_id for data_id in partitions if isinstance(data_id, DataID)]
+        known = self.inputs.setdefault(product, {})
+        unseen = [data_id for data_id in data_ids if data_id.key not in known]
+        seen = self.ledger.seen(product, [data_id.key for data_id in unseen])
+        for found in examine(unseen, self.root, seen, by_content=self.by_content(product)):
+            known[found.data_id.key] = found
+        states: dict[str, State] = {}
+        for data_id in data_ids:
+            key = data_id.key
+            found = known[key]
+            if found.error is not None:
+                states[key] = Reason(ReasonKind.UNREACHABLE, cause=found.error)
+            elif found.file is None or found.version is None:
+                states[key] = GONE if found.gone else NEVER_CAME
+            else:
+                states[key] = Given(product.name, data_id.relative_path, found.version, (found.file.path,))
+        return states
+
+    def _task(self, task: Task, keys: Sequence[str]) -> dict[str, State]:
+        store = OutputStore(self.outputs, task, task.values())
+        plan = self.plan(store, keys)
+        name = f"{task.family}/{store.digest}"
+        states: dict[str, State] = {}
+        for key, one in plan.partitions.items():
+            if one.status is Status.COMPLETE and one.work is not None:
+                states[key] = Given(name, key, str(plan.records[key]), (store.path(one.work.data_id),))
+            elif one.status is Status.TO_RECORD:
+                states[key] = Reason(ReasonKind.REQUIRED_UNRECORDED, (task.name,))
+            elif one.reason is not None:
+                first = one.status is Status.TO_DO
+                states[key] = Reason(ReasonKind.REQUIRED_FIRST, (task.name,), one.reason) if first else one.reason
+        return states
+
+    def _many(self, requirement: Requirement, data_ids: Sequence[PartitionID]) -> dict[str, State]:
+        index = requirement.index(select_keys(self.ledger, requirement.partitions))
+        belonging: dict[str, list[str]] = {}
+        states: dict[str, State] = {}
+        files = {} if requirement.find is None else self._files(requirement.domain.product, data_ids)
+        for one in data_ids:
+            file = files.get(one.key)
+            if isinstance(file, Reason):
+                states[one.key] = file
+                continue
+            try:
+                belonging[one.key] = requirement.members(one, file.files[0] if file else None, index)
+            except UnreachableError as error:
+                states[one.key] = Reason(ReasonKind.UNREACHABLE, cause=error)
+            except AstraError as error:
+                states[one.key] = Reason(ReasonKind.MEMBERS_UNKNOWN, cause=error)
+        wanted: list[PartitionID] = []
+        for key in dict.fromkeys(key for keys in belonging.values() for key in keys):
+            with contextlib.suppress(InvalidKeyError):
+                wanted.append(requirement.partitions.parse_key(key))
+        given = self._own(requirement, wanted)
+        for name, keys in belonging.items():
+            states[name] = _together([(key, given[key]) for key in keys if key in given])
+        return states
+
+
+def members(ledger: Ledger, requirement: Requirement, keys: Sequence[str], root: Path) -> list[str]:
+    """Keys of all partitions that belong to these of a requirement of many, as far as that can be told."""
+    index = requirement.index(select_keys(ledger, requirement.partitions))
+    found: dict[str, None] = {}
+    for key in keys:
+        with contextlib.suppress(AstraError):  # a plan tells it, of this one alone
+            one = requirement.domain.parse_key(key)
+            path = one.existing_path(root) if isinstance(one, DataID) else None
+            found.update(dict.fromkeys(requirement.members(one, path, index)))
+    return list(found)
+
+
+def _planned(store: OutputStore, key: str, work: Work, record: Record | None, overwrite: bool) -> PartitionPlan:
+    """What becomes of a partition to which everything is given."""
+    try:
+        reason = why_incomplete(record, work, store)
+    except UnreachableError as error:  # its output, which is not to be made again for that
+        return _lacking(key, Reason(ReasonKind.UNREACHABLE, cause=error))
+    if not overwrite:
+        if reason is None:
+            return PartitionPlan(key, Status.COMPLETE, work=work)
+        if written := store.find(work):
+            return PartitionPlan(key, Status.TO_RECORD, reason, work, written)
+    if failure := store.failure(work):
+        reason = Reason(ReasonKind.FAILED_BEFORE, cause=failure)
+    return PartitionPlan(key, Status.TO_DO, reason or Reason(ReasonKind.OVERWRITE), work)
+
+
+def _lacking(key: str, reason: Reason) -> PartitionPlan:
+    return PartitionPlan(key, reason.status, reason)
+
+
+_WEIGHTS = {ReasonKind.UNREACHABLE: 0, ReasonKind.NEVER_CAME: 1, ReasonKind.GONE: 2}
+"""The weightiest of several reasons is told, which is the one of the lowest number here; else the first."""
+
+
+def _weight(reason: Reason) -> int:
+    return _WEIGHTS.get(reason.kind, len(_WEIGHTS))
+
+
+def _together(members: Sequence[tuple[str, State]]) -> State:
+    """What many partitions give to one, which does without those whose file has not come, or was removed."""
+    reasons = [(key, state) for key, state in members if isinstance(state, Reason)]
+    lacking = [(key, reason) for key, reason in reasons if reason.status is not Status.NO_INPUT]
+    unreachable = [reason for _, reason in lacking if reason.status is Status.UNREACHABLE]
+    if unreachable:
+        return unreachable[0]
+    if lacking:
+        key, reason = lacking[0]
+        return Reason(ReasonKind.MEMBER_LACKING, (key,), reason)
+    given = sorted(((key, state) for key, state in members if isinstance(state, Given)), key=lambda pair: pair[0])
+    if not given:
+        return GONE if GONE in (reason for _, reason in reasons) else NEVER_CAME
+    versions = "\n".join(f"{key} {one.version}" for key, one in given)
+    return Given(
+        given[0][1].name,
+        f"{len(given)} partitions",
+        "all-" + hashlib.sha256(versions.encode()).hexdigest()[:16],
+        tuple(one.files[0] for _, one in given),
+    )
