@@ -123,6 +123,9 @@ SENTENCES: Mapping[ReasonKind, str] = {
 }
 """How each reason reads: with its details by number, with all of them, and with what is behind it."""
 
+SHORT: Mapping[ReasonKind, str] = {ReasonKind.FAILED_BEFORE: "failed before"}
+"""How a reason reads without what differs from file to file."""
+
 
 def sentence(reason: Reason, *, short: bool = False) -> str:
     """Say why, for where the partition key stands beside it.
@@ -132,8 +135,8 @@ def sentence(reason: Reason, *, short: bool = False) -> str:
     short
         Whether to leave out how what failed before did so, which differs from file to file.
     """
-    if short and reason.kind is ReasonKind.FAILED_BEFORE:
-        return "failed before"
+    if short and reason.kind in SHORT:
+        return SHORT[reason.kind]
     cause = ""
     if isinstance(reason.cause, Reason):
         cause = sentence(reason.cause, short=short)
