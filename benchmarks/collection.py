@@ -7,7 +7,6 @@ the caches of the operating system are dropped before each step, which takes roo
 """
 
 import argparse
-import json
 import os
 import random
 import resource
@@ -20,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from astra_dagster.datamodel.products import DataID, product
+from astra_dagster.outputs.document import encode
 from astra_dagster.outputs.record import Record, record_of
 from astra_dagster.outputs.store import Given, OutputStore, Work, Written
 from astra_dagster.tables.collection import collect
@@ -130,8 +130,7 @@ def write(store: OutputStore, data_id: DataID, version: str) -> Record:
     path = f"dr17/apogee/spectro/redux/dr17/visit/{'/'.join(data_id.parts)}/apVisit-dr17.fits"
     work = Work(data_id, (Given("apVisit", path, version, ()),))
     results = {name: draw.lognormvariate(4, 1) for name in store.task.columns} | {"good_pixels": draw.randint(0, 12288)}
-    document = {"key": data_id.key, "results": results, "provenance": store.provenance(work)}
-    contents = (json.dumps(document, indent=1) + "\n").encode()
+    contents, _ = encode(store.origin(work), results)
     output = store.path(data_id)
     try:
         output.write_bytes(contents)

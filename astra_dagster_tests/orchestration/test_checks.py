@@ -20,8 +20,8 @@ from astra_dagster.orchestration.discover import discover_job
 from astra_dagster.orchestration.partitions import registered
 from astra_dagster.orchestration.runs.jobs import update_job_name, update_run_config
 from astra_dagster.orchestration.tables import table_name
+from astra_dagster.outputs import document
 from astra_dagster.outputs.store import OutputStore
-from astra_dagster.tables import rows
 from astra_dagster.tasks import registry
 from astra_dagster.tasks.snr import ap_visit_snr
 from astra_dagster_tests.checks.checked import OTHER, VISIT, visit_path
@@ -44,13 +44,13 @@ def visits(instance: dg.DagsterInstance) -> Sequence[str]:
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the outputs that were read."""
     seen: list[str] = []
-    inner = rows._from_json
+    inner = document.read
 
-    def counted(path: Path) -> Any:
+    def counted(path: Path, suffix: str) -> Any:
         seen.append(path.stem.removeprefix("ap_visit_snr-").replace("-", "/"))
-        return inner(path)
+        return inner(path, suffix)
 
-    monkeypatch.setattr(rows, "_from_json", counted)
+    monkeypatch.setattr(document, "read", counted)
     return seen
 
 

@@ -46,13 +46,13 @@ from astra_dagster_tests.tables.collected import (
 def read(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Outputs that were read."""
     seen: list[Path] = []
-    inner = rows._from_json
+    inner = rows.document.read
 
-    def counted(path: Path) -> Any:
+    def counted(path: Path, suffix: str) -> Any:
         seen.append(path)
-        return inner(path)
+        return inner(path, suffix)
 
-    monkeypatch.setattr(rows, "_from_json", counted)
+    monkeypatch.setattr(rows.document, "read", counted)
     return seen
 
 
