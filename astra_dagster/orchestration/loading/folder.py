@@ -37,7 +37,7 @@ def declared_definitions() -> dg.Definitions:
             hint="a folder with a defs.yaml has no others below it: move one",
         )
         for name, item in registry.declared().items()
-        if name not in made
+        if name not in made and name not in broken
     }
     return dg.Definitions.merge(found, broken_assets(unseen))
 
