@@ -9,6 +9,7 @@ Uses what Dagster keeps to itself; the tests hold it to Dagster's own storages, 
 """
 
 import itertools
+import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -44,6 +45,11 @@ class BatchedEventLogStorage(SqlEventLogStorage):
     @abstractmethod
     def insert_in_index(self, index: Connection, rows: Sequence[Mapping[str, Any]]) -> Sequence[int]:
         """Insert rows of events, and return their ids in the order of the rows."""
+
+    def register_instance(self, instance: dg.DagsterInstance) -> None:
+        """Belong to an instance from now on, which reads from the environment how many events are a batch."""
+        super().register_instance(instance)
+        os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", str(BATCH))
 
     def store_event(self, event: dg.EventLogEntry) -> None:
         """Write one event; the process that says of a run that it has started is the one that the run is in."""

@@ -5,7 +5,6 @@ may be switched to and fro. It is named in ``dagster.yaml``; ``astra-dagster ini
 batch is written is the business of `batches`.
 """
 
-import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -19,7 +18,7 @@ from sqlalchemy.engine import Connection
 
 from astra_dagster.errors import ConfigurationError, StorageError, in_one_line
 from astra_dagster.orchestration.causes import place
-from astra_dagster.orchestration.storage.batches import BATCH, INSERT, BatchedEventLogStorage, inserted_together
+from astra_dagster.orchestration.storage.batches import INSERT, BatchedEventLogStorage, inserted_together
 from astra_dagster.tables import database
 
 try:
@@ -115,7 +114,6 @@ class BatchedPostgresStorage(DagsterPostgresStorage):
     ) -> None:
         url = parse_url(postgres_url)
         written_out = url.render_as_string(hide_password=False)
-        os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", str(BATCH))
         try:
             super().__init__(written_out, should_autocreate_tables, inst_data, token_provider)
             self._event_log_storage = BatchedPostgresEventLogStorage(

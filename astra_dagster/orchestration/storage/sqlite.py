@@ -19,7 +19,7 @@ from dagster._serdes import ConfigurableClassData  # says where dagster.yaml nam
 from sqlalchemy.engine import Connection
 
 from astra_dagster.errors import ConfigurationError
-from astra_dagster.orchestration.storage.batches import BATCH, INSERT, BatchedEventLogStorage
+from astra_dagster.orchestration.storage.batches import INSERT, BatchedEventLogStorage
 
 
 class _Transaction(threading.local):
@@ -74,7 +74,6 @@ class BatchedSqliteStorage(DagsterSqliteStorage):
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         super().__init__(base_dir, inst_data=inst_data)
-        os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", str(BATCH))
         self._event_log_storage = BatchedSqliteEventLogStorage(_event_logs_directory(base_dir))
 
     @classmethod

@@ -27,6 +27,7 @@ from astra_dagster.orchestration import records
 from astra_dagster.orchestration.partitions import partitions_def, registered
 from astra_dagster.orchestration.runs.jobs import update_job_name, update_run_config
 from astra_dagster.orchestration.storage.batches import BatchedEventLogStorage
+from astra_dagster.orchestration.storage.sqlite import BatchedSqliteStorage
 from astra_dagster.tasks import registry
 from astra_dagster_tests.orchestration.homes import home
 from astra_dagster_tests.orchestration.storage.events import CHECKS, RUNS, START, Chance, check_planned, materialisation
@@ -133,6 +134,11 @@ def answers(instance: dg.DagsterInstance, keys: list[str]) -> dict[str, Any]:
         "materialised": done,
         "sources": {r.partition_key for r in instance.fetch_materializations(dg.AssetKey("ap_visit"), 1000).records},
     }
+
+
+def test_a_storage_alone_changes_nothing_in_the_environment(tmp_path: Path) -> None:
+    BatchedSqliteStorage(str(tmp_path))
+    assert "DAGSTER_EVENT_BATCH_SIZE" not in os.environ
 
 
 @pytest.mark.parametrize("database", DATABASES)
