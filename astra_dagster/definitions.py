@@ -3,10 +3,14 @@
 ``dagster dev`` and ``dagster -m`` load this module.
 """
 
+import sys
 import warnings
+from types import TracebackType
 
+import click
 import dagster as dg
 
+from astra_dagster.errors import AstraError
 from astra_dagster.orchestration.checks import check_job
 from astra_dagster.orchestration.clean import clean_job
 from astra_dagster.orchestration.component import task_definitions
@@ -41,6 +45,22 @@ def build_definitions() -> dg.Definitions:
     tasks = (task_definitions(task) for name, task in registry.tasks().items() if name in coded)
     return dg.Definitions.merge(own, *tasks, declared_definitions(), broken_assets(registry.broken()))
 
+
+def tell_errors() -> None:
+    """Have Dagster's command line tell our errors as its own: in one line, where others are a traceback."""
+    usual = sys.excepthook
+
+    def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, AstraError):
+            click.ClickException(str(error)).show()
+        else:
+            usual(kind, error, trace)
+
+    sys.excepthook = tell
+
+
+if click.get_current_context(silent=True) is not None:  # a command is what loads this
+    tell_errors()
 
 with warnings.catch_warnings():
     # Marked beta by Dagster, and used on purpose; a user can do nothing about it.

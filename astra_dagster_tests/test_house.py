@@ -21,15 +21,18 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
     assert command in script.splitlines()
 
 
-def test_only_orchestration_and_the_edge_import_dagster() -> None:
-    edge = {"definitions", "orchestration", "cli"}
+@pytest.mark.parametrize(
+    ("library", "edge"),
+    [("dagster", {"definitions", "orchestration", "cli"}), ("click", {"definitions", "cli"})],
+)
+def test_only_the_edge_imports_a_library_of_the_edge(library: str, edge: set[str]) -> None:
     for path in (ROOT / "astra_dagster").rglob("*.py"):
         if path.relative_to(ROOT / "astra_dagster").with_suffix("").parts[0] in edge:
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             names += [item.name for item in node.names] if isinstance(node, ast.Import) else []
-            assert not any(name.split(".")[0] == "dagster" for name in names), path
+            assert not any(name.split(".")[0] == library for name in names), path
 
 
 def test_no_file_imports_itself_by_a_detour() -> None:

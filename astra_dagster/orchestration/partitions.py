@@ -5,12 +5,11 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TypeVar
 
-import click
 import dagster as dg
 
 from astra_dagster import settings
 from astra_dagster.datamodel.products import Product, product
-from astra_dagster.errors import AstraError, UnknownProductError
+from astra_dagster.errors import AstraError, ConfigurationError, InvalidKeyError, UnknownProductError
 from astra_dagster.orchestration.internals import PartitionLoadingContext
 from astra_dagster.tasks.groups import Domain
 
@@ -21,37 +20,38 @@ T = TypeVar("T")
 
 
 class ProductPartitions(dg.DynamicPartitionsDefinition):
-    """Dynamic partitions named after a product, which say what to do about a key that is not registered.
-
-    Dagster's own command line validates a partition before it starts a run; what is raised here it prints in one
-    line, where any other error would be a traceback.
-    """
+    """Dynamic partitions named after a product, which say what to do about a key that is not registered."""
 
     def validate_partition_key(self, partition_key: str, context: PartitionLoadingContext) -> None:
-        """Check that the key is registered and that there is somewhere to read from and write to."""
-        try:
-            settings.sas_base_dir()
-            settings.check_outputs_dir()
-            super().validate_partition_key(partition_key, context)
-        except AstraError as error:
-            raise click.ClickException(str(error)) from None
-        except dg.DagsterUnknownPartitionError:
-            raise click.ClickException(self._unregistered(partition_key)) from None
+        """Check that the key is registered and that there is somewhere to read from and write to.
 
-    def _unregistered(self, partition_key: str) -> str:
+        Raises
+        ------
+        AstraError
+            If not, with what to do about it.
+        """
+        settings.sas_base_dir()
+        settings.check_outputs_dir()
+        try:
+            super().validate_partition_key(partition_key, context)
+        except dg.DagsterUnknownPartitionError:
+            raise self._unregistered(partition_key) from None
+
+    def _unregistered(self, partition_key: str) -> AstraError:
         if not os.environ.get("DAGSTER_HOME"):
-            return "DAGSTER_HOME is not set: no partition is registered without it"
+            return ConfigurationError("DAGSTER_HOME is not set: no partition is registered without it")
         try:
             item = product(str(self.name))
             item.parse_key(partition_key)
         except UnknownProductError:
-            return f"partition {partition_key} of {self.name} is not registered; run astra-dagster discover"
+            hint = "run astra-dagster discover"
+            return InvalidKeyError(f"partition {partition_key} of {self.name} is not registered", hint=hint)
         except AstraError as error:
-            return str(error)
+            return error
         release = partition_key.partition("/")[0]
-        return (
-            f"partition {partition_key} of {item.asset_name} is not registered; "
-            f"run astra-dagster discover --release {release} --product {item.name}"
+        return InvalidKeyError(
+            f"partition {partition_key} of {item.asset_name} is not registered",
+            hint=f"run astra-dagster discover --release {release} --product {item.name}",
         )
 
 
