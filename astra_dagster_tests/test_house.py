@@ -11,6 +11,7 @@ from astra_dagster.orchestration import internals
 from astra_dagster_tests.import_graph import circle, folder, import_graph, layer
 
 ROOT = Path(__file__).parents[1]
+TESTS = sorted((ROOT / "astra_dagster_tests").rglob("test_*.py"))
 ROOM = 14
 """Files that a folder may hold, besides ``__init__.py``."""
 
@@ -74,3 +75,12 @@ def test_names_of_the_inside_of_dagster_are_in_one_place() -> None:
     listed = (package / "orchestration" / "internals.py").read_text().partition("__all__")[2].splitlines()
     for name in internals.__all__:
         assert any(re.match(rf' +"{name}",  # ', line) for line in listed), f"what is {name} for?"
+
+
+def test_helpers_of_tests_are_in_modules_of_their_own() -> None:
+    for path in (ROOT / "astra_dagster_tests").rglob("*.py"):
+        assert not re.search(r"(?:from|import) astra_dagster_tests[\w.]*\.test_\w+", path.read_text()), path
+
+
+def test_a_file_of_tests_is_about_one_subject() -> None:
+    assert [path for path in TESTS if path.read_text().count("\n") > 400] == []

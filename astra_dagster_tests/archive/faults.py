@@ -30,11 +30,25 @@ def remote(data_id: DataID) -> str:
 
 ONE = visit()
 PATH = remote(ONE)
+FOLDER = PATH.rpartition("/")[0] + "/"
+SECRET = "open-sesame"  # noqa: S105 (nobody's)
 
 
 def fetch_one(archive: Archive, data_id: DataID = ONE) -> Fetched:
     (result,) = archive.fetch([data_id])
     return result
+
+
+def everything(archive: Archive) -> list[str]:
+    """Names of all files of the mirror, hidden ones too."""
+    return sorted(path.name for path in archive.root.rglob("*") if path.is_file())
+
+
+def assert_arrived(archive: Archive, result: Fetched, contents: bytes = BYTES) -> None:
+    assert result.error is None
+    assert result.path == archive.path(result.data_id)
+    assert result.path.read_bytes() == contents
+    assert everything(archive) == [result.path.name]
 
 
 SILENCE = threading.Event()

@@ -1,15 +1,8 @@
 """Files from an archive server that misbehaves in every way: what arrives is whole and right, or does not arrive."""
 
-import hashlib
-import logging
-import os
 import random
-import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,17 +10,14 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from astra_dagster import product, settings
+from astra_dagster import product
 from astra_dagster.archive.discovery import file_version, find_files
 from astra_dagster.archive.partial import Partial, Version
-from astra_dagster.archive.sas import Archive, Fetched
+from astra_dagster.archive.sas import Archive
 from astra_dagster.archive.web import Client, Patience, Transient, _retry_after
 from astra_dagster.errors import (
     AccessDeniedError,
-    ChecksumError,
-    ConfigurationError,
     DownloadError,
-    NotOnSASError,
 )
 from astra_dagster_tests.archive import server as servers
 from astra_dagster_tests.archive.faults import (
@@ -38,52 +28,12 @@ from astra_dagster_tests.archive.faults import (
     PASSES,
     PATH,
     QUICK,
+    assert_arrived,
+    everything,
     fetch_one,
-    remote,
     visit,
 )
-from astra_dagster_tests.archive.server import MODIFIED, Behaviour, File, Server
-
-SECRET = "open-sesame"  # noqa: S105 (nobody's)
-
-
-FOLDER = PATH.rpartition("/")[0] + "/"
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home without logins, on a machine without proxies."""
-    for name in ("NETRC", "http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    home = tmp_path / "home"
-    home.mkdir()
-    monkeypatch.setenv("HOME", str(home))
-    return home
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as made:
-        made.files[PATH] = File(BYTES)
-        yield made
-
-
-@pytest.fixture
-def archive(server: Server, tmp_path: Path) -> Archive:
-    (tmp_path / "mirror").mkdir()
-    return Archive(tmp_path / "mirror", server.url, QUICK)
-
-
-def everything(archive: Archive) -> list[str]:
-    """Names of all files of the mirror, hidden ones too."""
-    return sorted(path.name for path in archive.root.rglob("*") if path.is_file())
-
-
-def assert_arrived(archive: Archive, result: Fetched, contents: bytes = BYTES) -> None:
-    assert result.error is None
-    assert result.path == archive.path(result.data_id)
-    assert result.path.read_bytes() == contents
-    assert everything(archive) == [result.path.name]
+from astra_dagster_tests.archive.server import MODIFIED, File, Server
 
 
 def test_a_file_arrives_with_its_date_and_only_once(server: Server, archive: Archive) -> None:
@@ -317,315 +267,6 @@ def test_a_complete_file_that_was_not_put_in_its_place(server: Server, archive: 
     assert result.received == 1
 
 
-# Checksums
-
-
-def sha1(contents: bytes) -> str:
-    return hashlib.sha1(contents, usedforsecurity=False).hexdigest()
-
-
-def sums(contents: bytes, name: str = ONE.relative_path.rpartition("/")[2]) -> File:
-    return File(f"{sha1(contents)}  {name}\n{'0' * 40} *other.fits\n".encode())
-
-
-@pytest.mark.parametrize("before", ["", "./"])
-def test_a_published_checksum_is_looked_at(server: Server, archive: Archive, before: str) -> None:
-    server.files[FOLDER + "of-this-folder.sha1sum"] = sums(BYTES, before + ONE.relative_path.rpartition("/")[2])
-    assert_arrived(archive, fetch_one(archive))
-    assert len(server.asked(FOLDER + "of-this-folder.sha1sum")) == 1
-
-
-def test_another_checksum_is_an_error_and_nothing_is_kept(server: Server, archive: Archive) -> None:
-    server.files[FOLDER + "x.sha1sum"] = sums(b"other")
-    result = fetch_one(archive)
-    assert type(result.error) is ChecksumError
-    assert sha1(BYTES) in str(result.error)
-    assert sha1(b"other") in str(result.error)
-    assert everything(archive) == []
-    assert len(server.asked(PATH)) == 1
-
-
-def test_parts_that_do_not_fit_together_are_fetched_anew(server: Server, archive: Archive) -> None:
-    server.files[FOLDER + "x.sha1sum"] = sums(BYTES)
-    file = server.files[PATH]
-
-    def other(handler: servers.Handler, _: File | None) -> None:
-        handler.answer(200, file.headers, b"\0" * 1000, len(BYTES))
-        handler.close_connection = True
-
-    server.scripts[PATH].append(other)
-    assert_arrived(archive, fetch_one(archive))
-    assert [each.headers.get("Range") for each in server.asked(PATH)] == [None, "bytes=1000-", None]
-
-
-def test_checksums_are_looked_up_once_a_folder(server: Server, archive: Archive) -> None:
-    wanted = [visit(n) for n in range(1, 31)]
-    for data_id in wanted:
-        server.files[remote(data_id)] = File(b"%d" % data_id.parts.__hash__())
-    server.files[FOLDER + "x.sha1sum"] = sums(BYTES)
-    server.files[PATH] = File(BYTES)
-    assert all(result.error is None for result in archive.fetch(wanted))
-    assert len(server.asked(FOLDER)) == len(server.asked(FOLDER + "x.sha1sum")) == 1
-
-
-@pytest.mark.parametrize("how", [servers.status(403), servers.status(404), servers.status(401), servers.page])
-def test_folders_that_are_not_listed_have_no_checksums(server: Server, archive: Archive, how: Behaviour) -> None:
-    server.files[FOLDER + "x.sha1sum"] = sums(b"other")
-    server.scripts[FOLDER].append(how)
-    assert_arrived(archive, fetch_one(archive))
-
-
-def test_it_is_an_error_if_nobody_knows_whether_there_is_a_checksum(server: Server, archive: Archive) -> None:
-    server.scripts[FOLDER].extend([servers.status(503)] * 3)
-    result = fetch_one(archive)
-    assert "503" in str(result.error)
-    assert not archive.exists(ONE)
-    again = fetch_one(archive)
-    assert_arrived(archive, again)
-    assert again.received == 1
-
-
-def test_links_of_a_listing_that_lead_elsewhere_are_not_followed(server: Server, archive: Archive) -> None:
-    links = ["/sas/top.sha1sum", "../up.sha1sum", "deeper/x.sha1sum", "http://127.0.0.1:1/x.sha1sum", "x.sha1sum?a"]
-    listing = "".join(f"<a href='{link}'>x</a><a name=x><a href>" for link in links).encode()
-    server.scripts[FOLDER].append(lambda handler, _: handler.answer(200, {"Content-Type": "text/html"}, listing))
-    assert_arrived(archive, fetch_one(archive))
-    assert {each.path for each in server.requests} == {PATH, FOLDER}
-
-
-# Logins
-
-
-def netrc(home: Path, text: str) -> None:
-    (home / ".netrc").write_text(text)
-    (home / ".netrc").chmod(0o600)
-
-
-def test_a_good_login_of_netrc(server: Server, archive: Archive, home: Path) -> None:
-    server.otherwise = servers.login("sdss", SECRET)
-    netrc(home, f"machine elsewhere login a password b\nmachine 127.0.0.1 login sdss password {SECRET}\n")
-    assert archive.exists_remotely(ONE)
-    assert_arrived(archive, fetch_one(archive))
-
-
-def test_netrc_may_lie_elsewhere(server: Server, archive: Archive, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    server.otherwise = servers.login("sdss", "pä55")
-    (home / "logins").write_text("machine 127.0.0.1 login sdss password pä55\n", encoding="utf-8")
-    monkeypatch.setenv("NETRC", str(home / "logins"))
-    monkeypatch.setenv("PYTHONUTF8", "1")
-    assert_arrived(archive, fetch_one(archive))
-
-
-@pytest.mark.parametrize(
-    ("text", "message", "hint"),
-    [
-        (None, "without a login", "~/.netrc needs a line like: machine 127.0.0.1 login NAME password PASSWORD"),
-        (f"machine other login sdss password {SECRET}", "without a login", "needs a line like: machine 127.0.0.1"),
-        (f"default login sdss password {SECRET}", "without a login", "needs a line like: machine 127.0.0.1"),
-        (f"machine 127.0.0.1 login sdss password wrong{SECRET}", "this login", "check the line for 127.0.0.1"),
-        (f"machine 127.0.0.1 login sdss password open {SECRET}", "without", "cannot be understood at line 1"),
-        (f"{SECRET}", "without a login", "cannot be understood at line 1"),
-    ],
-)
-def test_a_missing_or_wrong_login_is_told_without_the_password(
-    server: Server,
-    archive: Archive,
-    home: Path,
-    caplog: pytest.LogCaptureFixture,
-    capfd: pytest.CaptureFixture[str],
-    text: str | None,
-    message: str,
-    hint: str,
-) -> None:
-    server.otherwise = servers.login("sdss", SECRET)
-    if text is not None:
-        netrc(home, text)
-    with caplog.at_level(logging.DEBUG):
-        error = fetch_one(archive).error
-    assert type(error) is AccessDeniedError
-    assert message in str(error)
-    assert hint in str(error)
-    assert len(server.asked(PATH)) == 1
-    causes: list[BaseException | None] = [error]
-    while causes[-1] is not None:
-        causes.append(causes[-1].__cause__ or causes[-1].__context__)
-    told = " ".join(map(repr, causes)) + str(error) + caplog.text + "".join(capfd.readouterr())
-    assert SECRET not in told
-
-
-def test_a_netrc_that_cannot_be_read(server: Server, archive: Archive, home: Path) -> None:
-    server.otherwise = servers.login("sdss", SECRET)
-    (home / ".netrc").mkdir()
-    assert "~/.netrc cannot be read; it needs a line like" in str(fetch_one(archive).error)
-
-
-@pytest.mark.parametrize(
-    ("release", "entry"),
-    [
-        ("sdsswork", "machine data.sdss5.org login sdss5 password"),
-        ("DR17", "machine data.sdss.org login sdss password"),
-    ],
-)
-def test_the_hosts_of_the_sas_have_their_own_logins(archive: Archive, release: str, entry: str) -> None:
-    from astra_dagster.archive.logins import Logins
-
-    data_id = product("apVisit").data_id(release, telescope="apo25m", field="200+45", plate=3148, mjd=59162, fibre=33)
-    assert entry in Logins().hint(Archive(archive.root).url(data_id))
-
-
-@pytest.mark.parametrize("known_there", [False, True])
-def test_a_login_is_not_sent_to_another_machine(
-    server: Server, archive: Archive, home: Path, known_there: bool
-) -> None:
-    """Neither the login of the first machine, nor one that ~/.netrc has for the other one."""
-    other = f"machine localhost login x password {SECRET}\n" if known_there else ""
-    netrc(home, f"machine 127.0.0.1 login sdss password {SECRET}\n{other}default login y password {SECRET}\n")
-    with Server() as second:
-        second.files[PATH] = File(BYTES)
-        elsewhere = f"http://localhost:{second.server_port}{PATH}"
-        server.scripts[PATH].append(servers.redirect(elsewhere))
-        assert_arrived(archive, fetch_one(archive))
-        (asked,) = second.requests
-        assert "Authorization" not in asked.headers
-        assert "Authorization" in server.asked(PATH)[0].headers
-
-        archive.path(ONE).unlink()
-        second.otherwise = servers.login("x", SECRET)
-        server.scripts[PATH].append(servers.redirect(elsewhere))
-        error = fetch_one(archive).error
-        assert type(error) is AccessDeniedError
-        assert "127.0.0.1 redirects to localhost, which refuses access" in str(error)
-
-
-def test_a_redirect_on_the_same_machine_keeps_login_and_range(server: Server, archive: Archive, home: Path) -> None:
-    netrc(home, f"machine 127.0.0.1 login sdss password {SECRET}\n")
-    server.files["/real"] = File(BYTES)
-    server.otherwise = servers.login("sdss", SECRET)
-    server.scripts[PATH].extend([servers.redirect("/real")] * 2)
-    server.scripts["/real"].append(servers.broken_off(1000))
-    assert_arrived(archive, fetch_one(archive))
-    assert server.asked("/real")[1].headers["Range"] == "bytes=1000-"
-
-
-def test_cookies_are_not_kept(server: Server, archive: Archive) -> None:
-    server.otherwise = servers.with_headers(Set_Cookie="session=1; Path=/")
-    server.files[remote(visit(2))] = File(b"2")
-    assert len(list(archive.fetch([ONE, visit(2)], workers=1))) == 2
-    assert not any("Cookie" in each.headers for each in server.requests)
-
-
-# Many files
-
-
-def test_one_failure_costs_itself_only(server: Server, archive: Archive) -> None:
-    wanted = [visit(n) for n in range(1, 21)]
-    for data_id in wanted[:-2]:
-        server.files[remote(data_id)] = File(data_id.key.encode() * 100)
-    server.scripts[remote(wanted[3])].extend([servers.status(503)] * 3)
-    server.scripts[remote(wanted[4])].append(servers.status(401))
-    results = {result.data_id: result for result in archive.fetch(wanted + wanted)}
-    assert len(results) == 20
-    for data_id in wanted:
-        error = results[data_id].error
-        if data_id in (wanted[3], wanted[4], *wanted[-2:]):
-            assert error is not None
-            assert error.key == data_id.key
-        else:
-            assert results[data_id].path is not None
-            assert archive.path(data_id).read_bytes() == data_id.key.encode() * 100
-    assert isinstance(results[wanted[-1]].error, NotOnSASError)
-    assert len(everything(archive)) == 16
-
-
-@pytest.mark.parametrize("workers", [1, 3])
-def test_no_more_requests_at_a_time_than_allowed(server: Server, archive: Archive, workers: int) -> None:
-    wanted = [visit(n) for n in range(1, 25)]
-    together = threading.Barrier(workers)
-
-    def slow(handler: servers.Handler, file: File | None) -> None:
-        if file is not None:
-            together.wait(20)  # breaks unless as many as allowed come at a time
-        servers.good(handler, file)
-
-    for data_id in wanted:
-        server.files[remote(data_id)] = File(data_id.key.encode())
-    server.otherwise = slow
-    assert all(result.error is None for result in archive.fetch(wanted, workers))
-    assert max(each.at_once for each in server.requests) == workers
-
-
-def test_results_come_as_they_come_and_stopping_stops(server: Server, archive: Archive) -> None:
-    wait = threading.Event()
-    server.scripts[PATH].append(servers.broken_off(1000, wait=wait))
-    wanted = [visit(n) for n in range(1, 41)]
-    for data_id in wanted[1:]:
-        server.files[remote(data_id)] = File(b"x")
-    results = archive.fetch(wanted, workers=2)
-    assert server.requests == []
-    assert next(results).data_id != ONE
-    results.close()
-    wait.set()
-    asked = len({each.path for each in server.requests} - {FOLDER})
-    assert asked < 10
-    assert not archive.exists(ONE)
-
-
-def test_stopping_ends_waits(server: Server, archive: Archive) -> None:
-    server.scripts[PATH].append(servers.status(503, Retry_After="250"))
-    server.files[remote(visit(2))] = File(b"x")
-    results = archive.fetch([ONE, visit(2)], workers=2)
-    assert next(results).data_id == visit(2)
-    until(lambda: len(server.asked(PATH)) == 1)
-    before = {thread for thread in threading.enumerate() if thread.name == "astra-fetch"}
-    assert len(before) == 2
-    results.close()
-    until(lambda: not any(thread.is_alive() for thread in before))
-    assert len(server.asked(PATH)) == 1
-
-
-def test_one_thread_keeps_its_connection(server: Server, archive: Archive) -> None:
-    connections: set[object] = set()
-
-    def note(handler: servers.Handler, file: File | None) -> None:
-        connections.add(handler.client_address)
-        servers.good(handler, file)
-
-    server.otherwise = note
-    wanted = [visit(n) for n in range(1, 11)]
-    for data_id in wanted:
-        server.files[remote(data_id)] = File(b"x" * 100_000)
-    assert all(result.error is None for result in archive.fetch(wanted, workers=1))
-    assert len(connections) == 1
-
-
-def test_the_same_file_twice_at_a_time_comes_once(server: Server, archive: Archive) -> None:
-    """Two runs that want the same file: the second waits for the first, and finds it there."""
-    wait = threading.Event()
-
-    def slow(handler: servers.Handler, file: File | None) -> None:
-        handler.answer(200, File(BYTES).headers, BYTES[:1000], len(BYTES))
-        wait.wait(20)
-        handler.wfile.write(BYTES[1000:])
-
-    server.scripts[PATH].append(slow)
-    results: list[Fetched] = []
-    threads = [threading.Thread(target=lambda: results.append(fetch_one(archive))) for _ in range(2)]
-    threads[0].start()
-    until(lambda: Partial(ONE.path(archive.root)).path.exists())
-    threads[1].start()
-    time.sleep(0.2)
-    wait.set()
-    for thread in threads:
-        thread.join(20)
-    assert sorted(result.received for result in results) == [0, len(BYTES)]
-    assert len(server.asked(PATH)) == 1
-    assert archive.path(ONE).read_bytes() == BYTES
-    assert len(everything(archive)) == 1
-
-
-# This disk
-
-
 def test_a_file_that_cannot_be_written(server: Server, archive: Archive) -> None:
     (archive.root / "dr17").write_text("in the way")
     error = fetch_one(archive).error
@@ -643,49 +284,6 @@ def test_a_software_product_is_not_on_the_sas(server: Server, archive: Archive) 
     error = fetch_one(archive, product("plObs").data_id("DR17", drillrun="2009.01.a")).error
     assert "software product" in str(error)
     assert server.requests == []
-
-
-CHILD = """
-import sys
-from pathlib import Path
-from astra_dagster import product
-from astra_dagster.archive.sas import Archive
-for result in Archive(Path(sys.argv[1]), sys.argv[2]).fetch([product("apVisit").parse_key(sys.argv[3])]):
-    print(result.received, result.error)
-"""
-
-
-def until(true: Callable[[], bool]) -> None:
-    for _ in range(3000):
-        if true():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it never happened")
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_killed_in_the_middle_and_fetched_again(server: Server, archive: Archive, number: int) -> None:
-    """SIGINT is what Ctrl-C sends: the process must not wait for a server that says nothing."""
-    wait = threading.Event()
-    server.scripts[PATH].append(servers.broken_off(100_000, wait=wait))
-    child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(archive.root), server.url, ONE.key],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    partial = Partial(ONE.path(archive.root)).path
-    until(lambda: partial.exists() and partial.stat().st_size == 100_000)
-    os.kill(child.pid, number)
-    child.communicate(timeout=30)  # less than the time-out of the transfer
-    assert child.returncode != 0
-    wait.set()
-    assert not archive.exists(ONE)
-    assert find_files(ONE.product, "DR17", archive.root) == ([], [])
-
-    result = fetch_one(archive)
-    assert_arrived(archive, result)
-    assert result.received == 200_000
-    assert server.asked(PATH)[-1].headers["Range"] == "bytes=100000-"
 
 
 @given(
@@ -744,9 +342,6 @@ def test_dates_and_waits_of_headers_are_read_or_ignored(text: str) -> None:
     assert isinstance(Version("", text, 1).mtime_ns, int | None)
 
 
-# Names and settings
-
-
 def test_the_names_of_beginnings_are_no_products_files() -> None:
     from astra_dagster import release
     from astra_dagster_tests.datamodel.agreement import RELEASES, some_data_id, unresolved
@@ -764,31 +359,3 @@ def test_the_names_of_beginnings_are_no_products_files() -> None:
             last = product(item).template(name).segments[-1]
             taken = [text for text in hidden if last.fullmatch(text)]
             assert taken == [], item
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        "data.sdss.org/sas",
-        "ftp://data.sdss.org/sas",
-        "https://",
-        "https://data.sdss.org:x/sas",
-        "https://[::1/sas",
-        "https://data.sdss.org/sas?x=1",
-        "https://data.sdss.org/s as",
-        f"https://sdss:{SECRET}@data.sdss.org/sas",
-    ],
-)
-def test_addresses_that_are_none(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    monkeypatch.setenv("ASTRA_SAS_URL", value)
-    with pytest.raises(ConfigurationError, match="ASTRA_SAS_URL") as caught:
-        settings.sas_url()
-    assert SECRET not in str(caught.value)
-
-
-def test_the_archive_of_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SAS_BASE_DIR", str(tmp_path))
-    assert Archive.from_settings().url(ONE) == ONE.url
-    monkeypatch.setenv("ASTRA_SAS_URL", "https://data.mirror.sdss.org/sas/")
-    assert Archive.from_settings() == Archive(tmp_path, "https://data.mirror.sdss.org/sas")
-    assert Archive.from_settings().url(ONE) == f"https://data.mirror.sdss.org/sas/{ONE.relative_path}"

@@ -9,9 +9,11 @@ from urllib.parse import quote
 
 import pytest
 
-from astra_dagster import product, release
+from astra_dagster import product, release, settings
 from astra_dagster.archive.sas import Archive
 from astra_dagster.datamodel.tree import tree_names
+from astra_dagster.errors import ConfigurationError
+from astra_dagster_tests.archive.faults import ONE, SECRET
 from astra_dagster_tests.datamodel.agreement import ROOT, sdss_values, some_data_id, unresolved
 
 PEER = """
@@ -69,3 +71,31 @@ def test_so_do_those_of_internal_releases_with_versions(
     ours, theirs = compare("ours", tmp_path)
     check(ours, theirs, "data.sdss5.org")
     assert len(ours) > 100
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "data.sdss.org/sas",
+        "ftp://data.sdss.org/sas",
+        "https://",
+        "https://data.sdss.org:x/sas",
+        "https://[::1/sas",
+        "https://data.sdss.org/sas?x=1",
+        "https://data.sdss.org/s as",
+        f"https://sdss:{SECRET}@data.sdss.org/sas",
+    ],
+)
+def test_addresses_that_are_none(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("ASTRA_SAS_URL", value)
+    with pytest.raises(ConfigurationError, match="ASTRA_SAS_URL") as caught:
+        settings.sas_url()
+    assert SECRET not in str(caught.value)
+
+
+def test_the_archive_of_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAS_BASE_DIR", str(tmp_path))
+    assert Archive.from_settings().url(ONE) == ONE.url
+    monkeypatch.setenv("ASTRA_SAS_URL", "https://data.mirror.sdss.org/sas/")
+    assert Archive.from_settings() == Archive(tmp_path, "https://data.mirror.sdss.org/sas")
+    assert Archive.from_settings().url(ONE) == f"https://data.mirror.sdss.org/sas/{ONE.relative_path}"

@@ -13,58 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from astra_dagster import product
 from astra_dagster.archive import discovery
 from astra_dagster.archive.discovery import find_files
 from astra_dagster.archive.watch_state import BusyError, State, Watch
-from astra_dagster.archive.watching import COARSE, RECENT, SKEW, Look, look_at
+from astra_dagster.archive.watching import COARSE, RECENT, SKEW, look_at
 from astra_dagster.errors import OutputError
+from astra_dagster_tests.archive.watcher import FOLDER, NAME, RELEASES, SETTLE, VISITS, Watcher, put
 from astra_dagster_tests.outages import Undo, circle, unlinked
-
-VISITS = product("apVisit")
-RELEASES = ("DR17", "DR19")
-FOLDER = "dr17/apogee/spectro/redux/dr17/visit/apo25m/120+12/5226/56000"
-NAME = "apVisit-dr17-5226-56000-{:03}.fits"
-SETTLE = 60.0
-
-
-class Watcher:
-    """A watch over a mirror, and a clock that runs ahead of the machine's as told."""
-
-    def __init__(self, root: Path, path: Path) -> None:
-        self.root, self.path, self.ahead = root, path, 0.0
-
-    def clock(self) -> float:
-        return time.time() + self.ahead
-
-    def open(self) -> Watch:
-        return Watch(self.path, self.root, self.clock)
-
-    def look(self, wait: float = 0.0, settle: float = SETTLE, deadline: float = float("inf")) -> Look:
-        self.ahead += wait
-        with self.open() as watch:
-            return look_at(watch, VISITS, RELEASES, self.root, settle=settle, deadline=deadline)
-
-    def take(self) -> set[str]:
-        """Names of what is ready, with which something is done now."""
-        with self.open() as watch:
-            ready = watch.sightings(State.READY)
-            with watch.transaction():
-                watch.mark(ready, None)
-            return {Path(sighting.path).name for sighting in ready}
-
-    def gone(self) -> set[str]:
-        with self.open() as watch:
-            gone = watch.gone()
-            with watch.transaction():
-                watch.forget(gone)
-            return {Path(path).name for _, path in gone}
-
-    def quiet(self) -> None:
-        """Look until there is nothing to list any more."""
-        for _ in range(3):
-            self.look(COARSE + 1)
-        self.take()
 
 
 @pytest.fixture
@@ -78,14 +33,6 @@ def night(watcher: Watcher) -> Path:
     watcher.quiet()
     assert watcher.look().listed == 0
     return watcher.root / FOLDER
-
-
-def put(path: Path, text: str = "x", age: float = 3600.0) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    then = time.time() - age
-    os.utime(path, (then, then))
-    return path
 
 
 def test_the_first_look_finds_what_discovery_finds(watcher: Watcher) -> None:

@@ -34,7 +34,7 @@ from astra_dagster.tasks.continuum import ap_visit_continuum
 from astra_dagster.tasks.snr import ap_star_snr, ap_visit_snr, spec_snr
 from astra_dagster.tasks.task import Task
 from astra_dagster_tests.checks.checked import OTHER, VISIT, named, only, visit_path
-from astra_dagster_tests.execution.test_runner import work_on
+from astra_dagster_tests.execution.work import work_on
 from astra_dagster_tests.tables.collected import star_toy, store_of, visit_toy, write
 
 COLUMNS = {"level": Column("A level."), "width": Column("A width."), "name": Column("A name."), "good": Column("Good.")}

@@ -16,7 +16,7 @@ from astra_dagster.outputs.store import OutputStore, Work
 from astra_dagster.planning.status import Status
 from astra_dagster.tasks.snr import SNRParameters, ap_visit_snr
 from astra_dagster.tasks.task import Task
-from astra_dagster_tests.execution.test_runner import run, work_on
+from astra_dagster_tests.execution.work import run, work_on
 
 NAME = "ap_visit_snr"
 TODAY = ap_visit_snr.digest(ap_visit_snr.values())

@@ -29,7 +29,7 @@ from astra_dagster.tasks.continuum import ap_visit_continuum
 from astra_dagster.tasks.groups import GroupID
 from astra_dagster.tasks.snr import ap_visit_snr
 from astra_dagster_tests.cleanup.cleaned import DAY, NAME, Older, Place, age, make_place, tree
-from astra_dagster_tests.execution.test_runner import run
+from astra_dagster_tests.execution.work import run
 
 KEYS = (
     *("DR17/apo25m/120+12/5226/56000/001", "DR13/apo25m/-/5564/55903/105"),

@@ -24,7 +24,7 @@ from astra_dagster.outputs.own_files import inspect, walk
 from astra_dagster.planning.status import Status
 from astra_dagster.tasks.snr import ap_visit_snr
 from astra_dagster_tests.cleanup.cleaned import DAY, NAME, TODAY, Place, age, make_place, tree
-from astra_dagster_tests.execution.test_runner import run
+from astra_dagster_tests.execution.work import run
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """A Dask cluster that is there already, in processes of its own and in another folder, as on other machines."""
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -7,6 +8,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
+
+DASK = pytest.mark.skipif(
+    importlib.util.find_spec("distributed") is None, reason="Dask is not installed: pip install 'astra-dagster[dask]'"
+)
+"""Mark of tests that need Dask."""
 
 SCRIPT = """
 import signal

@@ -14,8 +14,8 @@ from astra_dagster.execution.workers import Workers
 from astra_dagster.outputs.atomic import replacing
 from astra_dagster.outputs.store import OutputStore, Work
 from astra_dagster_tests.disks import small_disk
-from astra_dagster_tests.execution.test_runner import make_store, work_on
-from astra_dagster_tests.execution.test_workers import DASK
+from astra_dagster_tests.execution.cluster import DASK
+from astra_dagster_tests.execution.work import make_store, work_on
 
 
 def full_after(number: int, code: int) -> Callable[[int], None]:

@@ -1,7 +1,5 @@
 """Whatever happens while one file is worked on is its own failure: the others are done, and what and where is said."""
 
-import bz2
-import gzip
 import json
 import os
 import subprocess
@@ -27,6 +25,7 @@ from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.tasks.columns import Column
 from astra_dagster.tasks.snr import SNRParameters, ap_visit_snr
 from astra_dagster.tasks.task import Task
+from astra_dagster_tests.execution.spoilt import bomb, fifo, sparse
 
 VISITS = product("apVisit")
 
@@ -54,32 +53,6 @@ def work_of(data_id: Any, path: Path) -> Work:
 
 def run(store: OutputStore, works: list[Work], workers: Workers = runner.IN_PROCESS) -> dict[str, Outcome]:
     return {o.work.data_id.key[-3:]: o for chunk in runner.run([(store, works)], workers) for o in chunk}
-
-
-def sparse(path: Path) -> Path:
-    """A terabyte that holds nothing, with room for as many pixels as its header says."""
-    contents = bytearray(path.read_bytes())
-    place = contents.index(b"NAXIS1  =                 2048")
-    contents[place : place + 30] = b"NAXIS1  =             67108864"
-    path.write_bytes(contents)
-    os.truncate(path, 1 << 40)
-    return path
-
-
-def fifo(path: Path) -> Path:
-    path.unlink()
-    os.mkfifo(path)
-    return path
-
-
-def bomb(suffix: str) -> Callable[[Path], Path]:
-    def write(path: Path) -> Path:
-        packer = gzip.compress if suffix == ".gz" else bz2.compress
-        other = path.with_name(path.name + suffix)
-        other.write_bytes(packer(path.read_bytes()) + packer(bytes(LARGEST // 4)) * 5)
-        return other
-
-    return write
 
 
 def picky(spectra: SpectrumBatch, _: SNRParameters) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from astra_dagster.errors import ConfigurationError
 from astra_dagster.execution import pool
 from astra_dagster.execution.pool import Pool, start_fork_server
 from astra_dagster.execution.workers import Workers, spread
-from astra_dagster_tests.execution.test_workers import DASK
+from astra_dagster_tests.execution.cluster import DASK
 from astra_dagster_tests.processes import mark, processes_of, wait_for_files, wait_until_gone
 
 ITEMS = [[i] for i in range(40)]

@@ -9,34 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from astra_dagster import DataID, product
-from astra_dagster.archive.discovery import find_files
 from astra_dagster.errors import AstraError, OutputError, SpectrumFileError, TaskError
-from astra_dagster.execution import runner
-from astra_dagster.execution.runner import Outcome
-from astra_dagster.outputs.store import Given, OutputStore, Work
+from astra_dagster.outputs.store import OutputStore
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.readers import read_spectra
 from astra_dagster.tasks.calling import call_task
 from astra_dagster.tasks.columns import Column
 from astra_dagster.tasks.snr import SNRParameters, ap_visit_snr
-from astra_dagster.tasks.task import Task
-
-
-def work_on(root: Path, release: str = "DR17") -> list[Work]:
-    return [work_of(f.data_id, f.path, f.version) for f in find_files(product("apVisit"), release, root)[0]]
-
-
-def work_of(data_id: DataID, path: Path, version: str) -> Work:
-    return Work(data_id, (Given(data_id.product.name, data_id.relative_path, version, (path,)),))
-
-
-def run(store: OutputStore, work: list[Work]) -> list[Outcome]:
-    return [outcome for chunk in runner.run([(store, work)]) for outcome in chunk]
-
-
-def make_store(tmp_path: Path, task: Task = ap_visit_snr, factor: float = 1.0) -> OutputStore:
-    return OutputStore(tmp_path / "out", task, SNRParameters(fudge_factor=factor))
+from astra_dagster_tests.execution.work import make_store, run, work_of, work_on
 
 
 def test_one_document_a_file_at_a_path_that_names_its_parameters(synthetic: Path, tmp_path: Path) -> None:
@@ -155,7 +135,7 @@ def test_killed_while_writing_leaves_whole_files_only(synthetic: Path, tmp_path:
     script = f"""
 import os
 from pathlib import Path
-from astra_dagster_tests.execution.test_runner import make_store, run, work_on
+from astra_dagster_tests.execution.work import make_store, run, work_on
 real, count = os.fsync, [0]
 def dying(descriptor):
     count[0] += 1

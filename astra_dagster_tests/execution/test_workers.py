@@ -30,13 +30,11 @@ from astra_dagster.tasks import importing
 from astra_dagster.tasks.continuum import ap_visit_continuum
 from astra_dagster.tasks.snr import ap_visit_snr
 from astra_dagster.tasks.task import Task
+from astra_dagster_tests.execution.cluster import DASK
 from astra_dagster_tests.execution.deadly import Times, deadly, first_or_last, lost_when_done
-from astra_dagster_tests.execution.test_runner import work_of
+from astra_dagster_tests.execution.work import work_of
 
 FILES = 40
-DASK = pytest.mark.skipif(
-    importlib.util.find_spec("distributed") is None, reason="Dask is not installed: pip install 'astra-dagster[dask]'"
-)
 KINDS = ["in-process", "processes:2", pytest.param("dask:2", marks=DASK)]
 
 
@@ -358,7 +356,7 @@ def test_a_program_without_a_guard_is_not_run_again_by_its_workers(plate: list[W
         log.open("a").write("x")
         from astra_dagster.execution import runner
         from astra_dagster.execution.workers import Workers
-        from astra_dagster_tests.execution.test_runner import work_on
+        from astra_dagster_tests.execution.work import work_on
         import cloudpickle
         from astra_dagster import product, spectrum_task
         from astra_dagster.outputs.store import OutputStore

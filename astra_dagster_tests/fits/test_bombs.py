@@ -21,8 +21,8 @@ from astra_dagster.fits.reader import LARGEST, FitsFile
 from astra_dagster.fits.truncation import is_cut_short
 from astra_dagster.spectra.output import is_output, read_output
 from astra_dagster.spectra.readers import read_spectra
+from astra_dagster_tests.spectra.outputs import a_batch, write
 from astra_dagster_tests.spectra.synthetic import WRITERS
-from astra_dagster_tests.spectra.test_output import a_batch, write
 
 TERABYTE = 1 << 40
 SPARE = 60_000_000

@@ -2,73 +2,22 @@
 
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from astropy.io import fits
 
 from astra_dagster.errors import InputMissingError, SpectrumFileError
-from astra_dagster.fits.header import CARD, Header
+from astra_dagster.fits.header import CARD
 from astra_dagster.fits.model import Model
 from astra_dagster.fits.reader import FitsFile
+from astra_dagster_tests.fits.agreement import check_file
+from astra_dagster_tests.fits.damage import blocks, changed_card, opened, renamed
 from astra_dagster_tests.fits.unchecked import ALL, read_image, read_table
 from astra_dagster_tests.spectra.synthetic import WRITERS, compressed
 
 REAL = {"apVisit": 36, "apStar": 8, "spec": 2}
 """How many real files there are of each product."""
-
-
-def check_header(header: Header, expected: fits.Header) -> None:
-    for keyword in {card.keyword for card in expected.cards} - {"COMMENT", "HISTORY", ""}:
-        try:
-            value = expected[keyword]
-        except fits.VerifyError:  # a card that is not legal
-            value = None
-        value = None if isinstance(value, fits.card.Undefined) else value
-        ours = header.get(keyword)
-        assert keyword in header
-        assert (ours, type(ours)) == (value, type(value)), keyword
-
-
-def check_table(file: FitsFile, index: int, expected: fits.FITS_rec) -> None:
-    # Where names differ by nothing but case, both mean the first.
-    columns = {}
-    for column in expected.columns:
-        columns.setdefault(column.name.lower(), column)
-    assert list(file.hdu(index).columns()) == list(columns)
-    ours = read_table(file, index, list(columns), "")
-    for name, column in columns.items():
-        if column.format.lstrip("0123456789")[0] in "PQ":
-            continue
-        values, theirs = ours[name], expected[column.name]
-        if "X" in column.format:
-            values = np.unpackbits(values, axis=-1)[:, : theirs.shape[-1]].astype(bool)
-        if theirs.dtype.kind == "U":
-            # astropy keeps blanks in front, and splits text where TDIM says so.
-            width = theirs.dtype.itemsize // 4
-            whole = ["".join(text.ljust(width) for text in row.ravel()).strip() for row in theirs[:, None]]
-            assert values.tolist() == whole, name
-        else:
-            np.testing.assert_array_equal(values.reshape(theirs.shape), theirs, err_msg=name)
-        assert values.dtype.kind == theirs.dtype.kind or column.bzero == -128  # signed bytes are integers to us
-
-
-def check_file(path: Path) -> None:
-    with fits.open(path, memmap=False) as expected, FitsFile(path) as file:
-        assert len(file.hdus()) == len(expected)
-        for index, (hdu, ours) in enumerate(zip(expected, file.hdus(), strict=True)):
-            place = hdu.fileinfo()
-            padded = -(-ours.size // 2880) * 2880
-            assert (ours.index, ours.offset, padded) == (index, place["datLoc"], place["datSpan"])
-            assert ours.name == (hdu.name if index else "")
-            check_header(ours.header, fits.Header.fromstring(ours.header.raw))
-            if isinstance(hdu, fits.BinTableHDU):
-                assert ours.kind == "table"
-                check_table(file, index, hdu.data)
-            elif hdu.data is not None:
-                assert ours.kind == "image"
-                np.testing.assert_array_equal(read_image(file, index, "", ALL), hdu.data)
 
 
 @pytest.mark.parametrize(("product", "count"), REAL.items())
@@ -89,18 +38,6 @@ def test_the_demo_mirror(synthetic: Path) -> None:
         check_file(path)
 
 
-# Images
-
-
-def blocks(count: int, byte: bytes = b"\0") -> bytes:
-    return byte * (2880 * count)
-
-
-def opened(hdus: list[Any], path: Path) -> FitsFile:
-    fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(path, overwrite=True)
-    return FitsFile(path)
-
-
 @pytest.mark.parametrize("code", ["u1", "i1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"])
 @pytest.mark.parametrize("shape", [(7,), (3, 5), (2, 3, 4)])
 def test_images(code: str, shape: tuple[int, ...], tmp_path: Path) -> None:
@@ -119,15 +56,6 @@ def test_images(code: str, shape: tuple[int, ...], tmp_path: Path) -> None:
         assert found.dtype.itemsize == dtype.itemsize
         with pytest.raises(SpectrumFileError, match=r"HDU 1 \(thing\) holds numbers of type"):
             read_image(file, 1, "thing", "f" if dtype.kind != "f" else "iu")
-
-
-def renamed(path: Path, prefix: str) -> None:
-    """Give the cards whose names begin with Z the names that mean something; astropy would act on them."""
-    contents = path.read_bytes()
-    for name in ("SCAL", "ZERO"):
-        assert f"Z{name}".encode() in contents
-        contents = contents.replace(f"Z{name}".encode(), f"{prefix}{name}".encode())
-    path.write_bytes(contents)
 
 
 @pytest.mark.parametrize("code", ["i2", "i4", "f4", "f8"])
@@ -178,138 +106,6 @@ def test_no_image(tmp_path: Path) -> None:
             read_image(file, 5, "sky")
 
 
-# Tables
-
-COLUMNS = {
-    "byte": ("B", np.array([0, 7, 255], "u1")),
-    "short": ("I", np.array([-32768, 7, 32767], "i2")),
-    "int": ("J", np.array([-(2**31), 7, 2**31 - 1], "i4")),
-    "long": ("K", np.array([-(2**63), 27021598150202075, 2**63 - 1], "i8")),
-    "float": ("E", np.array([np.nan, 1.5, -np.inf], "f4")),
-    "double": ("D", np.array([np.nan, 1 / 3, 1e300])),
-    "complex": ("C", np.array([1 + 2j, 0, -1j], "c8")),
-    "double complex": ("M", np.array([1 + 2j, 0, -1j], "c16")),
-    "logical": ("L", np.array([True, False, True])),
-    "text": ("9A", np.array(["2M0000", "", "  padded "])),
-    "letter": ("A", np.array(["a", "", "c"])),
-    "bits": ("11X", np.arange(33).reshape(3, 11) % 3 == 0),
-    "one bit": ("X", np.array([[True], [False], [True]])),
-    "five": ("5E", np.arange(15, dtype="f4").reshape(3, 5)),
-    "none": ("0E", None),
-    "flags": ("3L", np.arange(9).reshape(3, 3) % 2 == 0),
-}
-
-
-def test_columns(tmp_path: Path) -> None:
-    columns = [fits.Column(name, code, array=array) for name, (code, array) in COLUMNS.items()]
-    columns += [
-        fits.Column("unsigned byte", "B", bzero=-128, array=np.array([-128, 0, 127], "i1")),
-        fits.Column("unsigned short", "I", bzero=2**15, array=np.array([0, 7, 65535], "u2")),
-        fits.Column("unsigned int", "J", bzero=2**31, array=np.array([0, 7, 2**32 - 1], "u4")),
-        fits.Column("unsigned long", "K", bzero=2**63, array=np.array([0, 7, 2**64 - 1], "u8")),
-        fits.Column("matrix", "6J", dim="(3,2)", array=np.arange(18).reshape(3, 2, 3)),
-        fits.Column("varying", "PE()", array=np.array([[1.0], [2.0, 3.0], [4.0]], dtype=object)),
-        fits.Column("Capital", "J", array=[1, 2, 3]),
-    ]
-    path = tmp_path / "table.fits"
-    with opened([fits.BinTableHDU.from_columns(columns)], path) as file:
-        found = read_table(file, 1, [column.name.lower() for column in columns], "", ["absent", "capital"])
-        for name, (code, array) in COLUMNS.items():
-            if code not in ("11X", "X", "0E", "9A"):
-                np.testing.assert_array_equal(found[name], array)
-        assert found["none"].shape == (3, 0)
-        assert found["unsigned long"].tolist() == [0, 7, 2**64 - 1]
-        assert found["unsigned byte"].tolist() == [-128, 0, 127]
-        assert found["text"].tolist() == ["2M0000", "", "padded"]
-        assert found["capital"].tolist() == [1, 2, 3]
-        assert found["varying"].dtype.kind not in "fiuc"  # a place in the heap is no number
-        assert "absent" not in found
-        assert read_table(file, 1, [], "", ["absent"]) == {}
-        with fits.open(path) as expected:
-            check_table(file, 1, expected[1].data)
-
-
-def test_scaled_columns(tmp_path: Path) -> None:
-    path = tmp_path / "scaled.fits"
-    columns = [fits.Column(code, code, array=np.arange(-2, 3)) for code in ("I", "J", "K", "E", "D")]
-    columns.append(fits.Column("2I", "2I", array=np.arange(10).reshape(5, 2)))
-    table = fits.BinTableHDU.from_columns(columns)
-    for number in range(1, len(columns) + 1):
-        table.header.update({f"ZSCAL{number}": 0.1, f"ZZERO{number}": 100.5})
-    fits.HDUList([fits.PrimaryHDU(), table]).writeto(path)
-    renamed(path, "T")
-    with FitsFile(path) as file, fits.open(path) as expected:
-        for name, values in read_table(file, 1, [column.name.lower() for column in columns], "").items():
-            array = np.arange(10).reshape(5, 2) if name == "2i" else np.arange(-2, 3)
-            np.testing.assert_allclose(values, array * 0.1 + 100.5, rtol=1e-12)
-            assert values.dtype == np.float64
-            if name != "k":  # astropy 8.0.2 raises UnboundLocalError for it
-                np.testing.assert_allclose(values, expected[1].data[name.upper()], rtol=1e-6)
-
-
-def test_a_table_without_rows(tmp_path: Path) -> None:
-    table = fits.BinTableHDU.from_columns([fits.Column("a", "3E"), fits.Column("b", "8A")], nrows=0)
-    with opened([table], tmp_path / "empty.fits") as file:
-        found = read_table(file, 1, ["a", "b"], "")
-        assert found["a"].shape == (0, 3)
-        assert found["b"].shape == (0,)
-
-
-def test_text_of_no_length(tmp_path: Path) -> None:
-    columns = [fits.Column("flux", "E", array=np.ones(2)), fits.Column("text", "4A", array=["a", "b"])]
-    path = tmp_path / "text.fits"
-    fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU.from_columns(columns)]).writeto(path)
-    changed_card(path, "TFORM2  = '4A      '", "TFORM2  = '0A      '")  # astropy cannot write it
-    with FitsFile(path) as file:
-        found = read_table(file, 1, ["flux", "text"], "")
-    assert found["flux"].tolist() == [1, 1]
-    assert found["text"].tolist() == ["", ""]
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("TFORM1  = 'E       '", "TFORM1  = '999999999D'"),  # wider than any row
-        ("TFORM1  = 'E       '", "TFORM1  = '99999999E'"),
-        ("TFORM1  = 'E       '", "TFORM1  = '9999D   '"),
-        ("TFORM1  = 'E       '", "TFORM1  = '?       '"),
-        ("TFORM1  = 'E       '", "TFORM1  =          1"),
-        ("TTYPE1  = 'flux    '", "TTYPE1  = 'flax    '"),
-        ("NAXIS1  =                    8", "NAXIS1  =                    0"),
-        ("NAXIS1  =                    8", "NAXIS1  =           9999999999"),
-        ("NAXIS1  =                    8", "NAXIS1  =                   -8"),
-        ("NAXIS2  =                    3", "NAXIS2  =  9999999999999999999"),
-        ("NAXIS   =                    2", "NAXIS   =                    1"),
-        ("NAXIS   =                    2", "NAXIS   =                  999"),
-        ("NAXIS   =                    2", "NAXIS   =                  2.0"),
-        ("BITPIX  =                    8", "BITPIX  =                    9"),
-        ("PCOUNT  =                    0", "PCOUNT  =                   -1"),
-        ("GCOUNT  =                    1", "GCOUNT  =                    7"),
-        ("TFIELDS =                    2", "TFIELDS =                    0"),
-        ("TFIELDS =                    2", "TFIELDS =           'many    '"),
-        ("'BINTABLE'", "'IMAGE   '"),
-    ],
-)
-@pytest.mark.parametrize("rows", [0, 3])
-def test_impossible_tables(old: str, new: str, rows: int, tmp_path: Path) -> None:
-    path = tmp_path / "bad.fits"
-    columns = [fits.Column("flux", "E", array=np.ones(3)[:rows]), fits.Column("mask", "J", array=np.ones(3)[:rows])]
-    fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU.from_columns(columns)]).writeto(path)
-    changed_card(path, old.replace("3", str(rows)) if "NAXIS2" in old else old, new)
-    with FitsFile(path) as file, pytest.raises(SpectrumFileError, match="HDU 1 "):
-        read_table(file, 1, ["flux"], "spectrum")
-
-
-def changed_card(path: Path, old: str, new: str) -> None:
-    """Overwrite a card of an extension."""
-    contents = bytearray(path.read_bytes())
-    place = contents.index(old.encode(), contents.index(b"XTENSION"))
-    length = max(len(old), len(new))
-    assert not contents[place + len(old) : place + length].strip()
-    contents[place : place + length] = new.ljust(length).encode()
-    path.write_bytes(contents)
-
-
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -345,19 +141,6 @@ def test_more_axes_than_an_array_can_have(tmp_path: Path) -> None:
         pytest.raises(SpectrumFileError, match=r"HDU 1 \(cube\) has shape of 100 axes"),
     ):
         file.image(1, "cube", Model(ALL, ((1,),)))
-
-
-def test_columns_of_the_same_name(tmp_path: Path) -> None:
-    columns = [fits.Column(name, "E", array=np.full(2, i)) for i, name in enumerate(("flux", "other", "third"))]
-    path = tmp_path / "twice.fits"
-    fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU.from_columns(columns)]).writeto(path)
-    changed_card(path, "TTYPE2  = 'other   '", "TTYPE2  = 'FLUX    '")
-    with FitsFile(path) as file:
-        assert read_table(file, 1, ["flux"], "")["flux"].tolist() == [0, 0]
-        assert read_table(file, 1, ["third"], "")["third"].tolist() == [2, 2]
-
-
-# Files
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Dagster's daemon as a service starts it, and waiting for what it does."""
 
+import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -8,7 +10,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import dagster as dg
+from dagster._core.test_utils import create_test_daemon_workspace_context
+from dagster._core.workspace.load_target import ModuleTarget
+from dagster._daemon.sensor import execute_sensor_iteration
+
 from astra_dagster_tests.documented import end
+
+SENSOR = "ap_visit_arrivals"
 
 
 @contextmanager
@@ -34,6 +43,19 @@ def running_daemon(
             yield process
         finally:
             end(process)  # with its code server, which takes its time
+
+
+@contextmanager
+def workspace(instance: dg.DagsterInstance) -> Iterator[Callable[[], None]]:
+    """A daemon's view of the definitions; gives a function that has it look after sensors once."""
+    target = ModuleTarget("astra_dagster.definitions", attribute=None, working_directory=None, location_name="astra")
+    with create_test_daemon_workspace_context(target, instance) as context:
+
+        def iterate(flags: dict[str, signal.Signals] | None = None) -> None:
+            crash = {SENSOR: flags} if flags else None
+            list(execute_sensor_iteration(context, logging.getLogger("daemon"), None, None, debug_crash_flags=crash))
+
+        yield iterate
 
 
 def wait_for(what: Callable[[], bool], seconds: float = 240.0) -> None:

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from astra_dagster.errors import InputMissingError, SpectrumFileError
 from astra_dagster.fits import writer as encode
 from astra_dagster.fits.reader import FitsFile
-from astra_dagster.spectra.batch import FLUX_UNIT, SpectrumBatch
+from astra_dagster.spectra.batch import FLUX_UNIT
 from astra_dagster.spectra.output import encode_spectra, is_output, pairs, read_output, read_pairs
+from astra_dagster_tests.spectra.outputs import a_batch, write
 
 TEXT = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=300)
 VALUES = st.one_of(
@@ -78,30 +79,6 @@ def test_pairs_survive_the_way_to_a_header_and_back(tmp_path: Path, values: dict
     path.write_bytes(encode.primary(pairs("PAR", values, "parameter")))
     with FitsFile(path) as file:
         assert read_pairs(file.hdu(0).header, "PAR") == values
-
-
-def a_batch(n: int, own: bool) -> SpectrumBatch:
-    rng = np.random.default_rng(n)
-    grid = np.linspace(15000, 17000, 50)
-    flux = rng.normal(1, 0.1, (n, 50))
-    ivar = rng.uniform(1, 2, (n, 50))
-    ivar[:, 3] = 0
-    return SpectrumBatch(
-        flux=flux,
-        ivar=ivar,
-        wavelength=np.array([grid + i for i in range(n)]) if own else grid,
-        chips=(("blue", 0, 20), ("red", 20, 50)),
-        meta={"object": ("it's",) * n, "ra": (float("nan"),) * n, "fibre": tuple(range(n))},
-        continuum=rng.uniform(5, 6, (n, 50)),
-        continuum_unit=FLUX_UNIT,
-    )
-
-
-def write(path: Path, batch: SpectrumBatch) -> Path:
-    several = len(batch) > 1
-    head = [("ORIGIN", "astra_dagster", ""), *pairs("RES", {"q": [1.5] * len(batch) if several else 1.5}, "")]
-    path.write_bytes(encode.primary([*head, ("SEVERAL", several, "")]) + encode_spectra(batch))
-    return path
 
 
 @pytest.mark.parametrize("n", [1, 3])

@@ -28,7 +28,7 @@ from astra_dagster.tasks.parameters import digest
 from astra_dagster.tasks.snr import ap_star_snr, spec_snr
 from astra_dagster.tasks.task import Task
 from astra_dagster.viewer.preview import encode_figure, preview
-from astra_dagster_tests.execution.test_runner import work_of
+from astra_dagster_tests.execution.work import work_of
 
 CONTINUUM = (ap_visit_continuum, ap_star_continuum, spec_continuum)
 

@@ -8,21 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from astra_dagster.errors import ParameterError
-from astra_dagster.tasks.parameters import Parameters, digest
-
-
-class Sample(Parameters):
-    order: int = 3
-    width: float = 1.0
-    name: str = "a"
-    flag: bool = False
-    limit: float | None = None
-    regions: tuple[float, ...] = (1.0, 2.0)
+from astra_dagster.tasks.parameters import digest
+from astra_dagster_tests.tasks.sample import Sample
 
 
 def test_digest_is_stable_across_processes_and_hash_seeds() -> None:
     script = (
-        "from astra_dagster_tests.tasks.test_parameters import Sample, digest;"
+        "from astra_dagster.tasks.parameters import digest;from astra_dagster_tests.tasks.sample import Sample;"
         "print(digest(Sample().as_dict()), digest(Sample(width=2, regions=[1, 3]).as_dict()))"
     )
     expected = f"{digest(Sample().as_dict())} {digest(Sample(width=2.0, regions=(1.0, 3.0)).as_dict())}"

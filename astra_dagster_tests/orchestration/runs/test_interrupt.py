@@ -12,8 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from astra_dagster.cli import main
-from astra_dagster_tests.execution.cluster import dask_cluster
-from astra_dagster_tests.execution.test_workers import DASK
+from astra_dagster_tests.execution.cluster import DASK, dask_cluster
 
 RUN = [sys.executable, "-m", "astra_dagster", "run", "deadly", "--set", "seconds=0.3"]
 

@@ -12,25 +12,15 @@ from dagster._core.storage.partition_status_cache import get_and_update_asset_st
 from astra_dagster import product
 from astra_dagster.definitions import build_definitions, defs
 from astra_dagster.orchestration import records
-from astra_dagster.orchestration.discover import discover_job
 from astra_dagster.orchestration.partitions import register, registered
-from astra_dagster.orchestration.runs.jobs import update_job_name, update_run_config
 from astra_dagster.orchestration.sources import make_planner
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.planning.ledger import Selection, select_keys
 from astra_dagster.planning.status import Status
 from astra_dagster.tasks import registry
+from astra_dagster_tests.orchestration.runs.main_job import KEY, SNR, VISITS, discover, recorded, update
 
-SNR = registry.tasks()["ap_visit_snr"]
-VISITS = product("apVisit")
-KEY = dg.AssetKey("ap_visit_snr")
 RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
-
-
-def discover(instance: dg.DagsterInstance, **config: object) -> dg.ExecuteInProcessResult:
-    return discover_job.execute_in_process(
-        instance=instance, run_config={"ops": {"discover_files": {"config": config}}}
-    )
 
 
 def materialise(instance: dg.DagsterInstance, *keys: str, config: dict | None = None) -> dg.ExecuteInProcessResult:
@@ -43,16 +33,6 @@ def materialise(instance: dg.DagsterInstance, *keys: str, config: dict | None = 
         run_config={"ops": {"ap_visit_snr": {"config": config or {}}}},
         raise_on_error=False,
     )
-
-
-def update(instance: dg.DagsterInstance, **config: object) -> dg.ExecuteInProcessResult:
-    return defs.resolve_job_def(update_job_name(SNR)).execute_in_process(
-        instance=instance, run_config=update_run_config(SNR, config), raise_on_error=False
-    )
-
-
-def recorded(instance: dg.DagsterInstance, asset: dg.AssetKey = KEY) -> set[str]:
-    return set(instance.get_materialized_partitions(asset))
 
 
 def failed(instance: dg.DagsterInstance) -> set[str]:

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from astra_dagster.execution import runner
+from astra_dagster.orchestration.partitions import registered
 from astra_dagster.spectra import readers
 from astra_dagster.spectra.batch import SpectrumBatch
-from astra_dagster_tests.execution.test_one_bad_file import bomb, sparse
-from astra_dagster_tests.orchestration.runs.test_main_job import VISITS, discover, recorded, registered, update
+from astra_dagster_tests.execution.spoilt import bomb, sparse
+from astra_dagster_tests.orchestration.runs.main_job import VISITS, discover, recorded, update
 
 
 def test_a_run_in_process_names_key_file_and_reason_of_each(

@@ -14,8 +14,7 @@ from click.testing import CliRunner
 
 from astra_dagster.cli import main
 from astra_dagster_tests import web_ui
-from astra_dagster_tests.execution.cluster import dask_cluster
-from astra_dagster_tests.execution.test_workers import DASK
+from astra_dagster_tests.execution.cluster import DASK, dask_cluster
 from astra_dagster_tests.orchestration.daemon import running_daemon
 
 TASK = '''\

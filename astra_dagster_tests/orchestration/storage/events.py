@@ -51,6 +51,11 @@ def materialisation(
     return entry("ASSET_MATERIALIZATION", run_id, time, StepMaterializationData(made), step="a")
 
 
+def materialisations(run_id: str, n: int) -> list[EventLogEntry]:
+    tags = {"dagster/data_version": run_id}
+    return [materialisation(run_id, START + i, "a", f"{run_id}-{i}", tags) for i in range(n)]
+
+
 def planned(run_id: str, time: float, asset: dg.AssetKey, partition: str | None) -> EventLogEntry:
     return entry(
         "ASSET_MATERIALIZATION_PLANNED", run_id, time, AssetMaterializationPlannedData(asset, partition), step="a"

@@ -30,16 +30,18 @@ from astra_dagster.orchestration.storage.batches import BatchedEventLogStorage
 from astra_dagster.orchestration.storage.sqlite import BatchedSqliteStorage
 from astra_dagster.tasks import registry
 from astra_dagster_tests.orchestration.homes import home
-from astra_dagster_tests.orchestration.storage.events import CHECKS, RUNS, START, Chance, check_planned, materialisation
+from astra_dagster_tests.orchestration.storage.events import (
+    CHECKS,
+    RUNS,
+    START,
+    Chance,
+    check_planned,
+    materialisations,
+)
 
 VISITS = product("apVisit")
 SNR = dg.AssetKey("ap_visit_snr")
 DATABASES = ["sqlite", "postgresql"]
-
-
-def materialisations(run_id: str, n: int) -> list[EventLogEntry]:
-    tags = {"dagster/data_version": run_id}
-    return [materialisation(run_id, START + i, "a", f"{run_id}-{i}", tags) for i in range(n)]
 
 
 def store(instance: dg.DagsterInstance, events: Sequence[EventLogEntry]) -> None:
@@ -271,11 +273,11 @@ def test_watchers_see_every_event_of_a_batch(batched: dg.DagsterInstance) -> Non
 HEAD = """
 import os, sys
 import dagster as dg
-from astra_dagster_tests.orchestration.storage.test_batches import materialisations, store
+from astra_dagster_tests.orchestration.storage.events import materialisations
 
 with dg.DagsterInstance.get() as instance:
     log = instance.event_log_storage
-    store(instance, materialisations(sys.argv[1], 300))
+    log.store_event_batch(materialisations(sys.argv[1], 300))
 """
 DYING = {
     "after the tags": """
@@ -305,7 +307,7 @@ def script(text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("when", DYING)
 def test_killed_in_the_middle_of_a_batch_leaves_whole_batches_only(batched: dg.DagsterInstance, when: str) -> None:
-    run = script(f"{HEAD}{DYING[when]}\n    store(instance, materialisations('second', 300))", "first")
+    run = script(f"{HEAD}{DYING[when]}\n    log.store_event_batch(materialisations('second', 300))", "first")
     assert run.returncode == -9, run.stderr
     found = batched.fetch_materializations(dg.AssetKey("a"), limit=2000).records
     assert Counter(record.run_id for record in found) == {"first": 300}

@@ -1,24 +1,18 @@
 """Sensors and schedules as Dagster's daemon runs them, and the daily job."""
 
 import json
-import logging
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
 import pytest
 from click.testing import CliRunner
 from dagster._core.scheduler.instigation import InstigatorTick, InstigatorType
-from dagster._core.test_utils import create_test_daemon_workspace_context
-from dagster._core.workspace.load_target import ModuleTarget
-from dagster._daemon.sensor import execute_sensor_iteration
 
 from astra_dagster import product
 from astra_dagster.cli import main
@@ -30,18 +24,11 @@ from astra_dagster.orchestration.watch.sensors import run_request
 from astra_dagster.orchestration.watch.settings import watched
 from astra_dagster.orchestration.watch.tick import tick
 from astra_dagster_tests.documented import end
-from astra_dagster_tests.orchestration.daemon import running_daemon, wait_for
-from astra_dagster_tests.orchestration.watch.test_tick import FOLDER, KEY, NAME, outputs, put, recorded
+from astra_dagster_tests.orchestration.daemon import SENSOR, running_daemon, wait_for, workspace
+from astra_dagster_tests.orchestration.watch.arrivals import FOLDER, KEY, NAME, outputs, put, recorded
 
 VISITS = product("apVisit")
-SENSOR = "ap_visit_arrivals"
 JOB = "update_ap_visit"
-
-
-@pytest.fixture
-def whole(synthetic: Path) -> bytes:
-    """Contents of an apVisit file."""
-    return (synthetic / FOLDER / NAME.format(1)).read_bytes()
 
 
 def configure(text: str) -> None:
@@ -231,19 +218,6 @@ def test_partitions_of_the_job_by_name(instance: dg.DagsterInstance) -> None:
     assert not update(instance, f"{KEY.format(4)}...{KEY.format(2)}")
 
 
-@contextmanager
-def workspace(instance: dg.DagsterInstance) -> Iterator[Callable[[], None]]:
-    """A daemon's view of the definitions; gives a function that has it look after sensors once."""
-    target = ModuleTarget("astra_dagster.definitions", attribute=None, working_directory=None, location_name="astra")
-    with create_test_daemon_workspace_context(target, instance) as context:
-
-        def iterate(flags: dict[str, signal.Signals] | None = None) -> None:
-            crash = {SENSOR: flags} if flags else None
-            list(execute_sensor_iteration(context, logging.getLogger("daemon"), None, None, debug_crash_flags=crash))
-
-        yield iterate
-
-
 def ticks(instance: dg.DagsterInstance) -> list[InstigatorTick]:
     """Ticks of the sensor, the first first."""
     states = instance.all_instigator_state(instigator_type=InstigatorType.SENSOR)
@@ -258,7 +232,7 @@ def run_keys(instance: dg.DagsterInstance) -> Counter[str]:
 DYING = """
 import signal, sys
 import dagster as dg
-from astra_dagster_tests.orchestration.watch.test_sensors import workspace
+from astra_dagster_tests.orchestration.daemon import workspace
 with dg.DagsterInstance.get() as instance, workspace(instance) as iterate:
     iterate({sys.argv[1]: signal.SIGKILL})
 """

@@ -10,19 +10,9 @@ from dagster._core.storage.tags import RUN_KEY_TAG, SENSOR_NAME_TAG
 from astra_dagster.archive.watch_state import FIRST_WAIT, LONGEST_WAIT
 from astra_dagster.orchestration.watch.requests import Request
 from astra_dagster.orchestration.watch.tick import sensor_name
-from astra_dagster_tests.orchestration.watch.test_tick import FOLDER, KEY, NAME, SEEN, Daemon, put, recorded
+from astra_dagster_tests.orchestration.watch.arrivals import FOLDER, KEY, NAME, SEEN, Daemon, put, recorded
 
 FAILURE, CANCELED, SUCCESS = dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.SUCCESS
-
-
-@pytest.fixture
-def daemon(instance: dg.DagsterInstance) -> Daemon:
-    return Daemon(instance)
-
-
-@pytest.fixture
-def whole(synthetic: Path) -> bytes:
-    return (synthetic / FOLDER / NAME.format(1)).read_bytes()
 
 
 def end(daemon: Daemon, request: Request, status: dg.DagsterRunStatus) -> dg.DagsterRun:

@@ -1,0 +1,27 @@
+"""Work of the S/N task on the visits of a mirror, and doing it in this process."""
+
+from pathlib import Path
+
+from astra_dagster import DataID, product
+from astra_dagster.archive.discovery import find_files
+from astra_dagster.execution import runner
+from astra_dagster.execution.runner import Outcome
+from astra_dagster.outputs.store import Given, OutputStore, Work
+from astra_dagster.tasks.snr import SNRParameters, ap_visit_snr
+from astra_dagster.tasks.task import Task
+
+
+def work_on(root: Path, release: str = "DR17") -> list[Work]:
+    return [work_of(f.data_id, f.path, f.version) for f in find_files(product("apVisit"), release, root)[0]]
+
+
+def work_of(data_id: DataID, path: Path, version: str) -> Work:
+    return Work(data_id, (Given(data_id.product.name, data_id.relative_path, version, (path,)),))
+
+
+def run(store: OutputStore, work: list[Work]) -> list[Outcome]:
+    return [outcome for chunk in runner.run([(store, work)]) for outcome in chunk]
+
+
+def make_store(tmp_path: Path, task: Task = ap_visit_snr, factor: float = 1.0) -> OutputStore:
+    return OutputStore(tmp_path / "out", task, SNRParameters(fudge_factor=factor))

@@ -1,0 +1,33 @@
+"""Spectra of chance, and a file as a task writes it that holds some."""
+
+from pathlib import Path
+
+import numpy as np
+
+from astra_dagster.fits import writer as encode
+from astra_dagster.spectra.batch import FLUX_UNIT, SpectrumBatch
+from astra_dagster.spectra.output import encode_spectra, pairs
+
+
+def a_batch(n: int, own: bool) -> SpectrumBatch:
+    rng = np.random.default_rng(n)
+    grid = np.linspace(15000, 17000, 50)
+    flux = rng.normal(1, 0.1, (n, 50))
+    ivar = rng.uniform(1, 2, (n, 50))
+    ivar[:, 3] = 0
+    return SpectrumBatch(
+        flux=flux,
+        ivar=ivar,
+        wavelength=np.array([grid + i for i in range(n)]) if own else grid,
+        chips=(("blue", 0, 20), ("red", 20, 50)),
+        meta={"object": ("it's",) * n, "ra": (float("nan"),) * n, "fibre": tuple(range(n))},
+        continuum=rng.uniform(5, 6, (n, 50)),
+        continuum_unit=FLUX_UNIT,
+    )
+
+
+def write(path: Path, batch: SpectrumBatch) -> Path:
+    several = len(batch) > 1
+    head = [("ORIGIN", "astra_dagster", ""), *pairs("RES", {"q": [1.5] * len(batch) if several else 1.5}, "")]
+    path.write_bytes(encode.primary([*head, ("SEVERAL", several, "")]) + encode_spectra(batch))
+    return path
