@@ -1,4 +1,4 @@
-"""Task to asset: the partitioned Dagster asset of a task, and what one run of it does."""
+"""Make the partitioned Dagster asset of a task, and define what one run of it does."""
 
 import json
 from typing import Any
@@ -10,7 +10,7 @@ from astra_dagster.orchestration import records, sources
 from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.internals import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 from astra_dagster.orchestration.partitions import partitions_def
-from astra_dagster.orchestration.runs.launchpad import Launchpad, RunConfig, told
+from astra_dagster.orchestration.runs.launchpad import Launchpad, RunConfig, describe_parameters
 from astra_dagster.orchestration.runs.materialise import Job, materialise
 from astra_dagster.orchestration.runs.resources import ExecutorResource
 from astra_dagster.orchestration.runs.summary import failure
@@ -20,9 +20,9 @@ from astra_dagster.tasks.task import Task
 
 
 def task_asset(task: Task) -> dg.AssetsDefinition:
-    """Partitioned asset of a task: one run takes any number of partitions."""
+    """Make the partitioned asset of a task, of which one run takes any number of partitions."""
     launchpad = Launchpad(task, RunConfig)
-    meaning = told(task)
+    meaning = describe_parameters(task)
     parameters = "\n".join(
         f"- `{name}` = `{json.dumps(value)}`: {meaning[name]}"
         for name, value in task.values().as_dict(all=True).items()
@@ -44,23 +44,23 @@ def task_asset(task: Task) -> dg.AssetsDefinition:
         owners=[owner_of(task)],
         code_version=task.version,
         description="\n\n".join([task.description, *([f"Parameters:\n\n{parameters}"] if parameters else [])]),
-        metadata={"partition_key": task.domain.key_order, **_column_schema(task)},
+        metadata={"partition_key": task.domain.key_order, **_make_column_metadata(task)},
         config_schema=launchpad.schema,
         output_required=False,
         dagster_type=dg.Nothing,
     )
     def asset(context: dg.AssetExecutionContext, executor: ExecutorResource):  # type: ignore[no-untyped-def]
-        later = _later_in_run(context, task)
+        later = _find_later_in_run(context, task)
         if not context.partition_keys:
             raise dg.Failure(
-                "no partition is in this range: it goes in the order of registration, from its first to its last",
+                "no partition is in this range: its first partition must have been registered before its last",
                 allow_retries=False,
             )
         with plain_failures():
             config, parameters = launchpad.read(context.op_execution_context)
             store = OutputStore(settings.check_outputs_dir(), task, parameters)
             jobs = [Job(store, context.partition_keys, config.overwrite)]
-            jobs += _companions(context, jobs[0])
+            jobs += _find_companions(context, jobs[0])
             here = context.op_execution_context
             every = materialise(here, jobs, executor.choose(), record_all=bool(later), fetching=config.fetching)
             done = every[task.name]
@@ -68,35 +68,35 @@ def task_asset(task: Task) -> dg.AssetsDefinition:
             raise failure(done.failures, len(context.partition_keys), done.metadata)
         if done.failures:
             context.log.warning(f"{len(done.failures)} failed, which {', '.join(later)} will leave out")
-        # Dagster makes no records of its own for such an output: those of `materialise` are the only ones.
+        # With this metadata Dagster adds no records of its own to those that `materialise` has written.
         yield dg.Output(None, metadata={**done.metadata, SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True})
 
     return asset
 
 
-def _column_schema(task: Task) -> dict[str, dg.TableSchema]:
-    """Columns that a task promises, for the web UI."""
-    columns = promised_columns(task)
+def _make_column_metadata(task: Task) -> dict[str, dg.TableSchema]:
+    """Return metadata with the columns that a task promises, for the web UI."""
+    columns = list_promised_columns(task)
     return {"dagster/column_schema": dg.TableSchema(columns)} if columns else {}
 
 
-def promised_columns(task: Task) -> list[dg.TableColumn]:
-    """The columns themselves: the types of results are not known before there are some."""
-    return [dg.TableColumn(name, "any", described(c.description, c.unit)) for name, c in task.columns.items()]
+def list_promised_columns(task: Task) -> list[dg.TableColumn]:
+    """Return the columns that a task promises; their types are not known before there are results."""
+    return [dg.TableColumn(name, "any", describe_column(c.description, c.unit)) for name, c in task.columns.items()]
 
 
-def described(description: str, unit: str) -> str | None:
-    """Description of a column with its unit."""
+def describe_column(description: str, unit: str) -> str | None:
+    """Join the description of a column and its unit; None if both are empty."""
     return f"{description} [{unit}]".strip() if unit else description or None
 
 
 def owner_of(task: Task) -> str:
-    """Team that answers for a task: the package that defines it."""
+    """Return the team that owns a task, which is named after the package that defines it."""
     return f"team:{task.module.partition('.')[0].strip('_') or 'unknown'}"
 
 
-def _later_in_run(context: dg.AssetExecutionContext, task: Task) -> list[str]:
-    """Tasks of the same run that require this one: a step that fails would keep them from running at all."""
+def _find_later_in_run(context: dg.AssetExecutionContext, task: Task) -> list[str]:
+    """Return the tasks of the same run that require this one, and would not run at all if its step failed."""
     selected = {key.to_user_string() for key in context.job_def.asset_layer.executable_asset_keys}
     return [
         other.name
@@ -105,11 +105,11 @@ def _later_in_run(context: dg.AssetExecutionContext, task: Task) -> list[str]:
     ]
 
 
-def _companions(context: dg.AssetExecutionContext, job: Job) -> list[Job]:
-    """Tasks of the same run that read the same files: done together with this one, each file is read once.
+def _find_companions(context: dg.AssetExecutionContext, job: Job) -> list[Job]:
+    """Return jobs of the same run that read the same files; done together with this one, each file is read once.
 
-    Their own steps then find everything complete, but for what failed. Where steps run beside one another, each does
-    its own.
+    The steps of these tasks then find all partitions complete except those that failed. Where steps run in parallel,
+    there are none, and each step does its own task.
     """
     task = job.store.task
     one_by_one = context.job_def.executor_def.name in ("in_process", "execute_in_process_executor")

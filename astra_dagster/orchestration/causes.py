@@ -1,7 +1,7 @@
-"""What stands behind an error of Dagster's: its records, its configuration or the disk, told as one of our errors.
+"""Turn errors of Dagster, of databases and of the disk into ours, by finding their cause.
 
-Dagster, SQLAlchemy and the drivers each wrap the error of the one below, and none of them says which file or server it
-is about: that is noted here as it happens, for every database that is used from the moment this module is imported.
+Dagster, SQLAlchemy and the drivers each wrap the error of the layer below, and none of them says which file or server
+it is about. So this module, once imported, adds a note to every error of a database that names the database.
 """
 
 import contextlib
@@ -17,13 +17,13 @@ import yaml
 from astra_dagster.errors import AstraError, ConfigurationError, StorageError, in_one_line
 
 PLACE = "database: "
-"""How the note begins that says which database an error is about."""
+"""Prefix of the note that names the database of an error."""
 
 FULL = 1_000_000
-"""Bytes: with less of them free a disk is called full, whatever SQLite says of it."""
+"""Number of free bytes below which a disk counts as full, whatever SQLite's message says."""
 
 HINTS = (
-    ("full", "make room: what is done is found again by the same command"),
+    ("full", "make room, and repeat the command: finished work is kept"),
     ("locked", "another process holds it: wait until that has ended, and try again"),
     ("readonly|unable to open|disk I/O", "make it writable, and the folder that it is in"),
     (
@@ -32,28 +32,28 @@ HINTS = (
     ),
     ("no such table|no such column|does not exist", "is it Dagster's? dagster instance migrate brings it up to date"),
 )
-"""What to do, by a word that the driver's message has in it."""
+"""What to do next, by a pattern that the driver's message matches."""
 
 
 @sa.event.listens_for(sa.Engine, "handle_error")
 def _note_place(context: sa.engine.ExceptionContext) -> None:
-    """Note on an error which database it is about."""
+    """Add a note to an error that names its database."""
     if context.engine is not None:
-        note = f"{PLACE}{place(context.engine.url)}"
+        note = f"{PLACE}{find_place(context.engine.url)}"
         for error in (context.original_exception, context.sqlalchemy_exception):
             if error is not None and note not in getattr(error, "__notes__", ()):
                 error.add_note(note)
 
 
-def place(url: sa.URL) -> str:
-    """Where a database is: its file, or its URL without a password."""
+def find_place(url: sa.URL) -> str:
+    """Return where a database is: its file, or its URL without a password."""
     if url.get_backend_name() == "sqlite":
         return str(url.database)
     return url.set(query={}).render_as_string(hide_password=True)
 
 
-def chain(error: BaseException) -> list[BaseException]:
-    """An error and its causes, the innermost last."""
+def list_causes(error: BaseException) -> list[BaseException]:
+    """Return an error and its causes, the innermost last."""
     found: list[BaseException] = []
     following: BaseException | None = error
     while following is not None and following not in found:
@@ -63,8 +63,8 @@ def chain(error: BaseException) -> list[BaseException]:
 
 
 def known_error(error: BaseException) -> AstraError | None:
-    """One of our errors for what stands behind an error; None if nothing is known of it: it is a mistake of ours."""
-    causes = chain(error)
+    """Return our error for the cause of an error; None if the cause is unknown, and so a mistake in our code."""
+    causes = list_causes(error)
     for one in causes:
         if isinstance(one, AstraError):
             return one
@@ -92,13 +92,12 @@ def storage_error(reason: str, where: str | None) -> StorageError:
 
 @contextlib.contextmanager
 def plain_failures() -> Iterator[None]:
-    """Inside an op or asset: let it fail in one line, for our errors and those of databases and disks.
+    """Make an op or asset fail with one line instead of a traceback, for errors whose cause is known.
 
     Raises
     ------
     dagster.Failure
-        In place of an error of which it is known what stands behind it, and which is its cause; others stay as they
-        are.
+        In place of an error of ours, or of a database or disk, which becomes its cause. Other errors stay the same.
     """
     try:
         yield

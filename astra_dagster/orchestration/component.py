@@ -1,7 +1,7 @@
-"""Declaration to assets: a variant of a task that a ``defs.yaml`` declares, as a component of Dagster's.
+"""The Dagster component that makes assets from a variant of a task that a ``defs.yaml`` declares.
 
-What a declaration means, and what may be wrong with it, is in `astra_dagster.tasks.declared`. The component makes of it
-what Python's `Task.variant` would become, asset, table and job, and nothing else.
+What a declaration means, and what may be wrong with it, is in `astra_dagster.tasks.declared`. The component makes the
+same asset, table, checks and job that a variant made with `Task.variant` in Python gets.
 """
 
 from typing import Annotated, Any
@@ -20,29 +20,29 @@ from astra_dagster.tasks.declared import TYPE
 from astra_dagster.tasks.task import Task
 
 
-def _told(description: str) -> dg.Resolver:
-    """For the schema that editors and Dagster's tools show; descriptions of pydantic's own do not all reach it."""
+def _describe(description: str) -> dg.Resolver:
+    """Describe a field in the schema that editors show; pydantic's own descriptions do not all reach it."""
     return dg.Resolver.default(description=description)
 
 
 class SpectrumTask(dg.Component, dg.Model, dg.Resolvable):
     """A variant of a task, with parameters of its own: its asset, its table and its job."""
 
-    task: Annotated[str, _told("Name of the task that it is a variant of.")]
-    name: Annotated[str, _told("What to put after the task's name: order5 makes ap_visit_continuum_order5.")]
-    parameters: Annotated[dict[str, Any], _told("Parameters that are others than the task's.")] = Field(default={})
-    releases: Annotated[list[str], _told("Releases that a run takes if it is not told which; all if empty.")] = Field(
+    task: Annotated[str, _describe("Name of the task of which this is a variant.")]
+    name: Annotated[str, _describe("What to put after the task's name: order5 makes ap_visit_continuum_order5.")]
+    parameters: Annotated[dict[str, Any], _describe("Parameters that differ from the task's.")] = Field(default={})
+    releases: Annotated[list[str], _describe("Releases that a run takes if it names none; all if empty.")] = Field(
         default=[]
     )
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """Assets and job of the variant.
+        """Make the assets, checks and job of the variant.
 
         Raises
         ------
         ConfigurationError
-            If a declaration makes no sense, or the configuration does not name the folder where this one is: commands
-            and other runs would not know the task then.
+            If a declaration makes no sense, or the configuration does not name the folder of this one, so that commands
+            and other runs would not know the task.
         """
         found = registry.declared().get(f"{self.task}_{self.name}")
         folder = getattr(context.component_loc, "file_path", None)  # none, or a file, if made in Python
@@ -57,7 +57,7 @@ class SpectrumTask(dg.Component, dg.Model, dg.Resolvable):
 
 
 def task_definitions(task: Task) -> dg.Definitions:
-    """What Dagster is told of a task, whether declared or written in Python: its asset, table, checks and job."""
+    """Make the Dagster definitions of a task, whether declared or written in Python: asset, table, checks and job."""
     return dg.Definitions(
         assets=[task_asset(task), collection(task)],
         asset_checks=[task_checks(task), table_checks(task)],

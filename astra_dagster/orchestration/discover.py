@@ -1,4 +1,4 @@
-"""The job `discover`: find files below SAS_BASE_DIR, register their keys, record each on its source asset."""
+"""The job `discover`, which finds files below SAS_BASE_DIR, registers their keys, and records them."""
 
 import contextlib
 from collections import Counter
@@ -27,11 +27,11 @@ from astra_dagster.planning.inputs import Input
 from astra_dagster.tasks import registry
 
 LISTED = 100
-"""Skipped files that the log spells out."""
+"""Largest number of skipped files that the log lists."""
 
 
 class DiscoverConfig(dg.Config):
-    """Where to look, and how."""
+    """Which files to look for, and how to compare them."""
 
     products: list[str] = Field(default=[], description="Products to look for; all source assets if empty.")
     releases: list[str] = Field(default=[], description="Releases to look in; all if empty.")
@@ -41,21 +41,21 @@ class DiscoverConfig(dg.Config):
     )
     forget: bool = Field(
         default=False,
-        description="Unregister files that were here before and are not: they were removed, no disk is away. Takes one "
-        "product and one release.",
+        description="Unregister files that were here before and are missing, as they were removed and no disk is away. "
+        "Takes one product and one release.",
     )
 
 
 @dataclass(frozen=True)
 class Discovery:
-    """What was found of one product in one release.
+    """What was found on disk of one product in one release.
 
     Attributes
     ----------
     missing
-        Files that were here before and were not found: removed, or nobody can tell.
+        Files that were here before and were not found: they were removed, or it cannot be told whether they were.
     to_forget
-        Keys of such files that are to be unregistered.
+        Keys of missing files that are to be unregistered.
     """
 
     product: Product
@@ -68,7 +68,7 @@ class Discovery:
 
     @property
     def to_record(self) -> tuple[Input, ...]:
-        """Files whose latest record does not say what is on disk."""
+        """Files whose latest record does not agree with what is on disk."""
         return tuple(found for found in self.inputs if not found.recorded and found.file is not None)
 
     @property
@@ -78,7 +78,7 @@ class Discovery:
 
     @property
     def unreachable(self) -> Counter[str]:
-        """Why nobody can tell what is there, with the number of files known from before that it is about."""
+        """Reasons why files or folders could not be examined, each with the number of known files that it concerns."""
         folders = {skipped.reason: 0 for skipped in self.skipped if skipped.error is not None}
         files = Counter(found.error.without_key() for found in (*self.inputs, *self.missing) if found.error is not None)
         return Counter({**folders, **files})
@@ -97,7 +97,7 @@ class Discovery:
 def search(instance: dg.DagsterInstance, config: DiscoverConfig) -> Iterator[Discovery]:
     """Find files and compare them with what is registered and recorded; change nothing.
 
-    Yields only what was found or is missing, and an empty result where product and release were both named.
+    Products and releases without any file are left out, except those that the configuration names both.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def search(instance: dg.DagsterInstance, config: DiscoverConfig) -> Iterator[Dis
     refusal: InvalidKeyError | None = None
     accepted = False
     for item in wanted:
-        known = _by_release(registered(instance, item))
+        known = _group_by_release(registered(instance, item))
         for name in config.releases or releases():
             try:
                 files, skipped = find_files(item, name, root, where)
@@ -129,7 +129,7 @@ def search(instance: dg.DagsterInstance, config: DiscoverConfig) -> Iterator[Dis
                 continue
             accepted = True
             mine = known.get(name, set())
-            missing = _missing(instance, item, mine - {file.data_id.key for file in files}, root, where)
+            missing = _find_missing(instance, item, mine - {file.data_id.key for file in files}, root, where)
             if not files and not skipped and not missing and not (config.releases and config.products):
                 continue
             inputs = sources.compare(instance, item, files, by_content=config.by_content)
@@ -142,18 +142,18 @@ def search(instance: dg.DagsterInstance, config: DiscoverConfig) -> Iterator[Dis
         raise refusal
 
 
-def _by_release(keys: Sequence[str]) -> dict[str, set[str]]:
+def _group_by_release(keys: Sequence[str]) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for key in keys:
         found.setdefault(key.partition("/")[0], set()).add(key)
     return found
 
 
-def _missing(instance: dg.DagsterInstance, item: Product, keys: set[str], root: Path, where: Where) -> list[Input]:
-    """Of registered files of a release that were not found, those that were here before."""
+def _find_missing(instance: dg.DagsterInstance, item: Product, keys: set[str], root: Path, where: Where) -> list[Input]:
+    """Return the files that were here before, from registered keys whose files were not found."""
     data_ids = []
     for key in records.source_records(instance, item, sorted(keys)) if keys else ():
-        with contextlib.suppress(AstraError):  # a key that is none
+        with contextlib.suppress(AstraError):  # the key is not valid now
             data_id = item.parse_key(key)
             if data_id.matches(item.allowed(data_id.release, where) or {}):
                 data_ids.append(data_id)
@@ -162,13 +162,13 @@ def _missing(instance: dg.DagsterInstance, item: Product, keys: set[str], root: 
 
 
 def refusal(unreachable: Counter[str]) -> str:
-    """What to say where not everything could be looked at."""
+    """Say which files and folders could not be examined, and why."""
     told = [f"{f'{count} known files: ' if count else ''}{why}" for why, count in unreachable.most_common(LISTED)]
     return "\n".join(["not everything could be looked at; all else is done", *told])
 
 
 def take(context: dg.OpExecutionContext, found: Discovery) -> None:
-    """Register and record what was found, unregister what is to be forgotten, and say so."""
+    """Register and record what was found, unregister keys that are to be forgotten, and log what was done."""
     register(context.instance, found.product, found.new, registry.groups())
     unregister(context.instance, found.product, found.to_forget, registry.groups())
     sources.record(context, found.product, found.to_record)
@@ -179,7 +179,7 @@ def take(context: dg.OpExecutionContext, found: Discovery) -> None:
 
 @dg.op(description="Find files below SAS_BASE_DIR, register their partition keys and record each file.")
 def discover_files(context: dg.OpExecutionContext, config: DiscoverConfig) -> None:
-    """Register and record what is new or changed; what is known and unchanged costs a look-up."""
+    """Find files, and register and record those that are new or have changed."""
     records.warn_if_slow(context)
     total = 0
     unreachable: Counter[str] = Counter()
@@ -196,5 +196,5 @@ def discover_files(context: dg.OpExecutionContext, config: DiscoverConfig) -> No
 
 @dg.job(name="discover", description="Find new and changed SDSS files, register and record them.")
 def discover_job() -> None:
-    """One op; a job, so that it can be launched from the web UI and the command line."""
+    """Run `discover_files`; as a job it can be launched from the web UI and the command line."""
     discover_files()

@@ -1,6 +1,7 @@
-"""The job `register`: partitions of files that a table lists, whether they are there or not.
+"""The job `register`, which registers the partitions of files that a table lists, whether the files exist or not.
 
-A task over a file that is not there does nothing about it and succeeds; once the file has come it is one to do.
+A run of a task passes over partitions whose file does not exist yet, and succeeds; once the file exists, it is
+analysed.
 """
 
 from collections import Counter
@@ -22,33 +23,33 @@ from astra_dagster.planning.inputs import locate
 from astra_dagster.tasks import registry
 
 SHOWN = 20
-"""Rejected rows that the log and the command line spell out."""
+"""Largest number of rejected rows that the log and the command line list."""
 
 
 class RegisterConfig(dg.Config):
-    """Which table, and what it lists."""
+    """The table to read, and the files that it lists."""
 
     table: str = Field(description="Path of the table: FITS, VOTable, Parquet, CSV or ECSV; one row a file.")
-    product: str = Field(description="What the files are: apVisit.")
-    release: str = Field(default="", description="Of which release; if empty, the table has a column release.")
+    product: str = Field(description="Product of the files: apVisit.")
+    release: str = Field(default="", description="Release of the files; if empty, the table has a column release.")
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What a table lists.
+    """The files that a table lists, compared with what is registered and what is on disk.
 
     Attributes
     ----------
     keys
-        Partition keys of all its files.
+        Partition keys of all files.
     new
-        Those that are not registered.
+        Partition keys that are not registered.
     on_disk
-        How many of the files are there.
+        Number of files that are on disk.
     unreachable
-        Why nobody can tell of some whether they are there, with the number of these.
+        Reasons why it cannot be told whether files exist, each with their number.
     rejected
-        Rows that give no key.
+        Rows that identify no file.
     """
 
     product: Product
@@ -60,7 +61,7 @@ class Expected:
 
     @property
     def rejections(self) -> list[str]:
-        """What is wrong with the rejected rows, at most `SHOWN` of them, and with what cannot be looked at."""
+        """Reasons for at most `SHOWN` of the rejected rows, and for files that cannot be examined."""
         more = len(self.rejected) - SHOWN
         reasons = [f"{count} files: {reason}" for reason, count in self.unreachable.most_common(SHOWN)]
         return [*map(str, self.rejected[:SHOWN]), *([f"and {more} more"] if more > 0 else []), *reasons]
@@ -81,7 +82,7 @@ def expect(instance: dg.DagsterInstance, config: RegisterConfig) -> Expected:
     Raises
     ------
     CatalogueError
-        If the table cannot be read, lacks a column, or no row of it gives a partition key.
+        If the table cannot be read, lacks a column, or none of its rows identifies a file.
     AstraError
         If there is no such product or release, or SAS_BASE_DIR is not set.
     """
@@ -104,13 +105,13 @@ def expect(instance: dg.DagsterInstance, config: RegisterConfig) -> Expected:
 
 
 def register_expected(instance: dg.DagsterInstance, expected: Expected) -> None:
-    """Register what is new, and the groups that it belongs to."""
+    """Register keys that are new, and the groups to which they belong."""
     register(instance, expected.product, expected.new, registry.groups())
 
 
 @dg.op(description="Register the partitions of the files that a table lists, whether they are there or not.")
 def register_table(context: dg.OpExecutionContext, config: RegisterConfig) -> None:
-    """Register what is new; what is wrong with the table's rows is a warning."""
+    """Register keys that are new, and log a warning for each rejected row."""
     with plain_failures():
         expected = expect(context.instance, config)
         register_expected(context.instance, expected)
@@ -121,5 +122,5 @@ def register_table(context: dg.OpExecutionContext, config: RegisterConfig) -> No
 
 @dg.job(name="register", description="Register the files that a table lists, before they are there.")
 def register_job() -> None:
-    """One op; a job, so that it can be launched from the web UI and the command line."""
+    """Run `register_table`; as a job it can be launched from the web UI and the command line."""
     register_table()

@@ -1,7 +1,7 @@
-"""Source assets: one for each product, one partition a file; and recording what is on disk.
+"""Source assets: one for each product, with a partition for each file. What is on disk is compared and recorded here.
 
-They are assets that Dagster can run, not external ones: a run looks at the files again. For external assets its stale
-marks go by observations alone, and its partition pages by materialisations alone.
+They are not external assets: Dagster can run them, and a run looks at the files again. For external assets Dagster
+takes stale marks from observations only, and partition pages from materialisations only.
 """
 
 from collections.abc import Iterable, Sequence
@@ -45,11 +45,11 @@ _GROUPS = {
 
 
 SHOWN = 20
-"""Files that cannot be looked at that the message of a failed run spells out."""
+"""Largest number of unreachable files that the message of a failed run lists."""
 
 
 def group_of(name: str) -> str:
-    """Asset group of a product: the survey that it comes from, and what it is of."""
+    """Return the asset group of a product."""
     return next((group for start, group in _GROUPS.items() if name.startswith(start)), "sdss")
 
 
@@ -71,7 +71,7 @@ def asset_products() -> list[Product]:
 
 
 def source_asset(item: Product) -> dg.AssetsDefinition:
-    """Asset of a product; a run of it looks whether files are there or have changed, and records those."""
+    """Make the source asset of a product. A run of it records the files that are new or have changed."""
     page = _PAGES.get(item.name)
 
     @dg.asset(  # type: ignore[call-overload]

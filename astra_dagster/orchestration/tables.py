@@ -1,4 +1,4 @@
-"""Collection to asset: for each task an unpartitioned asset, the table over all its partitions."""
+"""Make the asset of a task's table, which is not partitioned and covers all partitions of the task."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from astra_dagster import settings
 from astra_dagster.orchestration import records
-from astra_dagster.orchestration.assets import described, owner_of, promised_columns
+from astra_dagster.orchestration.assets import describe_column, list_promised_columns, owner_of
 from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.partitions import chunks, registered
 from astra_dagster.orchestration.runs.launchpad import Launchpad
@@ -20,13 +20,13 @@ from astra_dagster.outputs.table_head import FORMAT
 from astra_dagster.tables.table_columns import PART, PROVENANCE, SPECTRUM, WHICH, part_names
 from astra_dagster.tasks.task import Task
 
-if TYPE_CHECKING:  # pyarrow and SQLAlchemy are imported where they are used, for the definitions to load fast
+if TYPE_CHECKING:  # pyarrow and SQLAlchemy are imported where they are used, so that definitions load fast
     import pyarrow as pa
 
     from astra_dagster.tables.collection import Collection
 
 PREVIEW = 10
-"""Rows that the web UI shows."""
+"""Number of rows that the web UI shows."""
 
 
 class TableConfig(dg.Config):
@@ -37,12 +37,12 @@ class TableConfig(dg.Config):
 
 
 def table_name(task: Task) -> str:
-    """Name of the asset of a task's table."""
+    """Return the name of the asset of a task's table."""
     return f"{task.name}_table"
 
 
 def collection(task: Task) -> dg.AssetsDefinition:
-    """Asset of the table over all partitions of a task that are complete with its parameters."""
+    """Make the asset of the table with all partitions of a task that are complete with its parameters."""
     launchpad = Launchpad(task, TableConfig)
 
     @dg.asset(  # type: ignore[call-overload]
@@ -53,7 +53,7 @@ def collection(task: Task) -> dg.AssetsDefinition:
         owners=[owner_of(task)],
         code_version=f"{task.version}.{FORMAT}",
         description=f"All results of {task.name} in one table, one row a spectrum.\n\n{task.description}",
-        metadata={"dagster/column_schema": _promised(task)},
+        metadata={"dagster/column_schema": _make_promised_schema(task)},
         config_schema=launchpad.schema,
         dagster_type=dg.Nothing,
     )
@@ -73,7 +73,9 @@ def collection(task: Task) -> dg.AssetsDefinition:
             context.log.warning(f"left out: {reason}")
         if len(made.unreadable) > SHOWN:
             context.log.warning(f"and {len(made.unreadable) - SHOWN} more outputs that cannot be read")
-        yield dg.MaterializeResult(metadata=_metadata(store, made, database), data_version=dg.DataVersion(made.version))
+        yield dg.MaterializeResult(
+            metadata=_make_metadata(store, made, database), data_version=dg.DataVersion(made.version)
+        )
 
     return asset
 
@@ -86,7 +88,7 @@ def build(
     overwrite: bool = False,
     progress: Callable[[int], object] | None = None,
 ) -> "tuple[Collection, str | None]":
-    """Bring a table up to date, and the database if one is configured; what was done there is returned in words.
+    """Bring a table up to date, and the database if one is configured; returns what was done there in words.
 
     Raises
     ------
@@ -105,35 +107,35 @@ def build(
 
 
 def latest(instance: dg.DagsterInstance, task: Task) -> Iterator[tuple[str, Record]]:
-    """Registered keys of a task that have a record, with the latest, a few thousand at a time."""
+    """Yield registered keys of a task with their latest record; those without a record are left out."""
     for chunk in chunks(registered(instance, task.domain), records.LOOK_UP):
         yield from records.task_records(instance, task, chunk).items()
 
 
-def _promised(task: Task) -> dg.TableSchema:
-    """Columns as far as they are known before there is a table: the types of results are not."""
+def _make_promised_schema(task: Task) -> dg.TableSchema:
+    """Return the columns of a table before it is built, when the types of results are not known."""
     columns = [dg.TableColumn(name, "text", PART) for name in part_names(task.domain)]
     columns.append(dg.TableColumn(SPECTRUM, "int", WHICH))
-    columns += promised_columns(task)
+    columns += list_promised_columns(task)
     columns += [dg.TableColumn(name, "text", description) for name, description in PROVENANCE.items()]
     return dg.TableSchema(columns)
 
 
-def _schema(schema: "pa.Schema") -> dg.TableSchema:
+def _make_schema(schema: "pa.Schema") -> dg.TableSchema:
     from astra_dagster.tables.column_types import kind_name
 
     columns = []
     for field in schema:
         about = {name.decode(): text.decode() for name, text in (field.metadata or {}).items()}
-        description = described(about.get("description", ""), about.get("unit", ""))
+        description = describe_column(about.get("description", ""), about.get("unit", ""))
         columns.append(dg.TableColumn(field.name, kind_name(field.type), description))
     return dg.TableSchema(columns)
 
 
-def _metadata(store: OutputStore, made: "Collection", database: str | None) -> Mapping[str, Any]:
+def _make_metadata(store: OutputStore, made: "Collection", database: str | None) -> Mapping[str, Any]:
     metadata: dict[str, Any] = {
         "dagster/row_count": made.rows,
-        "dagster/column_schema": _schema(made.schema),
+        "dagster/column_schema": _make_schema(made.schema),
         "partitions": made.partitions,
         "new": made.new,
         "changed": made.changed,
@@ -141,7 +143,7 @@ def _metadata(store: OutputStore, made: "Collection", database: str | None) -> M
         "unreadable": len(made.unreadable),
         "parquet": dg.MetadataValue.path(str(made.parquet)),
         "parameters": dg.MetadataValue.json(store.parameters.as_dict(all=True)),
-        "preview": dg.MetadataValue.md(_preview(made)),
+        "preview": dg.MetadataValue.md(_make_preview(made)),
     }
     if made.fits is not None:
         metadata["fits"] = dg.MetadataValue.path(str(made.fits))
@@ -155,18 +157,18 @@ def _metadata(store: OutputStore, made: "Collection", database: str | None) -> M
     return metadata
 
 
-def _preview(made: "Collection") -> str:
-    """First rows as Markdown."""
+def _make_preview(made: "Collection") -> str:
+    """Return the first rows of a table as Markdown."""
     from astra_dagster.tables.table import read_head
 
     names = [name for name in made.schema.names if name not in PROVENANCE]
     lines = [names, ["---"] * len(names)]
-    lines += [[_cell(row[name]) for name in names] for row in read_head(made.parquet, PREVIEW)]
+    lines += [[_write_cell(row[name]) for name in names] for row in read_head(made.parquet, PREVIEW)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _cell(value: object) -> str:
+def _write_cell(value: object) -> str:
     if isinstance(value, list):
-        return ", ".join(map(_cell, value))
+        return ", ".join(map(_write_cell, value))
     text = f"{value:.6g}" if isinstance(value, float) else "" if value is None else str(value)
     return text.replace("|", "\\|").replace("\n", " ")

@@ -131,7 +131,7 @@ def upsert(url: sa.URL | str, parquet: Path) -> Upserted:
         said = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
         for secret in (url.password, url.query.get("password")):
             said = said.replace(str(secret), "***") if secret else said
-        raise OutputError(f"the database {shown} cannot be written: {said}", hint="is it there, and yours?") from None
+        raise OutputError(f"the database {shown} cannot be written: {said}", hint="may you write to it?") from None
     finally:
         engine.dispose()
 

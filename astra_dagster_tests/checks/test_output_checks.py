@@ -260,13 +260,13 @@ def brighter(flux, continuum, bad) -> None:
 @pytest.mark.parametrize(
     ("spoil", "unusable", "text"),
     [
-        (negative, True, "not positive and finite in 0.2% of the pixels, 10 unusable pixels are not marked bad"),
+        (negative, True, "wrong in 0.2% of the pixels, 10 unusable pixels are not marked bad"),
         (
             negative_where_bad,
             False,
-            "not positive and finite in 0.2% of the pixels, 0 unusable pixels are not marked bad",
+            "wrong in 0.2% of the pixels, 0 unusable pixels are not marked bad",
         ),
-        (not_finite, True, "not positive and finite in 0.0% of the pixels, 3 unusable pixels are not marked bad"),
+        (not_finite, True, "wrong in 0.0% of the pixels, 3 unusable pixels are not marked bad"),
     ],
 )
 def test_a_continuum_that_is_not_positive(spoil, unusable: bool, text: str, synthetic: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from types import ModuleType
 import dagster as dg
 
 from astra_dagster.errors import AstraError, ConfigurationError, describe
-from astra_dagster.orchestration.causes import chain
+from astra_dagster.orchestration.causes import list_causes
 from astra_dagster.orchestration.component import task_definitions
 from astra_dagster.orchestration.loading.broken import broken_assets
 from astra_dagster.tasks import registry
@@ -82,5 +82,5 @@ def _load_file(package: str, path: Path) -> dg.Definitions:
 
 def _cause(error: Exception, path: Path) -> AstraError:
     """What stands behind an error of what others have defined, in one line."""
-    first = chain(error)[-1]
+    first = list_causes(error)[-1]
     return first if isinstance(first, AstraError) else ConfigurationError(describe(first), path=path)

@@ -1,1 +1,1 @@
-"""What happens in a run of Dagster, and around it."""
+"""What happens in a run of Dagster: its configuration, jobs, files, progress, and the signs that it is alive."""

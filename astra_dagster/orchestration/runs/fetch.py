@@ -1,4 +1,4 @@
-"""Fetching files that are not on this disk from the Science Archive Server, before a run looks at them."""
+"""Fetch files that are not on this disk from the Science Archive Server, before a run reads them."""
 
 import time
 from collections import Counter
@@ -16,14 +16,14 @@ from astra_dagster.orchestration.internals import (
 )
 
 POOL = "sas"
-"""Pool of which a run takes a slot while it fetches: its limit is how many do so at a time."""
+"""Pool of which a run takes a slot while it fetches, so that the pool's limit is that of runs that fetch at a time."""
 
 POLL = 1.0
 """Seconds between two looks at whether a slot is free."""
 
 
 def fetch(context: dg.OpExecutionContext, data_ids: Sequence[DataID]) -> dict[str, AstraError]:
-    """Fetch files, and return what stood in the way by partition key; a file that the SAS lacks has not come yet.
+    """Fetch files, and return by partition key the errors of those that failed, without those that the SAS lacks.
 
     Raises
     ------

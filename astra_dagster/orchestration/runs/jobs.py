@@ -1,6 +1,6 @@
-"""Jobs that bring everything of a task up to date, wherever the incomplete partitions are.
+"""Jobs that bring all partitions of a task up to date.
 
-A run of an asset takes one contiguous range of partitions; these take any, of several tasks at once.
+A run of an asset takes one contiguous range of partitions; these jobs take any partitions, of several tasks at once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ from astra_dagster.tasks.task import Task
 
 
 class UpdateConfig(RunConfig):
-    """What a run over everything takes besides the task's parameters."""
+    """What a run over all partitions takes besides the task's parameters."""
 
     also: list[str] = Field(
         default=[],
@@ -38,12 +38,12 @@ class UpdateConfig(RunConfig):
 
 
 def update_job(task: Task, planner: Planner | None = None) -> dg.JobDefinition:
-    """Job that runs a task, others with it if wanted, and first what they require.
+    """Make the job that runs a task, others with it if asked for, and before them the tasks that they require.
 
     Parameters
     ----------
     planner
-        One that has just planned the same, if there is one.
+        Planner that has just planned the same partitions, if there is one.
     """
     launchpad = Launchpad(task, UpdateConfig)
 
@@ -80,16 +80,16 @@ def run_jobs(
     *,
     fetching: bool = False,
 ) -> None:
-    """Bring partitions up to date in a run without a range of partitions, and show those that fail as failed.
+    """Bring partitions up to date in a run without a range of partitions, and mark those that fail as failed.
 
     Raises
     ------
     dagster.Failure
         If a partition failed.
     AstraError
-        If nothing can be done at all.
+        If no partition can be run at all.
     """
-    first: dict[str, str] = {}  # the first failure of each key: those after it in the chain are its consequence
+    first: dict[str, str] = {}  # the first failure of each key, of which later ones in the chain are consequences
     done = materialise(context, jobs, executor.choose(), planner=planner, fetching=fetching)
     for job in jobs:
         failed = done[job.store.task.name].failures
@@ -100,7 +100,7 @@ def run_jobs(
         f"{name}: {what}": value
         for name, task in done.items()
         for what, value in task.metadata.items()
-        if what != "failures"  # those of all tasks are in one table
+        if what != "failures"  # the failures of all tasks are in one table
     }
     if first:
         raise failure(list(first.items()), max(len(job.keys) for job in jobs), told)
@@ -108,12 +108,12 @@ def run_jobs(
 
 
 def update_job_name(task: Task) -> str:
-    """Name of the job of `update_job`."""
+    """Return the name of the job that `update_job` makes."""
     return f"update_{task.name}"
 
 
 def update_run_config(task: Task, config: Mapping[str, Any], workers: str = "") -> dict[str, Any]:
-    """Run configuration of the job of `update_job`; `workers` are those of the configuration file if empty."""
+    """Make the run configuration of an `update_job`; empty `workers` stand for those of the configuration file."""
     return {
         "ops": {f"update_{task.name}_partitions": {"config": dict(config)}},
         "resources": {"executor": {"config": {"workers": workers}}},
@@ -130,19 +130,19 @@ def jobs_of(
     files: Sequence[str] = (),
     overwrite: bool = False,
 ) -> list[Job]:
-    """Tasks that must be done for these, in order, each with the partitions of its own.
+    """Return the jobs for some tasks, and before them those of the tasks that they require, each with its partitions.
 
     Parameters
     ----------
     stores
-        Of the tasks that are wanted; what they require is added.
+        Stores of the wanted tasks; the tasks that they require are added.
     releases, where, key
-        Which partitions of the tasks that are wanted; all that are registered if nothing is said, or those of the
-        releases that a task is for.
+        Select partitions of the wanted tasks; if none is given, all registered ones, or those of the releases that
+        a task is for.
     files
-        Instead of those: partition keys of files, which are wanted, or the groups that they belong to.
+        Select, instead, partitions by keys of files, or of the groups to which these belong.
     overwrite
-        Whether to do complete partitions of the tasks that are wanted again.
+        Whether to run complete partitions of the wanted tasks again.
 
     Raises
     ------

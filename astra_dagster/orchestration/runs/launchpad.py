@@ -1,4 +1,4 @@
-"""What the launchpad asks for: a task's parameters with their meaning and defaults, checked before a run is made."""
+"""The configuration that the launchpad asks for: a task's parameters, which are checked before a run is created."""
 
 import typing
 from collections.abc import Mapping
@@ -34,40 +34,40 @@ Kind = typing.TypeVar("Kind", bound=dg.Config)
 
 
 class Launchpad(typing.Generic[Kind]):
-    """Configuration of runs of a task.
+    """The configuration of runs of a task.
 
     Parameters
     ----------
     base
-        What is asked for besides the task's parameters.
+        Type of the configuration besides the task's parameters.
     """
 
     def __init__(self, task: Task, base: type[Kind]) -> None:
         self.task = task
         hints = typing.get_type_hints(task.parameters)
-        meaning = told(task)
+        meaning = describe_parameters(task)
         fields: dict[str, Any] = {
-            name: (_config_type(hints[name]), Field(default=default, description=meaning[name] or None))
+            name: (_find_config_type(hints[name]), Field(default=default, description=meaning[name] or None))
             for name, default in task.values().as_dict(all=True).items()
         }
         self.kind: type[Kind] = create_model(f"{task.name}_{base.__name__}", __base__=base, **fields)
 
     @property
     def schema(self) -> dg.Field:
-        """For ``config_schema`` of an op or asset."""
-        return dg.Field(_Checked(self.kind.to_fields_dict(), self.task))
+        """Schema for the ``config_schema`` of an op or asset."""
+        return dg.Field(_CheckedFields(self.kind.to_fields_dict(), self.task))
 
     def read(self, context: dg.OpExecutionContext) -> tuple[Kind, Parameters]:
-        """What a run was asked for, and the parameters in it."""
+        """Return the configuration of a run, and the task's parameters in it."""
         values = dict(context.op_config)
-        return self.kind(**values), _parameters(self.task, values)
+        return self.kind(**values), _make_parameters(self.task, values)
 
 
-class _Checked(dg.Shape):
-    """Fields of the launchpad whose values the task itself checks: what it would refuse never becomes a run."""
+class _CheckedFields(dg.Shape):
+    """Fields of the launchpad that the task itself checks, so that no run is created with values that it refuses."""
 
     def __new__(cls, fields: Mapping[str, dg.Field], task: Task) -> Self:
-        made: Self = super(dg.Shape, cls).__new__(cls)  # not one that another task with the same fields has made
+        made: Self = super(dg.Shape, cls).__new__(cls)  # not the cached type of another task with the same fields
         made._initialized = False
         return made
 
@@ -78,16 +78,16 @@ class _Checked(dg.Shape):
         self.task = task
 
     def post_process(self, value: Mapping[str, object]) -> Mapping[str, object]:
-        """Check values that are all there and of the right types."""
+        """Check values, of which Dagster has checked that they are complete and of the right types."""
         try:
-            _parameters(self.task, value)
+            _make_parameters(self.task, value)
         except ParameterError as error:
             raise PostProcessingError(str(error)) from None
         return value
 
 
-def told(task: Task) -> dict[str, str]:
-    """Meaning of each parameter, with its bounds."""
+def describe_parameters(task: Task) -> dict[str, str]:
+    """Return the meaning of each parameter, with its bounds."""
     limits = bounds(task.parameters)
     return {
         name: f"{text} ({limits[name]})" if name in limits else text
@@ -95,15 +95,15 @@ def told(task: Task) -> dict[str, str]:
     }
 
 
-def _parameters(task: Task, values: Mapping[str, object]) -> Parameters:
+def _make_parameters(task: Task, values: Mapping[str, object]) -> Parameters:
     return task.values({name: values[name] for name in task.values().as_dict(all=True) if name in values})
 
 
-def _config_type(hint: object) -> object:
-    """Type that Dagster's configuration knows, for that of a parameter; where it has none, the parameter checks."""
+def _find_config_type(hint: object) -> object:
+    """Return Dagster's type for that of a parameter; if Dagster has none, any value, which the parameter checks."""
     options = typing.get_args(hint)
     if typing.get_origin(hint) is tuple:
         kinds = {option for option in options if option is not Ellipsis}
-        return list[_config_type(kinds.pop())] if len(kinds) == 1 else list[Any]  # type: ignore[misc]
+        return list[_find_config_type(kinds.pop())] if len(kinds) == 1 else list[Any]  # type: ignore[misc]
     plain = [option for option in options if option is not type(None)]
     return hint if not options or (len(plain) == 1 and not typing.get_args(plain[0])) else Any

@@ -1,4 +1,4 @@
-"""What a run does: plan tasks, record what is there, do the rest wherever the workers are, record it as it comes."""
+"""What a run does: plan tasks, record outputs that exist, compute the others on the workers, and record them."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,8 +20,8 @@ from astra_dagster.orchestration.internals import (
     check_captured_interrupt,
 )
 from astra_dagster.orchestration.runs.fetch import fetch
-from astra_dagster.orchestration.runs.preview_metadata import FEW, something_to_look_at
-from astra_dagster.orchestration.runs.summary import Done
+from astra_dagster.orchestration.runs.preview_metadata import FEW, make_preview_metadata
+from astra_dagster.orchestration.runs.summary import TaskSummary
 from astra_dagster.orchestration.sources import make_planner
 from astra_dagster.outputs.store import OutputStore, Work, Written
 from astra_dagster.planning.plan import Plan
@@ -29,10 +29,10 @@ from astra_dagster.planning.planner import Planner
 from astra_dagster.planning.status import Status
 
 RECORD = 500
-"""Outputs that are recorded together."""
+"""Number of outputs that are recorded together."""
 
 RECORD_AFTER = 5.0
-"""Seconds after which outputs are recorded, however few: a run that is killed has them computed, but not recorded."""
+"""Seconds after which outputs are recorded, however few, so that a run that is killed leaves few without a record."""
 
 TELL_AFTER = 30.0
 """Seconds between two lines of progress in the log of a run."""
@@ -40,12 +40,12 @@ TELL_AFTER = 30.0
 
 @dataclass(frozen=True)
 class Job:
-    """One task of a run, with its partitions.
+    """A task with the partitions that a run does of it.
 
     Attributes
     ----------
     overwrite
-        Whether to do complete partitions again.
+        Whether to run complete partitions again.
     """
 
     store: OutputStore
@@ -61,24 +61,24 @@ def materialise(
     record_all: bool = False,
     fetching: bool = False,
     planner: Planner | None = None,
-) -> dict[str, Done]:
-    """Bring partitions up to date and record them: together those of tasks that do not require one another.
+) -> dict[str, TaskSummary]:
+    """Bring partitions up to date and record them. Tasks that do not require one another are run together.
 
-    In a run over a range of partitions Dagster calls every one failed that was not recorded in it, once the run has
-    failed or if it is part of a backfill: complete ones are then recorded again, with `record_all` in any case.
+    If a run over a range of partitions has failed, or is part of a backfill, Dagster shows every partition as failed
+    that was not recorded in it. Complete partitions are then recorded again; with `record_all` they always are.
 
     Parameters
     ----------
     jobs
-        Tasks with their partitions, those first that others require.
+        Tasks with their partitions; tasks that others require come first.
     fetching
         Whether to fetch files that are not on this disk first.
     planner
-        One that has just seen the files and records of these jobs, if there is one.
+        Planner that has just looked at the files and records of these jobs, if there is one.
     """
     records.warn_if_slow(context)
-    every: dict[str, Done] = {}
-    for level in _levels(jobs):
+    every: dict[str, TaskSummary] = {}
+    for level in _sort_into_levels(jobs):
         planner = planner or make_planner(context.instance, level[0].store.root, settings.sas_base_dir())
         plans = [planner.plan(job.store, job.keys, job.overwrite) for job in level]
         unfetched: dict[str, AstraError] = {}
@@ -90,11 +90,11 @@ def materialise(
         for plan in plans:
             name = plan.store.task.name
             context.log.info("\n".join([f"{name}: {len(plan.partitions)} partitions", *plan.lines()]))
-        done = {plan.store.task.name: Done.planned(plan, unfetched) for plan in plans}
+        done = {plan.store.task.name: TaskSummary.start(plan, unfetched) for plan in plans}
         for product, inputs in planner.inputs.items():
             sources.record(context, product, inputs.values())
         _run_plans(context, plans, workers, done)
-        for plan in plans if _launched_for_partitions(context) else ():
+        for plan in plans if _is_for_partitions(context) else ():
             failed = done[plan.store.task.name].failures
             without = len(plan.of(Status.NO_INPUT))
             if without and failed:
@@ -104,17 +104,17 @@ def materialise(
                 there = [(work, written) for work in complete if (written := plan.store.find(work))]
                 _Recorder(context, [plan]).add(plan.store, there).flush()
         every.update(done)
-        planner = None  # what comes next looks at what was done now
+        planner = None  # the next level must see the outputs of this one
     return every
 
 
-def _launched_for_partitions(context: dg.OpExecutionContext) -> bool:
-    """Whether a run is for a partition or a range of them, as the web UI launches it: Dagster then plans each."""
+def _is_for_partitions(context: dg.OpExecutionContext) -> bool:
+    """Whether Dagster started a run for a partition or a range of them, as the web UI does, and so tracks each."""
     return any(tag in context.run.tags for tag in (PARTITION_NAME_TAG, ASSET_PARTITION_RANGE_START_TAG))
 
 
-def _levels(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Jobs that can be done together, in order: no task of a level requires another of the same."""
+def _sort_into_levels(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Sort jobs into levels, in order, so that no task requires another of the same level."""
     levels: list[list[Job]] = []
     depth: dict[str, int] = {}
     for job in jobs:
@@ -126,9 +126,9 @@ def _levels(jobs: Sequence[Job]) -> list[list[Job]]:
 
 
 def _run_plans(
-    context: dg.OpExecutionContext, plans: Sequence[Plan], workers: Workers, done: Mapping[str, Done]
+    context: dg.OpExecutionContext, plans: Sequence[Plan], workers: Workers, done: Mapping[str, TaskSummary]
 ) -> None:
-    """Do what is incomplete and record it; what is there already is recorded only."""
+    """Run incomplete partitions and record them; outputs that exist without a record are only recorded."""
     recorder = _Recorder(context, plans)
     for plan in plans:
         recorder.add(plan.store, plan.to_record)
@@ -146,7 +146,7 @@ def _run_plans(
             computed, left = sum(of.computed for of in done.values()), progress.total - progress.done
             error.message += f"; of {progress.total}, {computed} are done, and {left} are left to do"
             raise
-        finally:  # also where the workers went away
+        finally:  # even if the workers are lost
             recorder.flush()
         interrupted = check_captured_interrupt()
     for name, of_task in done.items():
@@ -157,23 +157,23 @@ def _run_plans(
 
 
 class _Recorder:
-    """Gathers outputs of some tasks, and records them many at a time."""
+    """Collects outputs of some tasks, and records many at a time."""
 
     def __init__(self, context: dg.OpExecutionContext, plans: Sequence[Plan]) -> None:
         self.context = context
-        self.few = _launched_for_partitions(context) and sum(len(plan.partitions) for plan in plans) <= FEW * len(plans)
-        self.pointers = {plan.store.task.name: self._pointers(plan) for plan in plans}
+        self.few = _is_for_partitions(context) and sum(len(plan.partitions) for plan in plans) <= FEW * len(plans)
+        self.pointers = {plan.store.task.name: self._find_pointers(plan) for plan in plans}
         self.waiting: list[dg.AssetMaterialization] = []
         self.since = time.monotonic()
 
-    def _pointers(self, plan: Plan) -> Mapping[str, Mapping[str, int]]:
+    def _find_pointers(self, plan: Plan) -> Mapping[str, Mapping[str, int]]:
         keys = [work.data_id.key for work in plan.work(Status.COMPLETE, Status.TO_DO, Status.TO_RECORD)]
         return records.pointers_of(self.context.instance, plan.store.task, keys)
 
     def add(self, store: OutputStore, outputs: Iterable[tuple[Work, Written]]) -> "_Recorder":
         pointers = self.pointers[store.task.name]
         for work, written in outputs:
-            shown = something_to_look_at(store, work, settings.sas_base_dir()) if self.few else {}
+            shown = make_preview_metadata(store, work, settings.sas_base_dir()) if self.few else {}
             self.waiting.append(records.task_materialisation(store, work, written, pointers, shown))
         return self
 
@@ -182,13 +182,13 @@ class _Recorder:
             self.flush()
 
     def flush(self) -> None:
-        waiting, self.waiting = self.waiting, []  # what cannot be recorded is not tried twice
+        waiting, self.waiting = self.waiting, []  # outputs that cannot be recorded are not tried again
         self.since = time.monotonic()
         records.write(self.context, waiting)
 
 
 class _Progress:
-    """A bar on a terminal, and now and then a line in the log of the run."""
+    """Shows progress as a bar on a terminal, and as a line in the log of the run every half minute."""
 
     def __init__(self, context: dg.OpExecutionContext, total: int) -> None:
         self.context, self.total, self.done = context, total, 0

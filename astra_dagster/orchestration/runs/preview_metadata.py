@@ -1,4 +1,4 @@
-"""Something to look at in the record of a partition, when a run is about a few: a picture, and a page to zoom in."""
+"""Make the picture and the page of a spectrum in the record of a partition, for runs over a few partitions."""
 
 import base64
 from pathlib import Path
@@ -14,11 +14,11 @@ from astra_dagster.outputs.store import OutputStore, Work
 from astra_dagster.viewer.preview import preview_png
 
 FEW = 4
-"""Partitions of a run that get a picture and a page, half a second each; a run over more gets none."""
+"""Largest number of partitions of a run with pictures and pages, which take half a second for each."""
 
 
-def something_to_look_at(store: OutputStore, work: Work, root: Path) -> dict[str, Any]:
-    """Metadata with the spectrum that a task made, or else the one that it looked at; empty where there is none.
+def make_preview_metadata(store: OutputStore, work: Work, root: Path) -> dict[str, Any]:
+    """Make metadata that show the spectrum that a task wrote, or else the one that it read; empty if there is none.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def something_to_look_at(store: OutputStore, work: Work, root: Path) -> dict[str
         picture = base64.b64encode(preview_png(shown.batch, title=shown.title, product=shown.product)).decode()
         page = store.root / page_path(task.name, store.digest, data_id.key)
         write_page(page, [shown])
-    except Exception as error:  # what was computed stands, whether or not it can be shown
+    except Exception as error:  # the output is good, even if it cannot be shown
         reason = error.without_key() if isinstance(error, AstraError) else describe(error)
         return {"preview": f"cannot be shown: {reason}"}
     return {

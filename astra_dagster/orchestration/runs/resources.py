@@ -1,4 +1,4 @@
-"""Resources: what a deployment decides, and a task knows nothing of."""
+"""Resources of Dagster: settings of a deployment that a task does not know of."""
 
 import dagster as dg
 from pydantic import Field
@@ -9,19 +9,19 @@ from astra_dagster.execution.workers import FORMS, Workers
 
 
 class ExecutorResource(dg.ConfigurableResource):
-    """Who computes: this process, a pool of processes, or a Dask cluster."""
+    """Where partitions are computed: in this process, a pool of processes, or a Dask cluster."""
 
     workers: str = Field(
-        default="", description=f"{FORMS}. If empty, what the configuration file says, else a process a core."
+        default="", description=f"{FORMS}. If empty, what the configuration file says, else a process for each core."
     )
 
     def choose(self) -> Workers:
-        """The workers to use.
+        """Return the workers to use: those of this resource, else those of the configuration file.
 
         Raises
         ------
         ConfigurationError
-            If what is configured is nothing that is known.
+            If the configured workers have none of the known forms.
         """
         if self.workers:
             return Workers.parse(self.workers)
@@ -32,4 +32,4 @@ class ExecutorResource(dg.ConfigurableResource):
 
 
 RESOURCES = {"executor": ExecutorResource()}
-"""All of them, by the name by which assets and jobs ask for them."""
+"""All resources, by the names that assets and jobs use."""

@@ -1,12 +1,12 @@
-"""Signs of life of runs: whether the process that a run is in is still there, told by others than that process.
+"""Signs of life of runs, by which other processes can tell whether the process of a run is still alive.
 
-Dagster does not watch a run that was started outside of its launcher, nor one whose code server died with it: such a
-run stays *started* for ever, and takes a place in the queue. So a process that begins a run locks a file in
-DAGSTER_HOME, a lock that the system takes away when the process ends, however it ends. On this host the lock tells at
-once. For other hosts the process also writes the time into Dagster's database every minute.
+Dagster does not watch a run that was started outside its launcher, nor one whose code server died with it. Such a run
+stays *started* for ever, and takes a place in the queue. So a process that begins a run locks a file in DAGSTER_HOME;
+the system releases the lock when the process ends in whatever way, which processes on the same host see at once. For
+other hosts the process also writes the time into Dagster's database every minute.
 
-The storages show the sign when a run starts. The launcher of `astra-dagster init`, `astra-dagster run` and the ticks of
-the sensors look whether it is still there.
+The storages give the sign when a run starts. The launcher that `astra-dagster init` names, `astra-dagster run` and the
+ticks of the sensors check it.
 """
 
 import contextlib
@@ -27,12 +27,13 @@ import dagster as dg
 logger = logging.getLogger(__name__)
 
 BEAT = 60.0
-"""Seconds between two times that are written."""
+"""Seconds after which the time is written again."""
 
 SILENCE = 900.0
-"""Seconds after which a process on another host is taken for dead: clocks differ, and a database may be away."""
+"""Seconds without a sign after which a process on another host counts as dead; clocks differ, and a database may
+be away for a while."""
 
-_KEPT = 86_400.0  # seconds for which the lock file of a run stays that nobody declared dead
+_KEPT = 86_400.0  # seconds after which a lock file that is not locked is removed
 
 _shown: dict[str, threading.Thread] = {}
 
@@ -41,25 +42,25 @@ class Life(Enum):
     """What is known of the process of a run."""
 
     ALIVE = "alive"
-    """It is there."""
+    """The process is alive."""
     DEAD = "dead"
-    """It is gone, and did not say that its run has ended."""
+    """The process has ended without reporting that its run has ended."""
     UNKNOWN = "unknown"
-    """It has shown no sign of life: the run began under a storage or a version that shows none."""
+    """There is no sign of life, as the run began under a storage or a version that gives none."""
 
 
 def show_life(instance: dg.DagsterInstance, run_id: str) -> None:
-    """Show from now on that the process of a run, which is this one, is there; again does nothing.
+    """Show from now on that this process, in which a run is, is alive; a second call does nothing.
 
-    The terminal that is closed (SIGHUP) becomes an interrupt like the others, unless it is ignored or handled already.
+    From now on, closing the terminal (SIGHUP) interrupts the run, unless that signal is ignored or handled already.
     """
     if run_id in _shown:
         return
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
-        # Dagster handles SIGTERM one way or another while it is at work; whatever that is, it is right here too.
+        # Dagster handles SIGTERM while it works, in ways that are right for SIGHUP too.
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     lock = _folder(instance) / f"{run_id}.lock"
-    descriptor = _locked(lock)
+    descriptor = _lock(lock)
     sign = {"host": socket.gethostname(), "pid": os.getpid(), "lock": str(lock) if descriptor is not None else None}
     _write(instance, run_id, sign)
     arguments = (weakref.ref(instance), run_id, sign, descriptor)
@@ -67,8 +68,8 @@ def show_life(instance: dg.DagsterInstance, run_id: str) -> None:
     _shown[run_id].start()
 
 
-def life_of(instance: dg.DagsterInstance, run_id: str) -> tuple[Life, str]:
-    """What is known of the process of a run that has not ended, and where it is or was."""
+def check_life(instance: dg.DagsterInstance, run_id: str) -> tuple[Life, str]:
+    """Return whether the process of a run that has not ended is alive, and where it is or was."""
     text = instance.run_storage.get_cursor_values({_key(run_id)}).get(_key(run_id))
     if text is None:
         return Life.UNKNOWN, ""
@@ -81,15 +82,15 @@ def life_of(instance: dg.DagsterInstance, run_id: str) -> tuple[Life, str]:
 
 
 def declare_dead(instance: dg.DagsterInstance) -> list[str]:
-    """End the runs whose process is gone, as failed or, if that was asked for, as canceled; returns their ids."""
+    """Report runs whose process has died as failed or, if they were being canceled, as canceled; returns their ids."""
     running = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
     ended = []
     for run in instance.get_runs(dg.RunsFilter(statuses=running)):
-        life, where = life_of(instance, run.run_id)
+        life, where = check_life(instance, run.run_id)
         now = instance.get_run_by_id(run.run_id) if life is Life.DEAD else None
         if now is None or now.status not in running:  # it has ended just now
             continue
-        message = f"{death_of(where)}; what it finished is recorded, and the next run does the rest"
+        message = f"{describe_death(where)}; what it finished is recorded, and the next run does the rest"
         if now.status == dg.DagsterRunStatus.CANCELING:
             instance.report_run_canceled(now, message)
         else:
@@ -101,8 +102,8 @@ def declare_dead(instance: dg.DagsterInstance) -> list[str]:
     return ended
 
 
-def death_of(where: str) -> str:
-    """Say that the process of a run is gone."""
+def describe_death(where: str) -> str:
+    """Say that the process of a run has died."""
     return f"{where}, which this run was in, is gone: it was killed, or its machine went down"
 
 
@@ -114,8 +115,8 @@ def _folder(instance: dg.DagsterInstance) -> Path:
     return Path(instance.root_directory) / "astra_runs"
 
 
-def _locked(path: Path) -> int | None:
-    """Descriptor of a file that stays locked as long as it is open; None where there can be none."""
+def _lock(path: Path) -> int | None:
+    """Open and lock a file, and return its descriptor; None if it cannot be opened or locked."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -132,13 +133,13 @@ def _locked(path: Path) -> int | None:
 
 
 def _is_free(path: Path) -> bool | None:
-    """Whether nobody has a file locked; None if there is no such file here."""
+    """Whether no process has locked a file; None if the file cannot be opened."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: another who looks is in nobody's way
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared, so that others can look at the same time
     except OSError:
         return False
     finally:
@@ -153,14 +154,14 @@ def _write(instance: dg.DagsterInstance, run_id: str, sign: dict[str, object]) -
 def _beat(
     instance: "weakref.ref[dg.DagsterInstance]", run_id: str, sign: dict[str, object], descriptor: int | None
 ) -> None:
-    """Write the time every minute, until the run has ended: a process may outlive its runs."""
+    """Write the time every minute until the run has ended, which may be before the process ends."""
     try:
         while True:
             time.sleep(BEAT)
             there = instance()
             if there is None:
                 return
-            with contextlib.suppress(Exception):  # the database is away: it is there again at one of the next times
+            with contextlib.suppress(Exception):  # the database may be away now, and back the next time
                 run = there.get_run_by_id(run_id)
                 if run is None or run.is_finished:
                     return
@@ -175,7 +176,7 @@ def _beat(
 
 
 def _tidy(folder: Path, ended: list[str]) -> None:
-    """Remove lock files that nobody needs: of runs declared dead now, and of those long ended."""
+    """Remove lock files of runs that were declared dead, and of those that ended long ago."""
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
             with contextlib.suppress(OSError):

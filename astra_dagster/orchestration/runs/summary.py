@@ -1,4 +1,4 @@
-"""What became of a task in a run, for the web UI: counts, failures, and histograms of the results."""
+"""Sum up a task in a run for the web UI: counts, failures, and histograms of the results."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,25 +13,25 @@ from astra_dagster.planning.plan import Plan
 from astra_dagster.planning.status import GONE, NEVER_CAME, Status, sentence
 
 SHOWN = 20
-"""Failures that the message of a failed run spells out."""
+"""Largest number of failures that the message of a failed run lists."""
 
 LISTED = 1000
-"""Failures that the table of a run lists."""
+"""Largest number of failures in the table of a run."""
 
 COLUMNS, BINS, WIDTH = 6, 12, 40
-"""Columns that get a histogram, its bins, and the length of the longest bar."""
+"""Largest number of columns with a histogram, number of its bins, and length of the longest bar in characters."""
 
 
 @dataclass
-class Done:
-    """What became of the partitions of one task.
+class TaskSummary:
+    """The outcomes of the partitions of one task.
 
     Attributes
     ----------
     failures
-        Key and reason of what failed, or waits for what failed.
+        Key and reason of each partition that failed, or that waits for one that failed.
     values
-        Numbers by column, one a partition: of several spectra that of the first.
+        Numbers by column, one for each partition; of several spectra, that of the first.
     """
 
     plan: Plan
@@ -40,7 +40,7 @@ class Done:
     values: dict[str, list[float]] = field(default_factory=dict)
 
     @classmethod
-    def planned(cls, plan: Plan, unfetched: Mapping[str, AstraError]) -> "Done":
+    def start(cls, plan: Plan, unfetched: Mapping[str, AstraError]) -> "TaskSummary":
         """Before anything is done; `unfetched` are files that could not be fetched, by partition key."""
         missing = (one.key for kind in (NEVER_CAME.kind, GONE.kind) for one in plan.of(kind))
         not_fetched = [(key, unfetched[key].without_key()) for key in missing if key in unfetched]
@@ -48,7 +48,7 @@ class Done:
         return cls(plan, [*failed, *_told(plan, Status.WAITING)])
 
     def add(self, outcome: Outcome) -> None:
-        """Count what became of one partition."""
+        """Add the outcome of one partition."""
         if outcome.written is None:
             reason = outcome.error.without_key() if outcome.error else ""
             self.failures.append((outcome.work.data_id.key, reason))
@@ -61,7 +61,7 @@ class Done:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of partitions by what became of them; those without any are left out."""
+        """Number of partitions by outcome, without outcomes that none has."""
         counts = {
             "computed": self.computed,
             "complete before": len(self.plan.of(Status.COMPLETE)),
@@ -89,7 +89,7 @@ def _told(plan: Plan, status: Status) -> list[tuple[str, str]]:
 
 
 def failure_table(failures: Sequence[tuple[str, str]]) -> dg.TableMetadataValue:
-    """Failures as a table: what failed, why, and what to do, which the reason says."""
+    """Make a table of failures, with partition key and reason."""
     return dg.MetadataValue.table(
         [dg.TableRecord({"partition": key, "reason": reason}) for key, reason in failures[:LISTED]],
         schema=dg.TableSchema([dg.TableColumn("partition"), dg.TableColumn("reason")]),
@@ -97,7 +97,7 @@ def failure_table(failures: Sequence[tuple[str, str]]) -> dg.TableMetadataValue:
 
 
 def failure(failures: Sequence[tuple[str, str]], total: int, metadata: Mapping[str, Any]) -> dg.Failure:
-    """Of a run in which these partitions failed."""
+    """Make the error of a run in which partitions failed."""
     listed = [f"{key}: {reason}" for key, reason in failures]
     more = f"\nand {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
     return dg.Failure(
@@ -108,7 +108,7 @@ def failure(failures: Sequence[tuple[str, str]], total: int, metadata: Mapping[s
 
 
 def histograms(columns: Mapping[str, Sequence[float]]) -> str:
-    """Histograms of some columns as text, in Markdown."""
+    """Draw histograms of the first columns as text in Markdown."""
     lines = []
     for name, values in list(columns.items())[:COLUMNS]:
         numbers = np.array(values, dtype=float)

@@ -1,8 +1,8 @@
 """Dagster's PostgreSQL storage with events written in batches, for a deployment that several machines share.
 
-Everything but the writing is inherited from dagster-postgres: the same tables, the same answers, so that an instance
-may be switched to and fro. It is named in ``dagster.yaml``; ``astra-dagster init --postgres URL`` writes one. How a
-batch is written is the business of `batches`.
+Everything but the writing is inherited from dagster-postgres, with the same tables and answers, so that an instance may
+be switched from one to the other and back. ``astra-dagster init --postgres URL`` writes a ``dagster.yaml`` that names
+it. How a batch is written is the business of `batches`.
 """
 
 import threading
@@ -17,8 +17,8 @@ from dagster._serdes import ConfigurableClassData  # says where dagster.yaml nam
 from sqlalchemy.engine import Connection
 
 from astra_dagster.errors import ConfigurationError, StorageError, in_one_line
-from astra_dagster.orchestration.causes import place
-from astra_dagster.orchestration.storage.batches import INSERT, BatchedEventLogStorage, inserted_together
+from astra_dagster.orchestration.causes import find_place
+from astra_dagster.orchestration.storage.batches import INSERT, BatchedEventLogStorage, is_inserted_together
 from astra_dagster.tables import database
 
 try:
@@ -38,19 +38,21 @@ except ModuleNotFoundError as error:
 EXAMPLE = "it is postgresql://user@host/database"
 
 BEGIN = sa.text("SET LOCAL idle_in_transaction_session_timeout = '60s'; SELECT pg_advisory_xact_lock(4156387012)")
-"""Ids are given when rows are inserted, and seen when they are committed. Who reads on from the last id, as sensors do,
-would miss the rows of a batch that is committed after a later one: so that none is, they take turns. The turn of a
-process that no longer answers ends by itself."""
+"""Begins a batch by taking a lock, so that batches are written one after another.
+
+Rows get their ids when they are inserted, and are seen when they are committed. Without the lock, whoever reads on from
+the last id, as sensors do, would miss a batch that is committed after one with later ids. The lock of a process that no
+longer answers ends by itself."""
 
 
 class _Transaction(threading.local):
-    """Connection of the batch that this thread is writing; none outside of a batch."""
+    """The connection of the batch that this thread is writing; None outside of a batch."""
 
     connection: Connection | None = None
 
 
 class BatchedPostgresEventLogStorage(BatchedEventLogStorage, PostgresEventLogStorage):
-    """Event log in which a batch is one transaction."""
+    """An event log in which a batch is one transaction."""
 
     def __init__(self, postgres_url: str, *arguments: Any, **named: Any) -> None:
         self._transaction = _Transaction()
@@ -58,7 +60,7 @@ class BatchedPostgresEventLogStorage(BatchedEventLogStorage, PostgresEventLogSto
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Let one connection do for all that follows."""
+        """Use one connection, and one transaction, for everything within the context."""
         with self.index_transaction() as connection:
             connection.execute(BEGIN)
             self._transaction.connection = connection
@@ -72,14 +74,14 @@ class BatchedPostgresEventLogStorage(BatchedEventLogStorage, PostgresEventLogSto
         return super()._connect() if connection is None else nullcontext(connection)
 
     def store_event(self, event: dg.EventLogEntry) -> None:
-        """Write one event; where it is of an asset, in turn with the batches."""
-        if inserted_together(event):
+        """Write one event; if it belongs to an asset, under the lock that batches take."""
+        if is_inserted_together(event):
             self.store_event_batch([event])
         else:
             super().store_event(event)
 
     def store_event_batch(self, events: Sequence[dg.EventLogEntry]) -> None:
-        """Write events, all of them or none; as Dagster's own, without those that only Dagster+ keeps."""
+        """Write all events or none, without those that only Dagster+ keeps, as Dagster's own storage does."""
         kept = [
             event for event in events if event.dagster_event_type != dg.DagsterEventType.ASSET_FAILED_TO_MATERIALIZE
         ]
@@ -87,7 +89,7 @@ class BatchedPostgresEventLogStorage(BatchedEventLogStorage, PostgresEventLogSto
             super().store_event_batch(kept)
 
     def insert_in_index(self, index: Connection, rows: Sequence[Mapping[str, Any]]) -> Sequence[int]:
-        """Insert rows; the server says which ids they were given."""
+        """Insert rows of events, and return the ids that the server gave them, in the order of the rows."""
         returning = INSERT.returning(SqlEventLogStorageTable.c.id, sort_by_parameter_order=True)
         return index.execute(returning, rows).scalars().all()
 
@@ -95,12 +97,13 @@ class BatchedPostgresEventLogStorage(BatchedEventLogStorage, PostgresEventLogSto
 class BatchedPostgresStorage(DagsterPostgresStorage):
     """dagster-postgres with `BatchedPostgresEventLogStorage`; for ``storage: custom:`` in ``dagster.yaml``.
 
-    Takes the same configuration: ``postgres_url`` or ``postgres_db``, each value perhaps from the environment.
+    It takes the same configuration: ``postgres_url`` or ``postgres_db``, with values that may come from the
+    environment.
 
     Raises
     ------
     ConfigurationError
-        If the URL is none of PostgreSQL.
+        If the URL is not one of PostgreSQL.
     StorageError
         If the server cannot be reached.
     """
@@ -120,11 +123,11 @@ class BatchedPostgresStorage(DagsterPostgresStorage):
                 written_out, should_autocreate_tables, token_provider=token_provider
             )
         except DagsterPostgresException as error:
-            raise unreachable(url, error.__cause__ or error) from None
+            raise make_server_error(url, error.__cause__ or error) from None
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
-        """Storage from its section of ``dagster.yaml``."""
+        """Make the storage from its section of ``dagster.yaml``."""
         return cls(
             inst_data=inst_data,
             postgres_url=pg_url_from_config(config_value),
@@ -134,12 +137,12 @@ class BatchedPostgresStorage(DagsterPostgresStorage):
 
 
 def parse_url(text: str) -> sa.URL:
-    """URL of a PostgreSQL database, with the driver that is needed.
+    """Parse the URL of a PostgreSQL database, and set the driver that is needed.
 
     Raises
     ------
     ConfigurationError
-        If it is none; what is wrong with it is told without repeating it, for it may hold a password.
+        If the text is not such a URL. The error does not repeat it, as it may hold a password.
     """
     url = database.parse_url(text, hint=EXAMPLE)
     if url.drivername != database.POSTGRESQL:
@@ -153,18 +156,18 @@ def check_server(url: sa.URL) -> None:
     Raises
     ------
     StorageError
-        If that is not possible.
+        If the server cannot be reached.
     """
     engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args={"connect_timeout": 10})
     try:
         engine.connect().close()
     except sa.exc.SQLAlchemyError as error:
-        raise unreachable(url, error) from None
+        raise make_server_error(url, error) from None
 
 
-def unreachable(url: sa.URL, error: BaseException) -> StorageError:
-    """Say that a server cannot be reached, and why."""
+def make_server_error(url: sa.URL, error: BaseException) -> StorageError:
+    """Make the error of a server that cannot be reached."""
     reason = in_one_line(str(getattr(error, "orig", None) or error))
     return StorageError(
-        f"the database {place(url)} cannot be reached: {reason}", hint="is the server up, and the URL right?"
+        f"the database {find_place(url)} cannot be reached: {reason}", hint="is the server up, and the URL right?"
     )

@@ -1,8 +1,8 @@
 """Dagster's SQLite storage with events written in batches.
 
-Everything but the writing is inherited: the same files, the same tables, the same answers, so that an instance may be
-switched to and fro. It is named in ``dagster.yaml``; ``astra-dagster init`` writes one. How a batch is written is the
-business of `batches`; PostgreSQL has a module of its own, whose driver need not be installed.
+Everything but the writing is inherited, with the same files, tables and answers, so that an instance may be switched
+from one to the other and back. ``astra-dagster init`` writes a ``dagster.yaml`` that names it. How a batch is written
+is the business of `batches`; PostgreSQL has a module of its own, as its driver need not be installed.
 """
 
 import os
@@ -23,14 +23,14 @@ from astra_dagster.orchestration.storage.batches import INSERT, BatchedEventLogS
 
 
 class _Transaction(threading.local):
-    """Databases that the batch which this thread is writing has open; none outside of a batch."""
+    """The open databases of the batch that this thread is writing; None outside of a batch."""
 
     stack: ExitStack | None = None
     connections: dict[str, Connection]
 
 
 class BatchedSqliteEventLogStorage(BatchedEventLogStorage, SqliteEventLogStorage):
-    """Event log in which a batch is one transaction in the database of its run, and one in that of all runs."""
+    """An event log in which a batch is one transaction in the database of its run, and one in that of all runs."""
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         self._transaction = _Transaction()
@@ -40,12 +40,12 @@ class BatchedSqliteEventLogStorage(BatchedEventLogStorage, SqliteEventLogStorage
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Keep open what is opened from now on; what was opened last is committed first."""
+        """Keep databases open within the context, and commit them at its end, the last opened first."""
         mine = self._transaction
         with ExitStack() as stack:
             mine.stack, mine.connections = stack, {}
             try:
-                # As in Dagster's own, a run's log is committed before the index, by which the record is found.
+                # As in Dagster's own storage, a run's log is committed before the index, by which records are found.
                 with self.index_connection():
                     yield
             finally:
@@ -63,7 +63,7 @@ class BatchedSqliteEventLogStorage(BatchedEventLogStorage, SqliteEventLogStorage
             yield mine.connections[shard]
 
     def insert_in_index(self, index: Connection, rows: Sequence[Mapping[str, Any]]) -> Sequence[int]:
-        """Insert rows; the transaction locks the database, so that their ids follow one another."""
+        """Insert rows of events, and return their ids, which are consecutive as the transaction locks the database."""
         index.execute(INSERT, rows)
         last = index.execute(sa.select(sa.func.max(SqlEventLogStorageTable.c.id))).scalar_one()
         return range(last - len(rows) + 1, last + 1)
@@ -78,12 +78,12 @@ class BatchedSqliteStorage(DagsterSqliteStorage):
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData, config_value: Mapping[str, Any]) -> Self:
-        """Storage from its section of ``dagster.yaml``; ``~`` is the home folder, as it is for Dagster in DAGSTER_HOME.
+        """Make the storage from its section of ``dagster.yaml``; ``~`` is the home folder, as in DAGSTER_HOME.
 
         Raises
         ------
         ConfigurationError
-            If its folder is not given in full: it would be another one for each process.
+            If the path of its folder is not absolute, and so would differ from process to process.
         """
         folder = os.path.expanduser(config_value["base_dir"])  # noqa: PTH111 (no error for a user that is not there)
         if not os.path.isabs(folder):  # noqa: PTH117

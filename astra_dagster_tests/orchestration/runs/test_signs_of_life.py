@@ -18,7 +18,7 @@ from astra_dagster import product
 from astra_dagster.cli import main
 from astra_dagster.cli.init import DAGSTER_YAML
 from astra_dagster.orchestration.runs import signs_of_life
-from astra_dagster.orchestration.runs.signs_of_life import Life, declare_dead, life_of
+from astra_dagster.orchestration.runs.signs_of_life import Life, check_life, declare_dead
 from astra_dagster.orchestration.watch.settings import watched
 from astra_dagster.orchestration.watch.tick import tick
 from astra_dagster_tests.documented import end
@@ -96,11 +96,11 @@ def launch(instance: dg.DagsterInstance) -> str:
 
 def test_a_run_that_is_killed_is_declared_dead_by_the_next_run(home: dg.DagsterInstance, start: Start) -> None:
     process, run_id = start()
-    assert life_of(home, run_id) == (Life.ALIVE, f"process {process.pid} on {socket.gethostname()}")
+    assert check_life(home, run_id) == (Life.ALIVE, f"process {process.pid} on {socket.gethostname()}")
     assert declare_dead(home) == []
     process.kill()
     process.wait()
-    assert life_of(home, run_id)[0] is Life.DEAD
+    assert check_life(home, run_id)[0] is Life.DEAD
     assert status(home, run_id) == STARTED
     assert CliRunner().invoke(main, ["run", "deadly"]).exit_code == 0
     assert status(home, run_id) == FAILURE
@@ -144,11 +144,11 @@ def test_a_process_on_another_host_is_dead_when_it_has_been_silent_for_long(home
     write("silent", "elsewhere", signs_of_life.SILENCE + 60, "/lock")
     write("without lock", socket.gethostname(), 60, None)
     write("lock that is not here", socket.gethostname(), 60, "/no/such/lock")
-    assert life_of(home, "fresh")[0] is Life.ALIVE
-    assert life_of(home, "silent")[0] is Life.DEAD
-    assert life_of(home, "without lock")[0] is Life.ALIVE
-    assert life_of(home, "lock that is not here")[0] is Life.ALIVE
-    assert life_of(home, "unheard of")[0] is Life.UNKNOWN
+    assert check_life(home, "fresh")[0] is Life.ALIVE
+    assert check_life(home, "silent")[0] is Life.DEAD
+    assert check_life(home, "without lock")[0] is Life.ALIVE
+    assert check_life(home, "lock that is not here")[0] is Life.ALIVE
+    assert check_life(home, "unheard of")[0] is Life.UNKNOWN
 
 
 def test_the_sign_is_renewed_until_the_run_has_ended(home: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +164,7 @@ def test_the_sign_is_renewed_until_the_run_has_ended(home: dg.DagsterInstance, m
     while written() == first:
         assert time.monotonic() < until
         time.sleep(0.02)
-    assert life_of(home, "mine")[0] is Life.ALIVE
+    assert check_life(home, "mine")[0] is Life.ALIVE
     run = home.get_run_by_id("mine")
     assert run is not None
     home.report_run_failed(run)
@@ -188,7 +188,7 @@ def test_dead_runs_hold_up_no_queue(home: dg.DagsterInstance, start: Start) -> N
         assert [status(home, run_id) for run_id in dead] == [FAILURE, FAILURE]
         assert "is gone" in last_words(home, dead[0])
         os.killpg(daemon.pid, signal.SIGKILL)  # the power is cut: daemon, code server, run, and its workers
-    wait_for(lambda: life_of(home, launched)[0] is Life.DEAD, 20)
+    wait_for(lambda: check_life(home, launched)[0] is Life.DEAD, 20)
     assert status(home, launched) == STARTED
     with running_daemon():
         wait_for(lambda: status(home, launched) == FAILURE, 60)
