@@ -219,7 +219,7 @@ def list_folder(
 
 
 def _true_or_unknown(asked: Callable[[], bool]) -> bool:
-    """Return what `asked` returns; true where that cannot be told, so that the entry is looked at again."""
+    """Call `asked`, which examines an entry; true if that fails, so that the entry is not passed over."""
     try:
         return asked()
     except OSError:

@@ -31,7 +31,7 @@ class Logins:
     def authorise(self, url: str) -> Callable[[requests.PreparedRequest], requests.PreparedRequest]:
         """Return a function that adds the login for an address to a request.
 
-        It is never None, for which requests would look up a login by itself.
+        It is never None, for which the package requests would look up a login.
         """
         login = self._all().get(urlsplit(url).hostname or "")
         if login is None:

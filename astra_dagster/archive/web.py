@@ -228,7 +228,7 @@ def _phrase(status: int) -> str:
 
 
 def _retry_after(text: str) -> float:
-    """Seconds from a header Retry-After: a number of seconds, or a date."""
+    """Return seconds from a header Retry-After, which holds a number of seconds or a date."""
     if text.strip().isdecimal():
         return float(text)
     then = parse_http_date(text)

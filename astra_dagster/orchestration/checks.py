@@ -181,16 +181,16 @@ def _make_result(key: dg.AssetCheckKey, verdict: Verdict, note: str) -> dg.Asset
     wrong = sorted(verdict.findings, key=lambda finding: not finding.unusable)
     looked_at = f"{verdict.looked_at} {verdict.what}"
     if wrong:
-        told = f"{len(wrong)} finding{'s' * (len(wrong) > 1)} in {looked_at}, the first {wrong[0].key}: "
-        told += f"{wrong[0].value}, expected: {wrong[0].expected}"
+        sentence = f"{len(wrong)} finding{'s' * (len(wrong) > 1)} in {looked_at}, the first {wrong[0].key}: "
+        sentence += f"{wrong[0].value}, expected: {wrong[0].expected}"
     else:
-        told = f"{looked_at} looked at, all as expected" if verdict.looked_at else f"no {verdict.what} to look at"
+        sentence = f"{looked_at} looked at, all as expected" if verdict.looked_at else f"no {verdict.what} to look at"
     return dg.AssetCheckResult(
         passed=not wrong,
         asset_key=key.asset_key,
         check_name=key.name,
         severity=dg.AssetCheckSeverity.ERROR if wrong and wrong[0].unusable else dg.AssetCheckSeverity.WARN,
-        description="; ".join(filter(None, [told, verdict.note, note])),
+        description="; ".join(filter(None, [sentence, verdict.note, note])),
         metadata={
             "looked_at": verdict.looked_at,
             "findings": len(wrong),

@@ -97,7 +97,7 @@ class Discovery:
 def search(instance: dg.DagsterInstance, config: DiscoverConfig) -> Iterator[Discovery]:
     """Find files and compare them with what is registered and recorded; change nothing.
 
-    Products and releases without any file are left out, except those that the configuration names both.
+    A product in a release without any file is left out, unless the configuration names both.
 
     Raises
     ------
@@ -134,9 +134,9 @@ def search(instance: dg.DagsterInstance, config: DiscoverConfig) -> Iterator[Dis
                 continue
             inputs = sources.compare(instance, item, files, by_content=config.by_content)
             new = tuple(found.data_id.key for found in inputs if found.data_id.key not in mine)
-            told = [one for one in missing if one.gone or isinstance(one.error, AwayError)] if config.forget else []
-            to_forget = tuple(one.data_id.key for one in told)
-            left = tuple(one for one in missing if one not in told)
+            gone = [one for one in missing if one.gone or isinstance(one.error, AwayError)] if config.forget else []
+            to_forget = tuple(one.data_id.key for one in gone)
+            left = tuple(one for one in missing if one not in gone)
             yield Discovery(item, name, tuple(inputs), new, tuple(skipped), left, to_forget)
     if refusal is not None and not accepted:
         raise refusal
@@ -163,8 +163,8 @@ def _find_missing(instance: dg.DagsterInstance, item: Product, keys: set[str], r
 
 def refusal(unreachable: Counter[str]) -> str:
     """Say which files and folders could not be examined, and why."""
-    told = [f"{f'{count} known files: ' if count else ''}{why}" for why, count in unreachable.most_common(LISTED)]
-    return "\n".join(["not everything could be looked at; all else is done", *told])
+    reasons = [f"{f'{count} known files: ' if count else ''}{why}" for why, count in unreachable.most_common(LISTED)]
+    return "\n".join(["not everything could be looked at; all else is done", *reasons])
 
 
 def take(context: dg.OpExecutionContext, found: Discovery) -> None:

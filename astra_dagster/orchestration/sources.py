@@ -106,9 +106,9 @@ def source_asset(item: Product) -> dg.AssetsDefinition:
             f"{changed} new or changed, {as_recorded} as recorded, no input yet: {absent}, input gone: {gone}"
         )
         if unreachable:
-            told = "\n".join(unreachable[:SHOWN])
+            listed = "\n".join(unreachable[:SHOWN])
             raise dg.Failure(
-                f"{len(unreachable)} of {len(found)} files cannot be looked at\n{told}", allow_retries=False
+                f"{len(unreachable)} of {len(found)} files cannot be looked at\n{listed}", allow_retries=False
             )
         yield dg.Output(None, metadata={SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True})
 

@@ -19,7 +19,7 @@ HUGE_ERROR = 1e10
 
 
 TINY_ERROR = 1e-150
-"""Pixels with this error, or a smaller one, are bad: its inverse variance is too large for a float64."""
+"""Pixels with this error, or a smaller one, are bad, as their inverse variance is not a usable number."""
 
 
 def to_native(array: AnyArray) -> FloatArray:

@@ -64,9 +64,9 @@ def fetch(context: dg.OpExecutionContext, data_ids: Sequence[DataID]) -> dict[st
 
 
 def _wait_for_slot(context: dg.OpExecutionContext, slots: InstanceConcurrencyContext, step: str) -> None:
-    told = False
+    logged = False
     while not slots.claim(POOL, step) and not check_captured_interrupt():
-        if not told:
+        if not logged:
             context.log.info(f"waiting for a slot of the pool {POOL}")
-            told = True
+            logged = True
         time.sleep(POLL)

@@ -96,15 +96,15 @@ def run_jobs(
         records.write_planned(context, job.store.task, [key for key, _ in failed])
         for key, reason in failed:
             first.setdefault(key, reason)
-    told = {
+    metadata = {
         f"{name}: {what}": value
         for name, task in done.items()
         for what, value in task.metadata.items()
         if what != "failures"  # the failures of all tasks are in one table
     }
     if first:
-        raise failure(list(first.items()), max(len(job.keys) for job in jobs), told)
-    context.add_output_metadata(told)
+        raise failure(list(first.items()), max(len(job.keys) for job in jobs), metadata)
+    context.add_output_metadata(metadata)
 
 
 def update_job_name(task: Task) -> str:

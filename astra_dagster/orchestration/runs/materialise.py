@@ -192,7 +192,7 @@ class _Progress:
 
     def __init__(self, context: dg.OpExecutionContext, total: int) -> None:
         self.context, self.total, self.done = context, total, 0
-        self.start = self.told = time.monotonic()
+        self.start = self.logged = time.monotonic()
         self.bar = tqdm(total=total, unit="file", disable=None if total else True)
 
     def __enter__(self) -> "_Progress":
@@ -205,8 +205,8 @@ class _Progress:
         self.done += number
         self.bar.update(number)
         now = time.monotonic()
-        if now - self.told > TELL_AFTER:
-            self.told = now
+        if now - self.logged > TELL_AFTER:
+            self.logged = now
             rate = self.done / (now - self.start)
             left = (self.total - self.done) / rate
             self.context.log.info(f"{self.done} of {self.total}, {rate:.0f} a second, {left:.0f} s left")

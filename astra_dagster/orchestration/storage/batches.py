@@ -17,7 +17,7 @@ from typing import Any
 
 import dagster as dg
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable  # the table that rows are put into
-from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage  # what is subclassed
+from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage  # the base class
 from sqlalchemy.engine import Connection
 
 from astra_dagster.orchestration.runs.signs_of_life import show_life

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import sqlalchemy as sa
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable  # the table that rows are put into
-from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage  # what is subclassed
+from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage  # the base class
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage, _event_logs_directory  # the same; its folder
 from dagster._serdes import ConfigurableClassData  # says where dagster.yaml names the storage
 from sqlalchemy.engine import Connection
