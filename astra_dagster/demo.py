@@ -82,11 +82,11 @@ def write_mirror(root: Path) -> list[Path]:
 
 def write_ap_visit(data_id: DataID, root: Path, *, dithered: bool = True) -> Path:
     """Write an apVisit file: 4096 pixels a chip if `dithered`, else 2048."""
-    rng, values = _rng(data_id), data_id.values
+    rng, values = _make_rng(data_id), data_id.values
     pixels = 4096 if dithered else 2048
     wavelength = np.array([np.linspace(high, low, pixels) for low, high in CHIPS])
     velocity, correction = float(rng.normal(0, 3)), float(rng.uniform(-29, 29))
-    flux, error, sky = _observed(rng, wavelength, _model(rng, wavelength, "apogee", velocity), "apogee")
+    flux, error, sky = _observe(rng, wavelength, _make_model(rng, wavelength, "apogee", velocity), "apogee")
     mask = np.where(rng.random(flux.shape) < 0.2, _WARNING_BIT, 0)
     flagged, lost = rng.random(flux.shape) < 0.006, rng.random(flux.shape) < 0.002
     mask[flagged | sky] |= _BAD_BIT
@@ -134,10 +134,10 @@ def write_ap_star(data_id: DataID, root: Path, visits: int) -> Path:
 
     A star with one visit has two rows, of which the second is zero.
     """
-    rng = _rng(data_id)
+    rng = _make_rng(data_id)
     covered = np.any([(low < APSTAR_WAVELENGTH) & (high > APSTAR_WAVELENGTH) for low, high in CHIPS], axis=0)
-    model = _model(rng, APSTAR_WAVELENGTH, "apogee")
-    rows = [_observed(rng, APSTAR_WAVELENGTH, model, "apogee", float(rng.normal(0, 15))) for _ in range(visits)]
+    model = _make_model(rng, APSTAR_WAVELENGTH, "apogee")
+    rows = [_observe(rng, APSTAR_WAVELENGTH, model, "apogee", float(rng.normal(0, 15))) for _ in range(visits)]
     seen, seen_error, sky = (np.array(part) for part in zip(*rows, strict=True))
     weight = 1 / seen_error**2
     combined = (seen * weight).sum(axis=0) / weight.sum(axis=0)
@@ -158,16 +158,16 @@ def write_ap_star(data_id: DataID, root: Path, visits: int) -> Path:
     images = [flux, error, mask.astype(">i8"), zero, zero, zero, zero]
     table = fits.BinTableHDU.from_columns([fits.Column("snr", "D", array=np.zeros(visits))])
     other = fits.BinTableHDU.from_columns([fits.Column("snr", "D", array=np.zeros(1))])
-    hdus = [primary, *(fits.ImageHDU(_big(image)) for image in images), fits.ImageHDU(), table, other]
+    hdus = [primary, *(fits.ImageHDU(_to_big_endian(image)) for image in images), fits.ImageHDU(), table, other]
     return _write(hdus, data_id, root)
 
 
 def write_spec(data_id: DataID, root: Path) -> Path:
     """Write a full spec file: the coadded spectrum and the pipeline's row of it."""
-    rng, values = _rng(data_id), data_id.values
+    rng, values = _make_rng(data_id), data_id.values
     loglam = 3.55 + 1e-4 * np.arange(int(rng.integers(4400, 4648)))
-    model = _model(rng, 10**loglam, "optical")
-    flux, error, sky = _observed(rng, 10**loglam, model, "optical")
+    model = _make_model(rng, 10**loglam, "optical")
+    flux, error, sky = _observe(rng, 10**loglam, model, "optical")
     ivar = np.where((rng.random(flux.shape) < 0.01) | sky, 0.0, 1 / error**2)
     primary = fits.PrimaryHDU()
     primary.header.update(PLATEID=int(values["plate"]), MJD=int(values["mjd"]), FIBERID=int(values["fibre"]))
@@ -183,12 +183,12 @@ def write_spec(data_id: DataID, root: Path) -> Path:
     return _write([primary, *tables], data_id, root)
 
 
-def _rng(data_id: DataID) -> np.random.Generator:
+def _make_rng(data_id: DataID) -> np.random.Generator:
     return np.random.default_rng(zlib.crc32(data_id.key.encode()))
 
 
 @functools.cache
-def _opacity(table: str) -> tuple[AnyArray, AnyArray]:
+def _compute_opacity(table: str) -> tuple[AnyArray, AnyArray]:
     """Return wavelengths and the optical depth of a star's lines, of which none reaches into the continuum windows."""
     rng = np.random.default_rng(1)
     rows = (map(float, row.split()) for row in _LINES[table].splitlines())
@@ -211,7 +211,7 @@ def _opacity(table: str) -> tuple[AnyArray, AnyArray]:
     return grid, np.log1p(depth)  # strong lines saturate
 
 
-def _model(rng: np.random.Generator, wavelength: AnyArray, table: str, velocity: float = 0.0) -> AnyArray:
+def _make_model(rng: np.random.Generator, wavelength: AnyArray, table: str, velocity: float = 0.0) -> AnyArray:
     """Return the flux of a star without noise: a black body, lines, and residuals of the APOGEE chips' response."""
     level, strength = float(rng.uniform(20, 400)), float(rng.uniform(0.6, 1.2))
     middle, energy = (16000.0, 1.4388e8 / 4300) if table == "apogee" else (6500.0, 1.4388e8 / 5800)
@@ -223,10 +223,10 @@ def _model(rng: np.random.Generator, wavelength: AnyArray, table: str, velocity:
             x = (2 * wavelength - low - high) / (high - low)
             a, b, c = rng.normal((0, -0.05, 0), (0.02, 0.02, 0.015))
             flux *= np.where(np.abs(x) <= 1, 1 + a * x + b * x**2 + c * x**3, 1)
-    return flux * np.exp(-strength * np.interp(wavelength / (1 + velocity / _LIGHT), *_opacity(table)))
+    return flux * np.exp(-strength * np.interp(wavelength / (1 + velocity / _LIGHT), *_compute_opacity(table)))
 
 
-def _observed(
+def _observe(
     rng: np.random.Generator, wavelength: AnyArray, model: AnyArray, table: str, velocity: float = 0.0
 ) -> tuple[AnyArray, AnyArray, AnyArray]:
     """Return flux with noise, its error, and where residuals of sky lines, shifted by `velocity` in km/s, are left."""
@@ -242,7 +242,7 @@ def _observed(
     return model + left + rng.normal(0, 1, model.shape) * error, error, sky
 
 
-def _big(array: AnyArray) -> AnyArray:
+def _to_big_endian(array: AnyArray) -> AnyArray:
     return array.astype(array.dtype.newbyteorder(">"))
 
 

@@ -41,14 +41,14 @@ class Absences:
         path = data_id.path(self.root)
         folder = path.parent
         if folder not in self._outages:
-            self._outages[folder] = self._outage(folder, data_id)
+            self._outages[folder] = self._find_outage(folder, data_id)
         outage = self._outages[folder]
         if outage is not None:
             raise type(outage)(outage.message, key=data_id.key, path=outage.path, hint=outage.hint)
         if os.path.islink(path):  # noqa: PTH114 (false where that cannot be told)
             raise UnreachableError("cannot be looked at: a link that leads nowhere", key=data_id.key, path=path)
 
-    def _outage(self, folder: Path, data_id: DataID) -> UnreachableError | None:
+    def _find_outage(self, folder: Path, data_id: DataID) -> UnreachableError | None:
         template = data_id.product.template(data_id.release)
         top = top_folder(template, self.root)
         try:

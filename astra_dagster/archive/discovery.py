@@ -204,21 +204,21 @@ def list_folder(
         if match is None and last:
             match = segment.fullmatch(entry.name) or segment.fullmatch(name + ".gz")
         if match is None:
-            if last and lead.pattern and lead.match(entry.name) and _true_or_unknown(entry.is_file):
+            if last and lead.pattern and lead.match(entry.name) and _is_true_or_unknown(entry.is_file):
                 files.append(entry)
-            elif not last and segment.groupindex and entry.name[0].isdigit() and _true_or_unknown(entry.is_dir):
+            elif not last and segment.groupindex and entry.name[0].isdigit() and _is_true_or_unknown(entry.is_dir):
                 skipped.append(Skipped(Path(entry.path), _say_no_folder(segment)))
         elif wanted and not _is_allowed(match, template, wanted):
             continue
         elif last:
             if _is_file(entry, skipped):
                 files.append(entry)
-        elif _true_or_unknown(entry.is_dir):
+        elif _is_true_or_unknown(entry.is_dir):
             folders.append((entry.path, depth + 1))
     return folders, files
 
 
-def _true_or_unknown(asked: Callable[[], bool]) -> bool:
+def _is_true_or_unknown(asked: Callable[[], bool]) -> bool:
     """Call `asked`, which examines an entry; true if that fails, so that the entry is not passed over."""
     try:
         return asked()
@@ -237,7 +237,7 @@ def _say_no_folder(segment: re.Pattern[str]) -> str:
 
 
 def _is_file(entry: os.DirEntry[str], skipped: list[Skipped]) -> bool:
-    if _true_or_unknown(entry.is_file):
+    if _is_true_or_unknown(entry.is_file):
         return True
     skipped.append(Skipped(Path(entry.path), "not a file" if entry.is_dir() else "a link that leads nowhere"))
     return False

@@ -38,17 +38,17 @@ class Logins:
             return lambda request: request
         return HTTPBasicAuth(login[0].encode(), login[1].encode())
 
-    def known(self, url: str) -> bool:
+    def has_login(self, url: str) -> bool:
         """Whether there is a login for the machine of an address."""
         return (urlsplit(url).hostname or "") in self._all()
 
-    def hint(self, url: str) -> str:
+    def make_hint(self, url: str) -> str:
         """Say what to do where access to an address is refused."""
         host = urlsplit(url).hostname or ""
         entry = f"machine {host} login {_NAMES.get(host, 'NAME')} password PASSWORD"
         if self._problem:
             return f"{self._shown} {self._problem}; it needs a line like: {entry}"
-        if self.known(url):
+        if self.has_login(url):
             return f"check the line for {host} in {self._shown}: {entry}"
         return f"{self._shown} needs a line like: {entry} (and chmod 600 {self._shown})"
 

@@ -233,7 +233,7 @@ class _Walk:
             below, entries = list_folder(folder.path, folder.depth, self.template, {}, self.look.skipped)
             for entry in entries:
                 if not entry.name.startswith(".") and not entry.name.endswith(TEMPORARY):
-                    files[entry.name] = _status(entry)
+                    files[entry.name] = _read_status(entry)
         except (OSError, UnreachableError):
             self.look.unreachable.append(folder.path)
             return []
@@ -293,7 +293,7 @@ class _Walk:
         self.database.execute("DELETE FROM folders WHERE release = ?", [self.release])
 
 
-def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
+def _read_status(entry: os.DirEntry[str]) -> os.stat_result | None:
     try:
         return entry.stat()
     except OSError:  # it was removed just now, or cannot be examined

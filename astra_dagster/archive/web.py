@@ -179,7 +179,8 @@ class Client:
         page = kind.strip().lower().startswith(("text/html", "application/xhtml"))
         if (page or start.lstrip().lower().startswith((b"<!doctype html", b"<html"))) and not url.endswith(_PAGES):
             raise AccessDeniedError(
-                f"the server sent a web page in place of the file, maybe to log in: {url}", hint=self._logins.hint(url)
+                f"the server sent a web page in place of the file, maybe to log in: {url}",
+                hint=self._logins.make_hint(url),
             )
 
     def _session(self) -> requests.Session:
@@ -198,12 +199,12 @@ class Client:
                 f"{asked} redirects to {host}, which refuses access: {url}", hint="no login is sent to another machine"
             )
         if status in (401, 403):
-            sent = self._logins.known(url)
+            sent = self._logins.has_login(url)
             what = "this login" if sent else "access without a login"
-            return AccessDeniedError(f"the server refuses {what}: {url}", hint=self._logins.hint(url))
-        message = f"the server answered {status} {_phrase(status)}: {url}"
+            return AccessDeniedError(f"the server refuses {what}: {url}", hint=self._logins.make_hint(url))
+        message = f"the server answered {status} {_find_phrase(status)}: {url}"
         if status in (408, 429) or status >= 500:
-            return Transient(message, retry_after=_retry_after(response.headers.get("Retry-After", "")))
+            return Transient(message, retry_after=_parse_retry_after(response.headers.get("Retry-After", "")))
         return DownloadError(message)
 
 
@@ -220,14 +221,14 @@ class _Session(requests.Session):
             prepared_request.headers.pop("Authorization", None)
 
 
-def _phrase(status: int) -> str:
+def _find_phrase(status: int) -> str:
     try:
         return http.HTTPStatus(status).phrase
     except ValueError:
         return "(no status of HTTP)"
 
 
-def _retry_after(text: str) -> float:
+def _parse_retry_after(text: str) -> float:
     """Return seconds from a header Retry-After, which holds a number of seconds or a date."""
     if text.strip().isdecimal():
         return float(text)

@@ -314,9 +314,9 @@ def product(name: str) -> Product:
     """
     known = products()
     try:
-        return known[name] if name in known else known[_by_asset_name()[name]]
+        return known[name] if name in known else known[_index_by_asset_name()[name]]
     except (KeyError, TypeError):
-        every = [*known, *_by_asset_name()]
+        every = [*known, *_index_by_asset_name()]
         raise UnknownProductError(f"no product {str(name)[:80]!r}", hint=nearest(name, every)) from None
 
 
@@ -329,14 +329,14 @@ def products() -> Mapping[str, Product]:
         fixed = version_keys(tree_name)
         for name, text in tree(tree_name).templates.items():
             found.setdefault(name, []).append(tree_name)
-            parts.setdefault(name, set()).update(our_name(key) for key in _free_keys(text, fixed))
+            parts.setdefault(name, set()).update(our_name(key) for key in _find_free_keys(text, fixed))
     return {
         name: Product(name, _make_asset_name(name), parts_of.sort_parts(parts[name]), tuple(names))
         for name, names in found.items()
     }
 
 
-def _free_keys(text: str, fixed: tuple[str, ...]) -> set[str]:
+def _find_free_keys(text: str, fixed: tuple[str, ...]) -> set[str]:
     """Return the SDSS keys of a template that neither the release nor another key fixes."""
     found = set(re.findall(r"\{([^}:]+)", text))
     special = {key for name in re.findall(r"@(\w+)\|", text) if name in SPECIALS for key in SPECIALS[name].keys}
@@ -356,7 +356,7 @@ def _make_asset_name(name: str) -> str:
 
 
 @functools.cache
-def _by_asset_name() -> Mapping[str, str]:
+def _index_by_asset_name() -> Mapping[str, str]:
     return {item.asset_name: item.name for item in products().values()}
 
 

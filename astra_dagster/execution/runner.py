@@ -112,10 +112,10 @@ def run(
         function = functools.partial(_run_chunk, stores)
     full: list[DiskFullError] = []
 
-    def ended() -> bool:
+    def should_stop() -> bool:
         return bool(full) or stopped()
 
-    for chunk, made in spread(workers, function, _split_work(list(by_file.values())), ended):
+    for chunk, made in spread(workers, function, _split_work(list(by_file.values())), should_stop):
         if isinstance(made, FatalItem):
             i, item = made.item
             error = WorkerLostError(

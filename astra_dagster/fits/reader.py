@@ -47,7 +47,7 @@ _TFORM = re.compile(r"([0-9]{0,7})([LXBIJKAEDCMPQ])")
 
 
 @functools.lru_cache(maxsize=256)
-def _known_header(raw: bytes) -> Header:
+def _parse_header(raw: bytes) -> Header:
     return Header(raw)
 
 
@@ -287,7 +287,7 @@ class FitsFile:
         if not raw:
             return None
         # The headers of extensions are mostly the same, card for card, in all files of a product.
-        header = _known_header(raw) if index and len(raw) <= _MAX_KNOWN else Header(raw)
+        header = _parse_header(raw) if index and len(raw) <= _MAX_KNOWN else Header(raw)
         bits = self._integer(header, "BITPIX", index)
         axes = self._integer(header, "NAXIS", index)
         if bits not in _IMAGE_TYPES or not 0 <= axes <= 999:
@@ -298,7 +298,7 @@ class FitsFile:
         if min(shape, default=0) < 0 or heap < 0 or groups != 1:
             raise self.error(index, "has an impossible NAXISn, PCOUNT or GCOUNT")
         size = abs(bits) // 8 * (math.prod(shape) + heap) if shape else 0
-        return HDU(index, _kind(header) if index else "image", header, shape, start + len(raw), size)
+        return HDU(index, _find_hdu_kind(header) if index else "image", header, shape, start + len(raw), size)
 
     def _header(self, start: int, index: int) -> bytes:
         read: list[bytes] = []
@@ -346,7 +346,7 @@ class FitsFile:
             raise UnreachableError(f"cannot be read: {error.strerror}", path=self.path) from error
 
 
-def _kind(header: Header) -> str:
+def _find_hdu_kind(header: Header) -> str:
     return {"IMAGE": "image", "BINTABLE": "table"}.get(header.text("XTENSION") or "", "other")
 
 

@@ -53,7 +53,7 @@ class ColumnHead:
 
 def primary(cards: Cards) -> bytes:
     """Return the bytes of a primary HDU without data."""
-    return _hdu([*_PRIMARY, *cards], b"")
+    return _make_hdu([*_PRIMARY, *cards], b"")
 
 
 def primary_begins(cards: Cards) -> bytes:
@@ -75,16 +75,16 @@ def table(name: str, columns: Mapping[str, AnyArray], units: Mapping[str, str], 
         data[column] = np.where(array, ord("T"), ord("F")) if code == "L" else array
         cells = math.prod(array.shape[1:])
         heads.append(ColumnHead(column, f"{cells}{code}" if array.ndim > 1 else code, units.get(column, "")))
-    return _hdu([*_table_cards(rows, layout.itemsize, heads), ("EXTNAME", name, ""), *cards], data.tobytes())
+    return _make_hdu([*_make_table_cards(rows, layout.itemsize, heads), ("EXTNAME", name, ""), *cards], data.tobytes())
 
 
 def table_header(name: str, rows: int, row_bytes: int, columns: Sequence[ColumnHead]) -> bytes:
     """Return the header of a binary table HDU whose rows are written later, in blocks; so it has no check sums."""
-    cards = _table_cards(rows, row_bytes, columns, [("EXTNAME", name, "")])
+    cards = _make_table_cards(rows, row_bytes, columns, [("EXTNAME", name, "")])
     return _fill(b"".join(card(*item) for item in cards) + _pad("END"))
 
 
-def _table_cards(rows: int, row_bytes: int, columns: Sequence[ColumnHead], named: Cards = ()) -> list[Card]:
+def _make_table_cards(rows: int, row_bytes: int, columns: Sequence[ColumnHead], named: Cards = ()) -> list[Card]:
     cards: list[Card] = [
         ("XTENSION", "BINTABLE", "binary table"),
         ("BITPIX", 8, ""),
@@ -116,7 +116,7 @@ def image(name: str, array: AnyArray, unit: str, cards: Cards = ()) -> bytes:
         ("EXTNAME", name, ""),
         *([("BUNIT", unit, "")] if unit else []),
     ]
-    return _hdu([*structure, *cards], array.astype(array.dtype.newbyteorder(">")).tobytes())
+    return _make_hdu([*structure, *cards], array.astype(array.dtype.newbyteorder(">")).tobytes())
 
 
 def card(keyword: str, value: Scalar, comment: str = "") -> bytes:
@@ -130,7 +130,7 @@ def card(keyword: str, value: Scalar, comment: str = "") -> bytes:
     if not (0 < len(keyword) <= 8 and keyword.isascii() and all(c.isalnum() or c in "-_" for c in keyword)):
         raise ValueError(f"no FITS keyword: {keyword!r}")
     if isinstance(value, str):
-        return _text_card(keyword, value, comment)
+        return _make_text_card(keyword, value, comment)
     if value is None:
         shown = ""
     elif isinstance(value, (bool, np.bool_)):
@@ -138,12 +138,12 @@ def card(keyword: str, value: Scalar, comment: str = "") -> bytes:
     elif isinstance(value, (int, np.integer)):
         shown = str(int(value))
     else:
-        shown = _real(float(value))
+        shown = _write_real(float(value))
     line = f"{keyword:8}= {shown:>20}"
     return _pad(f"{line} / {comment}" if comment else line)
 
 
-def _real(value: float) -> str:
+def _write_real(value: float) -> str:
     if not math.isfinite(value):
         raise ValueError(f"no FITS number: {value}")
     text = repr(value).upper()
@@ -151,7 +151,7 @@ def _real(value: float) -> str:
     return f"{mantissa}{'' if '.' in mantissa else '.0'}{e}{exponent}"
 
 
-def _text_card(keyword: str, value: str, comment: str) -> bytes:
+def _make_text_card(keyword: str, value: str, comment: str) -> bytes:
     if not (value.isascii() and (value.isprintable() or not value)):
         raise ValueError(f"no FITS text: {value!r}")
     quoted = value.replace("'", "''")
@@ -174,7 +174,7 @@ def _pad(line: str) -> bytes:
     return line[:CARD].ljust(CARD).encode("ascii")
 
 
-def _hdu(cards: Cards, data: bytes) -> bytes:
+def _make_hdu(cards: Cards, data: bytes) -> bytes:
     """Return header and data, each padded to whole blocks, with DATASUM and CHECKSUM."""
     data += b"\0" * (-len(data) % BLOCK)
     data_sum = _sum(data)

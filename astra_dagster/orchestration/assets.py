@@ -13,7 +13,7 @@ from astra_dagster.orchestration.partitions import partitions_def
 from astra_dagster.orchestration.runs.launchpad import Launchpad, RunConfig, describe_parameters
 from astra_dagster.orchestration.runs.materialise import Job, materialise
 from astra_dagster.orchestration.runs.resources import ExecutorResource
-from astra_dagster.orchestration.runs.summary import failure
+from astra_dagster.orchestration.runs.summary import make_failure
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tasks import registry
 from astra_dagster.tasks.task import Task
@@ -65,7 +65,7 @@ def task_asset(task: Task) -> dg.AssetsDefinition:
             every = materialise(here, jobs, executor.choose(), record_all=bool(later), fetching=config.fetching)
             done = every[task.name]
         if done.failures and not later:
-            raise failure(done.failures, len(context.partition_keys), done.metadata)
+            raise make_failure(done.failures, len(context.partition_keys), done.metadata)
         if done.failures:
             context.log.warning(f"{len(done.failures)} failed, which {', '.join(later)} will leave out")
         # With this metadata Dagster adds no records of its own to those that `materialise` has written.

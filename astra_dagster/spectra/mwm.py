@@ -18,7 +18,7 @@ from astra_dagster.fits.reader import HDU, FitsFile
 from astra_dagster.spectra import ap_star
 from astra_dagster.spectra.batch import FLUX_UNIT, SpectrumBatch, stack
 from astra_dagster.spectra.masks import check_good, make_ivar_batch, to_native
-from astra_dagster.spectra.spec import PLAIN, plain
+from astra_dagster.spectra.spec import PLAIN, to_plain
 
 TABLES = {"BOSS": (1, 2), "APOGEE": (3, 4)}
 """Numbers of the HDUs of each spectrograph, north and south."""
@@ -100,7 +100,7 @@ def _read(file: FitsFile, hdu: HDU, instrument: str, wavelength: bool, bitmask: 
             raise file.error(hdu.index, problem, expected)
     grid = _find_grid(file, hdu, shape[1], table.get("wavelength"), expected)
     meta: dict[str, tuple[Scalar, ...]] = {
-        name: tuple(map(plain, values)) for name, values in table.items() if name in _DETAILS
+        name: tuple(map(to_plain, values)) for name, values in table.items() if name in _DETAILS
     }
     return make_ivar_batch(
         to_native(table["flux"]),

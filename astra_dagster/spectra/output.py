@@ -42,7 +42,7 @@ def encode_spectra(batch: SpectrumBatch) -> bytes:
         raise ValueError(f"spectra of {size} bytes cannot be written: at most {LARGEST} are read back")
     units = {"wavelength": "Angstrom"}
     if batch.unit:
-        units |= {"flux": _fits_unit(batch.unit), "ivar": _fits_unit(batch.unit, -2)}
+        units |= {"flux": _write_unit(batch.unit), "ivar": _write_unit(batch.unit, -2)}
     hdus = encode.table(
         "SPECTRUM",
         {name: array[0] if len(batch) == 1 and array.ndim == 2 else array.T for name, array in columns.items()},
@@ -55,7 +55,7 @@ def encode_spectra(batch: SpectrumBatch) -> bytes:
         ],
     )
     if batch.continuum is not None:
-        hdus += encode.image("CONTINUUM", batch.continuum, _fits_unit(batch.continuum_unit))
+        hdus += encode.image("CONTINUUM", batch.continuum, _write_unit(batch.continuum_unit))
     return hdus
 
 
@@ -143,14 +143,14 @@ def read_output(path: str | Path) -> SpectrumBatch:
         # The spectra of a task may have any length with which they can be written.
         columns = file.table(1, _COLUMNS, "spectra", rows=range(1, LARGEST), width=LARGEST)
         try:
-            return _batch(file, columns)
+            return _make_batch(file, columns)
         except (ValueError, TypeError, AttributeError) as error:
             raise SpectrumFileError(f"a damaged output: {error}", path=path, hint="run its task again") from error
 
 
-def _batch(file: FitsFile, columns: Mapping[str, AnyArray]) -> SpectrumBatch:
+def _make_batch(file: FitsFile, columns: Mapping[str, AnyArray]) -> SpectrumBatch:
     about = file.hdu(1).header
-    arrays = {name: _native(values.T) for name, values in columns.items()}
+    arrays = {name: _to_native(values.T) for name, values in columns.items()}
     grid = arrays["wavelength"]
     if about.get("OWNGRID") is True:
         grid = np.atleast_2d(grid)
@@ -166,24 +166,24 @@ def _batch(file: FitsFile, columns: Mapping[str, AnyArray]) -> SpectrumBatch:
         ivar=arrays["ivar"],
         wavelength=grid,
         bad=arrays["mask"],
-        unit=_our_unit(about.text("TUNIT2")),
+        unit=_parse_unit(about.text("TUNIT2")),
         chips=tuple(
             (str(name), int(start), int(stop)) for name, start, stop in parse_json(about.text("CHIPS") or "[]")
         ),
         meta={name: tuple(values) for name, values in meta.items()},
-        continuum=_native(file.image(2, "continuum", Model("f", (np.atleast_2d(arrays["flux"]).shape,))))
+        continuum=_to_native(file.image(2, "continuum", Model("f", (np.atleast_2d(arrays["flux"]).shape,))))
         if has_continuum
         else None,
-        continuum_unit=_our_unit(file.hdu(2).header.text("BUNIT")) if has_continuum else "",
+        continuum_unit=_parse_unit(file.hdu(2).header.text("BUNIT")) if has_continuum else "",
     )
 
 
-def _native(array: AnyArray) -> AnyArray:
+def _to_native(array: AnyArray) -> AnyArray:
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
 
 
 @functools.cache
-def _fits_unit(unit: str, power: int = 1) -> str:
+def _write_unit(unit: str, power: int = 1) -> str:
     """Return a unit as the FITS standard spells it."""
     from astropy.units import Unit  # here, because it is slow to import
 
@@ -191,7 +191,7 @@ def _fits_unit(unit: str, power: int = 1) -> str:
 
 
 @functools.cache
-def _our_unit(text: str | None) -> str:
+def _parse_unit(text: str | None) -> str:
     from astropy.units import Unit
 
     return str(Unit(text, format="fits").to_string()) if text else ""

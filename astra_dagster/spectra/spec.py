@@ -77,7 +77,7 @@ def _read_meta(file: FitsFile) -> dict[str, Scalar]:
     try:
         details = dict.fromkeys(_DETAILS, PLAIN)
         table = file.table(2, {}, "", rows=range(1, 2), width=_WIDTH_OF_DETAILS, optional=details)
-        row = {name: plain(values[0]) for name, values in table.items()}
+        row = {name: to_plain(values[0]) for name, values in table.items()}
     except UnreachableError:
         raise
     except SpectrumFileError:  # the spectrum can be used without the row
@@ -99,7 +99,7 @@ def _read_meta(file: FitsFile) -> dict[str, Scalar]:
     }
 
 
-def plain(value: np.generic) -> Scalar:
+def to_plain(value: np.generic) -> Scalar:
     """Convert a value of a column to a plain number or text; None if it is a number that is not finite."""
     made: Scalar = value.item()
     return None if isinstance(made, float) and not np.isfinite(made) else made

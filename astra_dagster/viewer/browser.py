@@ -122,11 +122,13 @@ def _describe(file: File, row: int) -> dict[str, Any]:
         "unit": "km/s" if as_velocity else "z",
         "about": item.about,
         "meta": {
-            name: _text(values[row]) for name, values in meta.items() if isinstance(values[row], (int, float, str))
+            name: _write_value(values[row])
+            for name, values in meta.items()
+            if isinstance(values[row], (int, float, str))
         },
         "spectra": file.spectra,
     }
 
 
-def _text(value: float | str) -> str:
+def _write_value(value: float | str) -> str:
     return f"{value:.7g}" if isinstance(value, float) else str(value)

@@ -66,7 +66,7 @@ FRAMES = {
 
 
 @functools.cache
-def main_lines() -> tuple[Line, ...]:
+def read_main_lines() -> tuple[Line, ...]:
     """Return all lines that the package knows, by wavelength; ``lines.txt`` names their source."""
     found = []
     for text in (files("astra_dagster.viewer") / "lines.txt").read_text(encoding="utf-8").splitlines():
@@ -78,11 +78,11 @@ def main_lines() -> tuple[Line, ...]:
 
 def find_lines(batch: SpectrumBatch, row: int) -> tuple[Line, ...]:
     """Return the lines to mark in a spectrum, without those of nebulae if the survey classifies it as a star."""
-    star = _value(batch, "class", row) == "STAR"
-    return tuple(line for line in main_lines() if not (star and line.kind == "nebula"))
+    star = _read_value(batch, "class", row) == "STAR"
+    return tuple(line for line in read_main_lines() if not (star and line.kind == "nebula"))
 
 
-def redshift(batch: SpectrumBatch, row: int, product: str) -> float:
+def find_redshift(batch: SpectrumBatch, row: int, product: str) -> float:
     """Return the redshift by which lines of a spectrum are shifted; 0 where the file does not say.
 
     Parameters
@@ -95,7 +95,7 @@ def redshift(batch: SpectrumBatch, row: int, product: str) -> float:
         SDSS name of the product.
     """
     frame = FRAMES.get(product)
-    value = _value(batch, frame.shift, row) if frame else None
+    value = _read_value(batch, frame.shift, row) if frame else None
     if frame is None or isinstance(value, (bool, str)) or value is None or not math.isfinite(value):
         return 0.0
     if frame.velocity:
@@ -103,7 +103,7 @@ def redshift(batch: SpectrumBatch, row: int, product: str) -> float:
     return float(value) if value > -1 else 0.0
 
 
-def _value(batch: SpectrumBatch, name: str, row: int) -> bool | float | str | None:
+def _read_value(batch: SpectrumBatch, name: str, row: int) -> bool | float | str | None:
     values = batch.meta.get(name)
     value = None if values is None else values[row]
     return value if isinstance(value, (bool, int, float, str)) else None

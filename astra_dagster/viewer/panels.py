@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from astra_dagster.arrays import BoolArray, FloatArray
-from astra_dagster.viewer.lines import FRAMES, find_lines, redshift
+from astra_dagster.viewer.lines import FRAMES, find_lines, find_redshift
 from astra_dagster.viewer.shown import Curve, Shown, find_limits
 
 if TYPE_CHECKING:  # slow to import, and only for pages
@@ -54,7 +54,7 @@ class File:
     @property
     def redshift(self) -> float:
         """Redshift by which its lines are shifted."""
-        return redshift(self.shown.batch, self.row, self.shown.product)
+        return find_redshift(self.shown.batch, self.row, self.shown.product)
 
 
 class Panels:
@@ -157,7 +157,7 @@ class Panels:
         if column == "normalised":
             self._switch(figure.hspan(1.0, line_color=CONTINUUM), None, "continuum")
         curves = [spectrum.curve for spectrum in spectra if spectrum.on]
-        figure.y_range = Range1d(*find_limits(np.concatenate([one.good(getattr(one, column)) for one in curves])))
+        figure.y_range = Range1d(*find_limits(np.concatenate([one.mask_bad(getattr(one, column)) for one in curves])))
 
     def _bad(self, figure: "Figure", spectrum: Spectrum, dots: bool) -> None:
         """Shade the bad pixels of a spectrum, and mark their flux."""
@@ -171,7 +171,11 @@ class Panels:
         self._switch(figure.vstrip(starts, ends, color=BAD, alpha=alpha, line_color=None), spectrum, "bad")
         known = curve.bad & np.isfinite(curve.flux)
         if dots and known.any():
-            data = {"wavelength": curve.wavelength[known], "flux": curve.flux[known], "why": curve.flags(known)}
+            data = {
+                "wavelength": curve.wavelength[known],
+                "flux": curve.flux[known],
+                "why": curve.describe_flags(known),
+            }
             marks = figure.scatter("wavelength", "flux", source=data, size=3, color=BAD, alpha=0.7)
             self._switch(marks, spectrum, "bad")
             tips = [("", "bad pixel"), ("wavelength", "@wavelength{0.00} Å"), ("flux", "@flux{%.5g}"), ("mask", "@why")]
@@ -224,11 +228,11 @@ def _make_source(spectrum: Spectrum) -> "ColumnDataSource":
     from bokeh.models import ColumnDataSource
 
     curve = spectrum.curve
-    columns = {"wavelength": curve.wavelength, "flux": curve.good(curve.flux), "error": curve.error}
+    columns = {"wavelength": curve.wavelength, "flux": curve.mask_bad(curve.flux), "error": curve.error}
     if curve.continuum is not None and curve.normalised is not None and curve.normalised_error is not None:
         columns |= {
             "continuum": np.where(curve.gaps, np.nan, curve.continuum),
-            "normalised": curve.good(curve.normalised),
+            "normalised": curve.mask_bad(curve.normalised),
             "normalised_error": curve.normalised_error,
         }
     return ColumnDataSource({name: np.asarray(values, dtype=np.float32) for name, values in columns.items()})

@@ -8,7 +8,7 @@ import numpy as np
 
 from astra_dagster.arrays import FloatArray
 from astra_dagster.spectra.batch import SpectrumBatch
-from astra_dagster.viewer.lines import FRAMES, find_lines, redshift
+from astra_dagster.viewer.lines import FRAMES, find_lines, find_redshift
 from astra_dagster.viewer.shown import Curve, Shown, find_limits, make_curve
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def encode_figure(figure: "Figure", suffix: str) -> bytes:
 
 
 def _panel(axes: "Axes", one: Curve, values: FloatArray, label: str) -> None:
-    shown = one.good(values)
+    shown = one.mask_bad(values)
     axes.plot(one.wavelength, shown, color="0.15", linewidth=0.5, label="flux")
     axes.set_ylim(*find_limits(shown))
     axes.plot(
@@ -127,7 +127,7 @@ def _panel(axes: "Axes", one: Curve, values: FloatArray, label: str) -> None:
 
 def _mark(axes: "Axes", item: Shown, row: int, one: Curve) -> bool:
     """Mark main lines above a panel, without those too close to a stronger one; return whether there are any."""
-    factor = 1 + redshift(item.batch, row, item.product)
+    factor = 1 + find_redshift(item.batch, row, item.product)
     low, high = one.wavelength[0], one.wavelength[-1]
     places: list[float] = []
     for line in sorted(find_lines(item.batch, row), key=lambda line: line.rank):

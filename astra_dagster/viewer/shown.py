@@ -108,11 +108,11 @@ class Curve:
         steps = np.diff(self.wavelength)
         return np.append(steps > GAP * np.median(steps), False)
 
-    def good(self, values: FloatArray) -> FloatArray:
+    def mask_bad(self, values: FloatArray) -> FloatArray:
         """Return values with NaN at bad pixels and at gaps, so that no line crosses them."""
         return np.where(self.bad | self.gaps, np.nan, values)
 
-    def flags(self, pixels: BoolArray) -> list[str]:
+    def describe_flags(self, pixels: BoolArray) -> list[str]:
         """Say for each of some pixels which bits of the file's own mask are set: ``bits 0, 12``."""
         if self.bitmask is None:
             return [""] * int(pixels.sum())

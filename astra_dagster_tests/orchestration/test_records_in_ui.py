@@ -11,7 +11,7 @@ from astra_dagster import product
 from astra_dagster.definitions import defs
 from astra_dagster.orchestration.partitions import registered
 from astra_dagster.orchestration.runs.preview_metadata import FEW
-from astra_dagster.orchestration.runs.summary import histograms
+from astra_dagster.orchestration.runs.summary import draw_histograms
 
 VISITS = product("apVisit")
 
@@ -109,7 +109,7 @@ def test_a_run_that_fails_lists_its_failures(instance: dg.DagsterInstance, keys:
 
 
 def test_histograms() -> None:
-    text = histograms({"snr": [1.0, 1.0, 1.0, 13.0], "flat": [2.0, 2.0]})
+    text = draw_histograms({"snr": [1.0, 1.0, 1.0, 13.0], "flat": [2.0, 2.0]})
     lines = text.splitlines()
     assert lines[1] == "snr: 4 from 1 to 13, median 1"
     assert lines[2].split("|")[1].split() == ["#" * 40, "3"]

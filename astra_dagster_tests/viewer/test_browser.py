@@ -23,7 +23,7 @@ from astra_dagster.errors import AstraError
 from astra_dagster.spectra import SpectrumBatch, read_spectra
 from astra_dagster.tasks.continuum import ap_star_continuum, ap_visit_continuum, spec_continuum
 from astra_dagster.viewer.browser import page
-from astra_dagster.viewer.lines import LIGHT, find_lines, main_lines, redshift
+from astra_dagster.viewer.lines import LIGHT, find_lines, find_redshift, read_main_lines
 from astra_dagster.viewer.panels import BAD, CONTINUUM
 from astra_dagster.viewer.preview import picture, preview, preview_png
 from astra_dagster.viewer.shown import Shown, make_curve
@@ -211,12 +211,17 @@ def test_any_spectrum_with_a_good_pixel_can_be_drawn(data: Any, rows: int, pixel
 def test_lines_are_shifted_as_the_star_moves() -> None:
     meta = {"v_rad": (300.0, None), "z": (0.1, np.nan), "class": ("STAR", "GALAXY")}
     batch = small(2, meta=meta)
-    assert redshift(batch, 0, "apVisit") == 300 / LIGHT
-    assert redshift(batch, 1, "apVisit") == 0
-    assert redshift(batch, 0, "spec") == 0.1
-    assert redshift(batch, 1, "spec") == 0
-    assert redshift(batch, 0, "apStar") == redshift(batch, 0, "mwmStar") == redshift(batch, 0, "something") == 0
-    assert redshift(small(1, meta={"v_rad": (999999.0,)}), 0, "apVisit") == 0
+    assert find_redshift(batch, 0, "apVisit") == 300 / LIGHT
+    assert find_redshift(batch, 1, "apVisit") == 0
+    assert find_redshift(batch, 0, "spec") == 0.1
+    assert find_redshift(batch, 1, "spec") == 0
+    assert (
+        find_redshift(batch, 0, "apStar")
+        == find_redshift(batch, 0, "mwmStar")
+        == find_redshift(batch, 0, "something")
+        == 0
+    )
+    assert find_redshift(small(1, meta={"v_rad": (999999.0,)}), 0, "apVisit") == 0
     assert not [line for line in find_lines(batch, 0) if line.kind == "nebula"]
     assert [line for line in find_lines(batch, 1) if line.name == "[O III]"]
     html = page([Shown(batch, "a galaxy", "spec")])
@@ -228,20 +233,20 @@ def test_lines_are_shifted_as_the_star_moves() -> None:
 
 
 def test_the_lines_of_hydrogen_are_where_they_must_be() -> None:
-    by_name = {line.name: line.wavelength for line in main_lines()}
+    by_name = {line.name: line.wavelength for line in read_main_lines()}
     series = {f"Br {n}": (4, n) for n in range(11, 21)} | {f"Pa {n}": (3, n) for n in range(9, 13)}
     series |= {"H\N{GREEK SMALL LETTER ALPHA}": (2, 3), "H\N{GREEK SMALL LETTER BETA}": (2, 4), "H8": (2, 8)}
     for name, (low, high) in series.items():
         expected = 1e8 / (109677.583 * (1 / low**2 - 1 / high**2))
         assert by_name[name] == pytest.approx(expected, abs=0.1), name
-    assert [line.wavelength for line in main_lines()] == sorted(by.wavelength for by in main_lines())
+    assert [line.wavelength for line in read_main_lines()] == sorted(by.wavelength for by in read_main_lines())
 
 
 def test_lines_are_where_a_real_star_has_them(real: Path) -> None:
     path = next(real.rglob("apStar-dr17-2M17335483-2753043.fits"))
     batch = ap_star_continuum(read_spectra(path, "apStar"))
     wavelength, flux = batch.wavelength, np.where(batch.bad[0], np.nan, batch.flux[0])
-    metals = [line for line in main_lines() if line.wavelength > 15000 and not line.name.startswith(("Br", "CO"))]
+    metals = [line for line in read_main_lines() if line.wavelength > 15000 and not line.name.startswith(("Br", "CO"))]
     depths = []
     for line in metals:
         near = np.abs(wavelength - line.wavelength) < 0.6

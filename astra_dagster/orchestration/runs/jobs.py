@@ -16,7 +16,7 @@ from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.runs.launchpad import Launchpad, RunConfig
 from astra_dagster.orchestration.runs.materialise import Job, materialise
 from astra_dagster.orchestration.runs.resources import RESOURCES, ExecutorResource
-from astra_dagster.orchestration.runs.summary import failure
+from astra_dagster.orchestration.runs.summary import make_failure
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.planning.ledger import Selection, select_keys
 from astra_dagster.planning.planner import Planner, members
@@ -103,7 +103,7 @@ def run_jobs(
         if what != "failures"  # the failures of all tasks are in one table
     }
     if first:
-        raise failure(list(first.items()), max(len(job.keys) for job in jobs), metadata)
+        raise make_failure(list(first.items()), max(len(job.keys) for job in jobs), metadata)
     context.add_output_metadata(metadata)
 
 

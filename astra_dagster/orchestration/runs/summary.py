@@ -77,9 +77,9 @@ class TaskSummary:
         """Counts, failures and histograms for the web UI."""
         shown: dict[str, Any] = dict(self.counts)
         if self.failures:
-            shown["failures"] = failure_table(self.failures)
+            shown["failures"] = make_failure_table(self.failures)
         if any(len(values) > 1 for values in self.values.values()):
-            shown["results"] = dg.MetadataValue.md(histograms(self.values))
+            shown["results"] = dg.MetadataValue.md(draw_histograms(self.values))
         return shown
 
 
@@ -88,7 +88,7 @@ def _told(plan: Plan, status: Status) -> list[tuple[str, str]]:
     return [(one.key, sentence(one.reason)) for one in plan.of(status) if one.reason is not None]
 
 
-def failure_table(failures: Sequence[tuple[str, str]]) -> dg.TableMetadataValue:
+def make_failure_table(failures: Sequence[tuple[str, str]]) -> dg.TableMetadataValue:
     """Make a table of failures, with partition key and reason."""
     return dg.MetadataValue.table(
         [dg.TableRecord({"partition": key, "reason": reason}) for key, reason in failures[:LISTED]],
@@ -96,18 +96,18 @@ def failure_table(failures: Sequence[tuple[str, str]]) -> dg.TableMetadataValue:
     )
 
 
-def failure(failures: Sequence[tuple[str, str]], total: int, metadata: Mapping[str, Any]) -> dg.Failure:
+def make_failure(failures: Sequence[tuple[str, str]], total: int, metadata: Mapping[str, Any]) -> dg.Failure:
     """Make the error of a run in which partitions failed."""
     listed = [f"{key}: {reason}" for key, reason in failures]
     more = f"\nand {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
     return dg.Failure(
         f"{len(failures)} of {total} partitions failed\n" + "\n".join(listed[:SHOWN]) + more,
-        metadata={**metadata, "failures": failure_table(failures)},
+        metadata={**metadata, "failures": make_failure_table(failures)},
         allow_retries=False,
     )
 
 
-def histograms(columns: Mapping[str, Sequence[float]]) -> str:
+def draw_histograms(columns: Mapping[str, Sequence[float]]) -> str:
     """Draw histograms of the first columns as text in Markdown."""
     lines = []
     for name, values in list(columns.items())[:COLUMNS]:
