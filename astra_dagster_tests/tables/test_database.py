@@ -60,7 +60,7 @@ def test_rows_are_those_of_the_table(url: str, tmp_path: Path, monkeypatch: pyte
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     inspector = sa.inspect(engine)
     assert inspector.get_pk_constraint("visit_toy")["constrained_columns"] == ["key", "spectrum", "digest"]
-    kinds = {column["name"]: database_types._kind_of(column["type"]) for column in inspector.get_columns("visit_toy")}
+    kinds = {column["name"]: database_types._find_kind(column["type"]) for column in inspector.get_columns("visit_toy")}
     assert [kinds[name] for name in results_of(0)] == ["float", "int", "bool", "text", "json"]
     if "postgresql" in url:
         comments = {column["name"]: column["comment"] for column in inspector.get_columns("visit_toy")}
@@ -143,13 +143,13 @@ def test_all_or_nothing(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     put(url, store, records)
     before = table(url, "visit_toy")
     monkeypatch.setattr(database, "AT_ONCE", 1)
-    inner = database._Upsert._rows
+    inner = database._Upsert._read_rows
 
     def broken(*arguments: Any) -> Iterator[Any]:
         yield next(inner(*arguments))
         raise sa.exc.SQLAlchemyError("the power went")
 
-    monkeypatch.setattr(database._Upsert, "_rows", broken)
+    monkeypatch.setattr(database._Upsert, "_read_rows", broken)
     records |= write_many(store, range(2), "v2")
     del records[key_of(3)]
     with pytest.raises(OutputError, match="the power went"):
