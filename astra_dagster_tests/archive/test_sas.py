@@ -14,7 +14,7 @@ from astra_dagster import product
 from astra_dagster.archive.discovery import file_version, find_files
 from astra_dagster.archive.partial import Partial, Version
 from astra_dagster.archive.sas import Archive
-from astra_dagster.archive.web import Client, Patience, Transient, _retry_after
+from astra_dagster.archive.web import Client, Patience, Transient, _parse_retry_after
 from astra_dagster.errors import (
     AccessDeniedError,
     DownloadError,
@@ -338,7 +338,7 @@ def test_whatever_the_server_says_nothing_wrong_arrives(
     st.one_of(st.text(max_size=40), st.from_regex(r"\w{3}, \d+ \w{3} \d+ \d+:\d+:\d+ (GMT|[+-]\d+)", fullmatch=True))
 )
 def test_dates_and_waits_of_headers_are_read_or_ignored(text: str) -> None:
-    assert _retry_after(text) >= 0
+    assert _parse_retry_after(text) >= 0
     assert isinstance(Version("", text, 1).mtime_ns, int | None)
 
 
