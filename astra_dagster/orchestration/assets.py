@@ -53,7 +53,7 @@ def task_asset(task: Task) -> dg.AssetsDefinition:
         later = _find_later_in_run(context, task)
         if not context.partition_keys:
             raise dg.Failure(
-                "no partition is in this range: its first partition must have been registered before its last",
+                "no partition is in this range: in the order of registration, its first partition comes after its last",
                 allow_retries=False,
             )
         with plain_failures():

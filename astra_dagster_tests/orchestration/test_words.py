@@ -17,7 +17,7 @@ from astra_dagster.orchestration.watch.jobs import any_job_name, any_run_config
 from astra_dagster.planning import status
 from astra_dagster.planning.plan import Plan
 from astra_dagster.planning.status import ReasonKind
-from astra_dagster_tests.orchestration.watch.test_tick import FOLDER, KEY, NAME, VISITS, Daemon, outputs, put, recorded
+from astra_dagster_tests.orchestration.watch.arrivals import FOLDER, KEY, NAME, VISITS, Daemon, outputs, put, recorded
 
 TASKS = ("ap_visit_snr", "ap_visit_continuum")
 
