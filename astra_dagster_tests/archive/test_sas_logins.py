@@ -98,7 +98,7 @@ def test_the_hosts_of_the_sas_have_their_own_logins(archive: Archive, release: s
     from astra_dagster.archive.logins import Logins
 
     data_id = product("apVisit").data_id(release, telescope="apo25m", field="200+45", plate=3148, mjd=59162, fibre=33)
-    assert entry in Logins().hint(Archive(archive.root).url(data_id))
+    assert entry in Logins().make_hint(Archive(archive.root).url(data_id))
 
 
 @pytest.mark.parametrize("known_there", [False, True])
