@@ -28,7 +28,7 @@ NO_OTHERS = {"extra": "forbid"}
 T = TypeVar("T")
 
 
-def _option(default: Any, expected: str) -> Any:
+def _option(default: object, expected: str) -> Any:
     """A key that may be left out, and what is expected of its value, in words."""
     return field(default=default, metadata={"expected": expected})
 

@@ -54,7 +54,7 @@ class Group(click.Group):
 class TaskCommand(click.Command):
     """A command that is about tasks: it tells besides what is broken of the configuration, and left out."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: click.Context) -> object:
         """Run the command, and tell what its own error does not tell."""
         try:
             done = super().invoke(ctx)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,6 +22,12 @@ from astra_dagster.cli.common import (
     where_of,
 )
 from astra_dagster.presence import is_file
+
+if TYPE_CHECKING:  # slow to import
+    import dagster as dg
+
+    from astra_dagster.planning.plan import Plan
+    from astra_dagster.planning.planner import Planner
 
 
 @click.command(cls=TaskCommand, short_help="Run tasks on everything that is not complete.")
@@ -112,14 +118,14 @@ def plan(
 
 
 def plans_of(
-    instance: Any,
+    instance: "dg.DagsterInstance",
     tasks: Sequence[str],
     values: Sequence[str],
     releases: Sequence[str],
     where: dict[str, list[str]],
     overwrite: bool,
     key: str | None = None,
-) -> tuple[Any, list[Any]]:
+) -> "tuple[Planner, list[Plan]]":
     """Plans of tasks and of all that they require, in the order in which they would run, and the planner."""
     from astra_dagster.orchestration.runs.jobs import jobs_of
     from astra_dagster.orchestration.sources import make_planner
@@ -139,7 +145,7 @@ def plans_of(
     return planner, [planner.plan(job.store, job.keys, job.overwrite) for job in jobs]
 
 
-def _to_do(plan: Any, fetch: bool) -> bool:
+def _to_do(plan: "Plan", fetch: bool) -> bool:
     from astra_dagster.planning.status import Status
 
     fetching = fetch or settings.config().fetch
@@ -147,7 +153,7 @@ def _to_do(plan: Any, fetch: bool) -> bool:
     return any(one.status not in done for one in plan.partitions.values())
 
 
-def _raise_unreachable(plans: Sequence[Any]) -> None:
+def _raise_unreachable(plans: "Sequence[Plan]") -> None:
     """Have a plan end with an error where it could not look at everything."""
     from astra_dagster.planning.status import Status
 
@@ -156,12 +162,12 @@ def _raise_unreachable(plans: Sequence[Any]) -> None:
         raise click.ClickException(f"{count} of {max(len(plan.partitions) for plan in plans)} cannot be looked at")
 
 
-def _document(plan: Any) -> dict[str, Any]:
+def _document(plan: "Plan") -> dict[str, Any]:
     """A plan for programs."""
     from astra_dagster.planning.status import GONE, NEVER_CAME, Status, sentence
 
     def told(status: Status) -> list[dict[str, str]]:
-        return [{"partition": one.key, "reason": sentence(one.reason)} for one in plan.of(status)]
+        return [{"partition": one.key, "reason": sentence(one.reason)} for one in plan.of(status) if one.reason]
 
     return {
         "task": plan.store.task.name,
@@ -181,16 +187,16 @@ def _document(plan: Any) -> dict[str, Any]:
     }
 
 
-def _told(plan: Any) -> str:
+def _told(plan: "Plan") -> str:
     return "\n".join([f"{plan.store.task.name}: {len(plan.partitions)} partitions", *plan.lines()])
 
 
-def _why(plan: Any) -> str:
+def _why(plan: "Plan") -> str:
     """What becomes of one partition and why; of several, in numbers."""
     return ", ".join(plan.lines()) if len(plan.partitions) != 1 else plan.why(*plan.partitions)
 
 
-def _story(plan: Any) -> str:
+def _story(plan: "Plan") -> str:
     """What is known of one partition of a task, or of those that it requires."""
     store = plan.store
     lines = [f"{store.task.name} (code version {store.task.version}, digest {store.digest})"]

@@ -261,7 +261,7 @@ def _make_reader(requirement: Requirement, read: Read) -> Callable[[Given], Any]
     """Make the function that reads the files of one requirement."""
     product, task = requirement.product, requirement.task
 
-    def one(path: Path) -> Any:
+    def one(path: Path) -> object:
         return read(product, path) if task is None else read_task_output(task, path)
 
     if requirement.one_to_one:

@@ -226,7 +226,7 @@ def _refused(task: Task, given: Mapping[str, Any]) -> tuple[str, str | None] | N
     return None
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     try:
         return isinstance(value, str) and float(value) is not None
     except ValueError:

@@ -90,7 +90,7 @@ def spectrum_task(
 
 
 def _first_stage(function: Callable[..., Any], inputs: int) -> Callable[..., Any]:
-    def first(*arguments: Any) -> Any:
+    def first(*arguments: object) -> object:
         return function(*arguments[:inputs], None, *arguments[inputs:])
 
     return first

@@ -4,16 +4,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from astra_dagster.datamodel.products import DataID, Product
 from astra_dagster.errors import SpectrumFileError
 from astra_dagster.fits.reader import FitsFile
 from astra_dagster.tasks.groups import Group, Parts
-from astra_dagster.tasks.task import Find, Requirement, requirement_of
+from astra_dagster.tasks.task import Find, Requirement, Task, requirement_of
 
 
-def grouped(of: Any, by: Sequence[str] | str) -> Requirement:
+def grouped(of: Product | Task | Requirement, by: Sequence[str] | str) -> Requirement:
     """Require all partitions of a product or task that share parts of their keys; a partition is then such a group.
 
     ``grouped(spec, by=("run2d", "plate"))`` is all spectra of a plate.
@@ -32,7 +31,7 @@ def grouped(of: Any, by: Sequence[str] | str) -> Requirement:
     return replace(required, domain=Group(product, tuple(name for name in product.parts if name in names)))
 
 
-def matching(of: Any, one: Product, find: Find) -> Requirement:
+def matching(of: Product | Task | Requirement, one: Product, find: Find) -> Requirement:
     """Require those partitions of a product or task that belong to one file of another product.
 
     Parameters
@@ -76,7 +75,7 @@ def visits_of_star(star: DataID, path: Path) -> list[Parts]:
     return found
 
 
-def _files(of: Any) -> Requirement:
+def _files(of: Product | Task | Requirement) -> Requirement:
     found = requirement_of(of)
     if not found.one_to_one or found.domain != found.product:
         raise ValueError("only partitions that are files can be required by the many")

@@ -80,7 +80,7 @@ class Requirement:
         return list(dict.fromkeys(key for parts in wanted for key in index.lookup(one.release, parts)))
 
 
-def requirement_of(item: Any) -> Requirement:
+def requirement_of(item: object) -> Requirement:
     """What a product, a task, or what `grouped` and `matching` make stands for as a requirement.
 
     Raises
@@ -204,7 +204,7 @@ class Task:
         """Identity of what each task makes that it requires, by family."""
         return {task.family: task.digest(task.values()) for task in self.upstream}
 
-    def variant(self, name: str, /, *, releases: Sequence[str] = (), **values: Any) -> "Task":
+    def variant(self, name: str, /, *, releases: Sequence[str] = (), **values: object) -> "Task":
         """The same task with other parameters, as an asset of its own: ``<task>_<name>``.
 
         Parameters
@@ -252,7 +252,7 @@ class Task:
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return _made, (values,)
 
-    def __call__(self, *inputs: Any, **values: Any) -> Any:
+    def __call__(self, *inputs: Any, **values: object) -> Any:
         """What the task makes of inputs in memory: no Dagster, no files, no configuration.
 
         Parameters

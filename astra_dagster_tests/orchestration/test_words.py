@@ -45,7 +45,7 @@ def words(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
         nonsense = Nonsense()
         monkeypatch.setattr(status, "SENTENCES", nonsense)
         monkeypatch.setattr(status, "SHORT", nonsense)
-        monkeypatch.setattr(AstraError, "told", lambda *_: nonsense[ReasonKind.GONE])
+        monkeypatch.setattr(AstraError, "_compose", lambda *_: nonsense[ReasonKind.GONE])
         monkeypatch.setattr(Plan, "lines", lambda _: [nonsense[ReasonKind.GONE]])
         monkeypatch.setattr(Plan, "why", lambda *_: nonsense[ReasonKind.GONE])
 
