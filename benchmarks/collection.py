@@ -21,7 +21,7 @@ from pathlib import Path
 from astra_dagster.datamodel.products import DataID, product
 from astra_dagster.outputs.document import encode
 from astra_dagster.outputs.record import Record, record_of
-from astra_dagster.outputs.store import Given, OutputStore, Work, Written
+from astra_dagster.outputs.store import InputFiles, OutputStore, PartitionWork, StoredOutput
 from astra_dagster.tables.collection import collect
 from astra_dagster.tasks.snr import ap_visit_snr
 
@@ -128,7 +128,7 @@ def write(store: OutputStore, data_id: DataID, version: str) -> Record:
     """Write one output, without the care for power cuts of the real thing."""
     draw = random.Random(f"{data_id.key} {version}")  # noqa: S311
     path = f"dr17/apogee/spectro/redux/dr17/visit/{'/'.join(data_id.parts)}/apVisit-dr17.fits"
-    work = Work(data_id, (Given("apVisit", path, version, ()),))
+    work = PartitionWork(data_id, (InputFiles("apVisit", path, version, ()),))
     results = {name: draw.lognormvariate(4, 1) for name in store.task.columns} | {"good_pixels": draw.randint(0, 12288)}
     contents, _ = encode(store.origin(work), results)
     output = store.path(data_id)
@@ -137,7 +137,7 @@ def write(store: OutputStore, data_id: DataID, version: str) -> Record:
     except FileNotFoundError:
         output.parent.mkdir(parents=True)
         output.write_bytes(contents)
-    written = Written(output, len(contents), f"{draw.getrandbits(64):016x}", results)
+    written = StoredOutput(output, len(contents), f"{draw.getrandbits(64):016x}", results)
     return replace(record_of(store, work, written), size=len(contents))
 
 

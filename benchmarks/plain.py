@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 from astra_dagster.archive.discovery import file_version
 from astra_dagster.datamodel.products import DataID
 from astra_dagster.execution.runner import CHUNK
-from astra_dagster.outputs.store import Given, OutputStore, Work
+from astra_dagster.outputs.store import InputFiles, OutputStore, PartitionWork
 from astra_dagster.spectra.batch import stack
 from astra_dagster.spectra.readers import reader
 from astra_dagster.tasks.calling import call_task
@@ -37,12 +37,12 @@ def stores_of(outputs: Path, names: Sequence[str]) -> list[OutputStore]:
     return stores
 
 
-def work_of(data_id: DataID, sas: Path) -> Work:
+def work_of(data_id: DataID, sas: Path) -> PartitionWork:
     """One partition, as a run would give it to a worker."""
     path = data_id.path(sas)
     status = path.stat()
     version = file_version(status.st_size, status.st_mtime_ns)
-    return Work(data_id, (Given(data_id.product.name, data_id.relative_path, version, (path,)),))
+    return PartitionWork(data_id, (InputFiles(data_id.product.name, data_id.relative_path, version, (path,)),))
 
 
 def do(stores: Sequence[OutputStore], data_ids: Sequence[DataID], sas: Path) -> int:

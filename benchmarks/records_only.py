@@ -8,20 +8,20 @@ from collections.abc import Sequence
 
 from astra_dagster.execution import runner
 from astra_dagster.execution.runner import Item
-from astra_dagster.outputs.store import Written
+from astra_dagster.outputs.store import StoredOutput
 
 SIZE = 900
 VERSION = "0123456789abcdef"
 
 
-def made_chunk(folders: Sequence[str], stores: bytes, chunk: Sequence[Item]) -> list[Written]:
+def made_chunk(folders: Sequence[str], stores: bytes, chunk: Sequence[Item]) -> list[StoredOutput]:
     """Say that a chunk is done. As in a run, the stores come pickled, and notes of earlier failures are removed."""
     opened = runner._unpickle(tuple(folders), stores)
     done = []
     for i, work in chunk:
         opened[i].forget_failure(work.data_id)
         results = {name: 12.5 + 1 / len(name) for name in opened[i].task.columns}
-        done.append(Written(opened[i].path(work.data_id), SIZE, VERSION, results))
+        done.append(StoredOutput(opened[i].path(work.data_id), SIZE, VERSION, results))
     return done
 
 

@@ -23,14 +23,14 @@ KINDS = {
     "superseded": "outputs of parameters that no setting of today's task leads to",
     "other-parameters": "outputs of parameters that a setting leads to, and that are no task's defaults",
     "code": "outputs of another code version than today's",
-    "unrecorded": "outputs without a record that no run would take up",
+    "unrecorded": "outputs without a record that are made from another input or code than today's",
     "unregistered": "outputs of recorded partitions that are not registered any more",
     "no-input": "outputs whose input file was removed, or may be on a disk that is away",
     "failures": "notes of failures of partitions that are complete, or not registered",
     "temporary": "temporary files of killed runs",
     "unknown-task": "outputs of tasks that are not registered",
     "stray": "outputs of partitions that this DAGSTER_HOME never heard of",
-    "recordable": "outputs without a record that the next run takes up and does not compute",
+    "recordable": "outputs without a record that the next run records and need not compute again",
     "lost": "records without an output",
 }
 """What there is to clean, with its meaning."""

@@ -32,7 +32,7 @@ from astra_dagster.errors import (
     describe,
 )
 from astra_dagster.execution.workers import FatalItem, Workers, spread
-from astra_dagster.outputs.store import Given, OutputStore, Work, Written, read_task_output
+from astra_dagster.outputs.store import InputFiles, OutputStore, PartitionWork, StoredOutput, read_task_output
 from astra_dagster.spectra.batch import SpectrumBatch, stack
 from astra_dagster.spectra.readers import reader
 from astra_dagster.tasks import importing
@@ -51,10 +51,10 @@ WRITERS = 16
 Inputs = tuple[Any, ...]
 Read = Callable[[Product, Path], Any]
 
-Item = tuple[int, Work]
+Item = tuple[int, PartitionWork]
 """The number of a task, and one of its partitions."""
 
-Result = Written | AstraError
+Result = StoredOutput | AstraError
 """The output of a partition, or the error with which it failed."""
 
 
@@ -63,8 +63,8 @@ class Outcome:
     """What became of one partition: its output, or the error with which it failed."""
 
     store: OutputStore
-    work: Work
-    written: Written | None = None
+    work: PartitionWork
+    written: StoredOutput | None = None
     error: AstraError | None = None
 
 
@@ -72,7 +72,7 @@ IN_PROCESS = Workers("in-process", 1)
 
 
 def run(
-    jobs: Sequence[tuple[OutputStore, Sequence[Work]]],
+    jobs: Sequence[tuple[OutputStore, Sequence[PartitionWork]]],
     workers: Workers = IN_PROCESS,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[list[Outcome]]:
@@ -211,14 +211,14 @@ def _run_together(stores: Sequence[OutputStore], chunk: Sequence[Item]) -> list[
             done = _run_task(stores[i], [chunk[place][1] for place in places], read)
             each = (time.perf_counter() - start) / len(places)
             for place, result in zip(places, done, strict=True):
-                made[place] = replace(result, seconds=each) if isinstance(result, Written) else result
+                made[place] = replace(result, seconds=each) if isinstance(result, StoredOutput) else result
     return [made[place] for place in range(len(chunk))]
 
 
-def _run_task(store: OutputStore, chunk: Sequence[Work], read: Read) -> list[Result | None]:
+def _run_task(store: OutputStore, chunk: Sequence[PartitionWork], read: Read) -> list[Result | None]:
     readers = [_make_reader(requirement, read) for requirement in store.task.requires]
     made: dict[str, Result | None] = {}
-    inputs: list[tuple[str, Work, Inputs]] = []
+    inputs: list[tuple[str, PartitionWork, Inputs]] = []
     for item in chunk:
         try:
             given = tuple(r(given) for r, given in zip(readers, item.given, strict=True))
@@ -233,7 +233,7 @@ def _run_task(store: OutputStore, chunk: Sequence[Work], read: Read) -> list[Res
     return [made[item.data_id.key] for item in chunk]
 
 
-def _make_error(error: Exception, item: Work, kind: type[AstraError], what: str) -> AstraError | None:
+def _make_error(error: Exception, item: PartitionWork, kind: type[AstraError], what: str) -> AstraError | None:
     """Turn an exception into the error of a partition; None if there was not enough memory.
 
     Parameters
@@ -249,7 +249,7 @@ def _make_error(error: Exception, item: Work, kind: type[AstraError], what: str)
     return _complete_error(kind(f"{what}: {describe(error)}"), item)
 
 
-def _complete_error(error: AstraError, item: Work) -> AstraError:
+def _complete_error(error: AstraError, item: PartitionWork) -> AstraError:
     """Add partition key and path to an error, and drop its traceback, which keeps arrays in memory."""
     error.key = error.key or item.data_id.key
     error.path = error.path or (str(item.path) if item.path else None)
@@ -257,7 +257,7 @@ def _complete_error(error: AstraError, item: Work) -> AstraError:
     return error
 
 
-def _make_reader(requirement: Requirement, read: Read) -> Callable[[Given], Any]:
+def _make_reader(requirement: Requirement, read: Read) -> Callable[[InputFiles], Any]:
     """Make the function that reads the files of one requirement."""
     product, task = requirement.product, requirement.task
 
@@ -275,7 +275,7 @@ def _check_sizes(inputs: Inputs) -> None:
         raise TaskError(f"the inputs hold {' and '.join(map(str, sorted(sizes)))} spectra")
 
 
-def _find_group(work: Work, inputs: Inputs) -> str:
+def _find_group(work: PartitionWork, inputs: Inputs) -> str:
     """Return a text that is the same for partitions whose inputs can be computed together."""
     kinds: list[Any] = []
     for item in inputs:
@@ -296,7 +296,9 @@ def _join(items: Sequence[Any]) -> Any:
     return Results({name: np.concatenate([item[name] for item in items]) for name in items[0]})
 
 
-def _compute(store: OutputStore, pairs: list[tuple[Work, Inputs]]) -> Iterator[tuple[Work, Result | None]]:
+def _compute(
+    store: OutputStore, pairs: list[tuple[PartitionWork, Inputs]]
+) -> Iterator[tuple[PartitionWork, Result | None]]:
     """Compute and write partitions together; if that fails, one by one, so that only those at fault fail."""
     try:
         counts = [size_of(inputs) for _, inputs in pairs]
@@ -316,15 +318,15 @@ def _compute(store: OutputStore, pairs: list[tuple[Work, Inputs]]) -> Iterator[t
 
 def _write(
     store: OutputStore,
-    works: Sequence[Work],
+    works: Sequence[PartitionWork],
     counts: Sequence[int],
     columns: Mapping[str, list[Any]],
     spectra: SpectrumBatch | None,
-) -> list[tuple[Work, Result | None]]:
+) -> list[tuple[PartitionWork, Result | None]]:
     """Write the outputs of partitions that were computed together; `counts` are their numbers of spectra."""
     ends = list(accumulate(counts))
 
-    def write(place: int) -> tuple[Work, Result | None]:
+    def write(place: int) -> tuple[PartitionWork, Result | None]:
         item, start, stop = works[place], ends[place] - counts[place], ends[place]
         try:
             results = {name: values[start:stop] if store.several else values[start] for name, values in columns.items()}

@@ -28,7 +28,7 @@ from astra_dagster.orchestration.internals import (
 )
 from astra_dagster.orchestration.partitions import chunks, registered
 from astra_dagster.outputs.record import Record, record_of
-from astra_dagster.outputs.store import OutputStore, Work, Written
+from astra_dagster.outputs.store import OutputStore, PartitionWork, StoredOutput
 from astra_dagster.planning.ledger import Selection, SourceRecord
 from astra_dagster.tasks.groups import Domain
 from astra_dagster.tasks.task import Requirement, Task
@@ -134,8 +134,8 @@ def source_materialisation(
 
 def task_materialisation(
     store: OutputStore,
-    work: Work,
-    written: Written,
+    work: PartitionWork,
+    written: StoredOutput,
     pointers: Mapping[str, Mapping[str, int]],
     more: Mapping[str, Any],
 ) -> dg.AssetMaterialization:
@@ -167,7 +167,7 @@ def task_materialisation(
     )
 
 
-def _input_of(work: Work) -> dict[str, dg.MetadataValue]:
+def _input_of(work: PartitionWork) -> dict[str, dg.MetadataValue]:
     """The file that an output was made from, here and on the Science Archive Server."""
     found: dict[str, dg.MetadataValue] = {"input": dg.MetadataValue.path(str(work.path))} if work.path else {}
     if isinstance(work.data_id, DataID) and not work.data_id.software:

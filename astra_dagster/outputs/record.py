@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
-from astra_dagster.outputs.store import OutputStore, Work, Written
+from astra_dagster.outputs.store import OutputStore, PartitionWork, StoredOutput
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Record:
         return cls(match[1], match[2], match[3], match[4], int(match[5])) if match else None
 
 
-def record_of(store: OutputStore, work: Work, written: Written) -> Record:
+def record_of(store: OutputStore, work: PartitionWork, written: StoredOutput) -> Record:
     """Record of an output that is on disk."""
     return Record(written.version, store.digest, store.task.version, hash_version(work.input_version), written.size)
 

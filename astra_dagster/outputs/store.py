@@ -29,19 +29,19 @@ from astra_dagster.tasks.task import Task
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """What one requirement gives to one partition.
+class InputFiles:
+    """The input that a partition has from one requirement of its task: files, with their data version.
 
     Attributes
     ----------
     name
         Product, or task with the digest of its parameters.
     path
-        Path below SAS_BASE_DIR, partition key of a task, or how many there are.
+        Path below SAS_BASE_DIR; for the output of a task its partition key; for many partitions their number.
     version
-        Data version; of many partitions a hash of theirs.
+        Data version; for many partitions a hash of their versions.
     files
-        The files themselves.
+        Paths of the files.
     """
 
     name: str
@@ -51,25 +51,25 @@ class Given:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """One partition to do: its data ID, and what each requirement gives to it."""
+class PartitionWork:
+    """A partition that a run may compute: its data ID, and the input from each requirement of the task."""
 
     data_id: PartitionID
-    given: tuple[Given, ...]
+    given: tuple[InputFiles, ...]
 
     @property
     def input_version(self) -> str:
-        """Data version of all that is given."""
+        """Data version of all inputs together."""
         return document.input_version(given.version for given in self.given)
 
     @property
     def path(self) -> Path | None:
-        """First file that is given."""
+        """The first input file, if there is one."""
         return self.given[0].files[0] if self.given[0].files else None
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class StoredOutput:
     """An output that is on disk.
 
     Attributes
@@ -81,7 +81,8 @@ class Written:
     results
         Value by column; a list of values for a product with several spectra a file.
     seconds
-        That reading, computing and writing took, as its share of what was done together; None if it was there before.
+        Seconds that reading, computing and writing took, as an equal share of its chunk; None if the output was there
+        before.
     """
 
     path: Path
@@ -174,13 +175,15 @@ class OutputStore:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
-    def origin(self, work: Work) -> Origin:
+    def origin(self, work: PartitionWork) -> Origin:
         """What an output says of its own origin."""
         label = Label(work.data_id.key, self.task.family, self.digest, self.task.version)
         inputs = tuple(InputRef(given.name, given.path, given.version) for given in work.given)
         return Origin(label, self.parameters.as_dict(), inputs)
 
-    def write(self, work: Work, results: Mapping[str, Any], spectra: SpectrumBatch | None = None) -> Written:
+    def write(
+        self, work: PartitionWork, results: Mapping[str, Any], spectra: SpectrumBatch | None = None
+    ) -> StoredOutput:
         """Write the output of a partition, whole or not at all.
 
         Raises
@@ -191,9 +194,9 @@ class OutputStore:
         key, path = work.data_id.key, self.path(work.data_id)
         contents, version = document.encode(self.origin(work), results, spectra, several=self.several)
         _write_atomically(path, contents, key)
-        return Written(path, len(contents), version, results)
+        return StoredOutput(path, len(contents), version, results)
 
-    def find(self, work: Work) -> Written | None:
+    def find(self, work: PartitionWork) -> StoredOutput | None:
         """Output that is there already, if it came from these inputs by this code and these parameters."""
         path = self.path(work.data_id)
         try:
@@ -202,7 +205,7 @@ class OutputStore:
             return None
         if self.task.columns and set(results) != set(self.task.columns):
             return None
-        return Written(path, size, version, results)
+        return StoredOutput(path, size, version, results)
 
     def read(self, data_id: PartitionID) -> SpectrumBatch | Results:
         """Output of a partition: its spectra, or the columns of a task that makes no spectra.
@@ -216,7 +219,7 @@ class OutputStore:
         """
         return read_task_output(self.task, self.path(data_id))
 
-    def note_failure(self, work: Work, error: AstraError) -> None:
+    def note_failure(self, work: PartitionWork, error: AstraError) -> None:
         """Leave a note that a partition failed, for later plans; what cannot be noted is not."""
         note = FailureNote(work.data_id.key, error.without_key(), error.fault, self._attempt(work))
         with contextlib.suppress(OutputError):
@@ -227,7 +230,7 @@ class OutputStore:
         with contextlib.suppress(OSError):
             self.failure_path(data_id).unlink()
 
-    def failure(self, work: Work) -> Failure | None:
+    def failure(self, work: PartitionWork) -> Failure | None:
         """What went wrong when these inputs were last tried with this code; None if nothing did."""
         try:
             note = read_failure_note(read_file(self.failure_path(work.data_id), SMALL))
@@ -235,7 +238,7 @@ class OutputStore:
             return None
         return Failure(note.error, note.fault) if note.tried == self._attempt(work) else None
 
-    def _attempt(self, work: Work) -> tuple[str, str]:
+    def _attempt(self, work: PartitionWork) -> tuple[str, str]:
         return self.task.version, work.input_version
 
 

@@ -5,12 +5,12 @@ its output is there with the recorded size. Records come from outside; nothing h
 """
 
 from astra_dagster.outputs.record import Record, hash_version
-from astra_dagster.outputs.store import OutputStore, Work
+from astra_dagster.outputs.store import OutputStore, PartitionWork
 from astra_dagster.planning.status import Reason, ReasonKind
 from astra_dagster.presence import status_of
 
 
-def why_incomplete(record: Record | None, work: Work, store: OutputStore) -> Reason | None:
+def why_incomplete(record: Record | None, work: PartitionWork, store: OutputStore) -> Reason | None:
     """Reason why a partition is not complete; None if it is.
 
     Parameters

@@ -11,7 +11,7 @@ from functools import cached_property
 from astra_dagster.datamodel.products import Product
 from astra_dagster.errors import Fault
 from astra_dagster.outputs.record import Record
-from astra_dagster.outputs.store import OutputStore, Work, Written
+from astra_dagster.outputs.store import OutputStore, PartitionWork, StoredOutput
 from astra_dagster.planning.inputs import Input
 from astra_dagster.planning.status import GONE, NEVER_CAME, Reason, ReasonKind, Status, sentence
 
@@ -36,8 +36,8 @@ class PartitionPlan:
     key: str
     status: Status
     reason: Reason | None = None
-    work: Work | None = None
-    written: Written | None = None
+    work: PartitionWork | None = None
+    written: StoredOutput | None = None
 
     @property
     def kind(self) -> ReasonKind | None:
@@ -88,12 +88,12 @@ class Plan:
         """Partitions of a status, or with a kind of reason."""
         return self._sorted.get(what, [])
 
-    def work(self, *statuses: Status) -> list[Work]:
+    def work(self, *statuses: Status) -> list[PartitionWork]:
         """What partitions of these statuses are given, one status after the other."""
         return [one.work for status in statuses for one in self.of(status) if one.work is not None]
 
     @property
-    def to_record(self) -> list[tuple[Work, Written]]:
+    def to_record(self) -> list[tuple[PartitionWork, StoredOutput]]:
         """Outputs that are there, made from today's input by today's code and parameters: to be recorded only."""
         found = ((one.work, one.written) for one in self.of(Status.TO_RECORD))
         return [(work, written) for work, written in found if work is not None and written is not None]

@@ -12,7 +12,7 @@ from pathlib import Path
 from astra_dagster.datamodel.products import DataID, Product
 from astra_dagster.errors import AstraError, AwayError, InvalidKeyError, UnreachableError
 from astra_dagster.outputs.record import Record
-from astra_dagster.outputs.store import Given, OutputStore, Work
+from astra_dagster.outputs.store import InputFiles, OutputStore, PartitionWork
 from astra_dagster.planning.completeness import why_incomplete
 from astra_dagster.planning.inputs import Input, examine
 from astra_dagster.planning.ledger import Ledger, select_keys
@@ -21,7 +21,7 @@ from astra_dagster.planning.status import GONE, NEVER_CAME, Reason, ReasonKind, 
 from astra_dagster.tasks.groups import Domain, PartitionID
 from astra_dagster.tasks.task import Requirement, Task
 
-State = Given | Reason
+State = InputFiles | Reason
 """What a requirement gives to a partition, or why it gives nothing."""
 
 
@@ -106,7 +106,7 @@ class Planner:
             if reasons:
                 planned[key] = _lacking(key, min(reasons, key=_weight))
                 continue
-            work = Work(data_id, tuple(state for state in given if isinstance(state, Given)))
+            work = PartitionWork(data_id, tuple(state for state in given if isinstance(state, InputFiles)))
             planned[key] = _planned(store, key, work, known.get(key), overwrite)
         return Plan(store, planned, self.inputs, known)
 
@@ -136,7 +136,7 @@ class Planner:
             elif found.file is None or found.version is None:
                 states[key] = GONE if found.gone else NEVER_CAME
             else:
-                states[key] = Given(product.name, data_id.relative_path, found.version, (found.file.path,))
+                states[key] = InputFiles(product.name, data_id.relative_path, found.version, (found.file.path,))
         return states
 
     def _task(self, task: Task, keys: Sequence[str]) -> dict[str, State]:
@@ -146,7 +146,7 @@ class Planner:
         states: dict[str, State] = {}
         for key, one in plan.partitions.items():
             if one.status is Status.COMPLETE and one.work is not None:
-                states[key] = Given(name, key, str(plan.records[key]), (store.path(one.work.data_id),))
+                states[key] = InputFiles(name, key, str(plan.records[key]), (store.path(one.work.data_id),))
             elif one.status is Status.TO_RECORD:
                 states[key] = Reason(ReasonKind.REQUIRED_UNRECORDED, (task.name,))
             elif one.reason is not None:
@@ -192,7 +192,9 @@ def members(ledger: Ledger, requirement: Requirement, keys: Sequence[str], root:
     return list(found)
 
 
-def _planned(store: OutputStore, key: str, work: Work, record: Record | None, overwrite: bool) -> PartitionPlan:
+def _planned(
+    store: OutputStore, key: str, work: PartitionWork, record: Record | None, overwrite: bool
+) -> PartitionPlan:
     """What becomes of a partition to which everything is given."""
     try:
         reason = why_incomplete(record, work, store)
@@ -230,11 +232,11 @@ def _together(members: Sequence[tuple[str, State]]) -> State:
     if lacking:
         key, reason = lacking[0]
         return Reason(ReasonKind.MEMBER_LACKING, (key,), reason)
-    given = sorted(((key, state) for key, state in members if isinstance(state, Given)), key=lambda pair: pair[0])
+    given = sorted(((key, state) for key, state in members if isinstance(state, InputFiles)), key=lambda pair: pair[0])
     if not given:
         return GONE if GONE in (reason for _, reason in reasons) else NEVER_CAME
     versions = "\n".join(f"{key} {one.version}" for key, one in given)
-    return Given(
+    return InputFiles(
         given[0][1].name,
         f"{len(given)} partitions",
         "all-" + hashlib.sha256(versions.encode()).hexdigest()[:16],

@@ -9,7 +9,7 @@ from astra_dagster.checks.check import Finding, Verdict
 from astra_dagster.checks.sample import OutputSample
 from astra_dagster.execution import runner
 from astra_dagster.outputs.record import record_of
-from astra_dagster.outputs.store import Given, OutputStore, Work
+from astra_dagster.outputs.store import InputFiles, OutputStore, PartitionWork
 from astra_dagster.tasks.task import Task
 
 VISIT = "DR17/apo25m/120+12/5226/56000/002"
@@ -31,7 +31,8 @@ def newest(
     name = task.domain.name
     files = [file for release in releases or ("DR17",) for file in find_files(product(name), release, root)[0]]
     work = [
-        Work(file.data_id, (Given(name, file.data_id.relative_path, file.version, (file.path,)),)) for file in files
+        PartitionWork(file.data_id, (InputFiles(name, file.data_id.relative_path, file.version, (file.path,)),))
+        for file in files
     ]
     done = [outcome for chunk in runner.run([(store, work)]) for outcome in chunk]
     assert all(outcome.written for outcome in done), done

@@ -27,7 +27,7 @@ from astra_dagster.checks.table_checks import (
 from astra_dagster.errors import OutputError, TaskError
 from astra_dagster.execution import runner
 from astra_dagster.outputs.record import Record, record_of
-from astra_dagster.outputs.store import Given, OutputStore, Work
+from astra_dagster.outputs.store import InputFiles, OutputStore, PartitionWork
 from astra_dagster.spectra.readers import read_spectra
 from astra_dagster.tables.collection import collect
 from astra_dagster.tasks.continuum import ap_visit_continuum
@@ -95,7 +95,7 @@ def test_inputs_without_a_result(tmp_path: Path) -> None:
     store = store_of(tmp_path, two_numbers)
     done = nights_of(50.0)
     failed, waiting = key_of(56009, 1), key_of(56009, 2)
-    work = Work(ap_visit.parse_key(failed), (Given("apVisit", "path", "v1", ()),))
+    work = PartitionWork(ap_visit.parse_key(failed), (InputFiles("apVisit", "path", "v1", ()),))
     store.note_failure(work, TaskError("the flux is odd"))
     verdict = all_inputs_done(table(store, done, [waiting, *done, failed]))
     assert [(f.key, f.value, f.unusable) for f in verdict.findings] == [

@@ -12,7 +12,7 @@ from astra_dagster.cleanup.cleaning import Found, Selection
 from astra_dagster.cleanup.known_tasks import Family
 from astra_dagster.cleanup.removal import Removal, remove
 from astra_dagster.outputs.record import record_of
-from astra_dagster.outputs.store import OutputStore, Work
+from astra_dagster.outputs.store import OutputStore, PartitionWork
 from astra_dagster.planning.status import Status
 from astra_dagster.tasks.snr import SNRParameters, ap_visit_snr
 from astra_dagster.tasks.task import Task
@@ -35,7 +35,7 @@ class Place:
 
     root: Path
     store: OutputStore
-    work: list[Work]
+    work: list[PartitionWork]
     family: Family
     held: dict[str, str] = field(default_factory=dict)
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from astra_dagster.cli import main
 from astra_dagster.datamodel.products import product
 from astra_dagster.outputs.pictures import shown_output, write_page
-from astra_dagster.outputs.store import Given, OutputStore, Work
+from astra_dagster.outputs.store import InputFiles, OutputStore, PartitionWork
 from astra_dagster.spectra import read_spectra
 from astra_dagster.tasks.continuum import ap_visit_continuum
 from astra_dagster_tests.spectra.synthetic import write_mwm
@@ -35,7 +35,9 @@ def folder(synthetic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         path = data_id.path(synthetic)
         spectra = ap_visit_continuum(read_spectra(path, "apVisit"))
         results = {name: spectra.meta[name][0] for name in ("condition", "good_pixels")}
-        store.write(Work(data_id, (Given("apVisit", data_id.relative_path, "1", (path,)),)), results, spectra)
+        store.write(
+            PartitionWork(data_id, (InputFiles("apVisit", data_id.relative_path, "1", (path,)),)), results, spectra
+        )
     return tmp_path
 
 

@@ -12,7 +12,7 @@ from astra_dagster.execution import runner
 from astra_dagster.execution.runner import IN_PROCESS, Outcome
 from astra_dagster.execution.workers import Workers
 from astra_dagster.outputs.atomic import replacing
-from astra_dagster.outputs.store import OutputStore, Work
+from astra_dagster.outputs.store import OutputStore, PartitionWork
 from astra_dagster_tests.disks import small_disk
 from astra_dagster_tests.execution.cluster import DASK
 from astra_dagster_tests.execution.work import make_store, work_on
@@ -30,7 +30,9 @@ def full_after(number: int, code: int) -> Callable[[int], None]:
     return fsync
 
 
-def run_into(outcomes: list[Outcome], store: OutputStore, work: list[Work], workers: Workers = IN_PROCESS) -> None:
+def run_into(
+    outcomes: list[Outcome], store: OutputStore, work: list[PartitionWork], workers: Workers = IN_PROCESS
+) -> None:
     for chunk in runner.run([(store, work)], workers):
         outcomes += chunk
 

@@ -19,7 +19,7 @@ from astra_dagster.execution import runner
 from astra_dagster.execution.runner import Outcome
 from astra_dagster.execution.workers import Workers
 from astra_dagster.fits.reader import LARGEST
-from astra_dagster.outputs.store import Failure, Given, OutputStore, Work
+from astra_dagster.outputs.store import Failure, InputFiles, OutputStore, PartitionWork
 from astra_dagster.spectra import readers
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.tasks.columns import Column
@@ -37,7 +37,7 @@ class Speechless(Exception):
         raise AttributeError("message")
 
 
-def visits(root: Path, count: int) -> list[Work]:
+def visits(root: Path, count: int) -> list[PartitionWork]:
     """So many undithered visits, on fibres from 1."""
     works = []
     for fibre in range(1, count + 1):
@@ -47,11 +47,11 @@ def visits(root: Path, count: int) -> list[Work]:
     return works
 
 
-def work_of(data_id: Any, path: Path) -> Work:
-    return Work(data_id, (Given("apVisit", data_id.relative_path, "1", (path,)),))
+def work_of(data_id: Any, path: Path) -> PartitionWork:
+    return PartitionWork(data_id, (InputFiles("apVisit", data_id.relative_path, "1", (path,)),))
 
 
-def run(store: OutputStore, works: list[Work], workers: Workers = runner.IN_PROCESS) -> dict[str, Outcome]:
+def run(store: OutputStore, works: list[PartitionWork], workers: Workers = runner.IN_PROCESS) -> dict[str, Outcome]:
     return {o.work.data_id.key[-3:]: o for chunk in runner.run([(store, works)], workers) for o in chunk}
 
 
@@ -200,9 +200,9 @@ from astra_dagster.archive.discovery import find_files
 from astra_dagster.execution import runner
 from astra_dagster.tasks.columns import Column
 from astra_dagster.tasks.snr import ap_star_snr
-from astra_dagster.outputs.store import Given, OutputStore, Work
+from astra_dagster.outputs.store import InputFiles, OutputStore, PartitionWork
 files, most = find_files(product("apStar"), "DR17", Path({str(tmp_path / "sas")!r}))[0], []
-chunk = [(0, Work(file.data_id, (Given("apStar", "x", "1", (file.path,)),))) for file in files]
+chunk = [(0, PartitionWork(file.data_id, (InputFiles("apStar", "x", "1", (file.path,)),))) for file in files]
 def middle(spectra, parameters):
     wide = np.tile(spectra.flux, (1, 8))
     most.append(len(spectra))
@@ -216,4 +216,4 @@ print([type(result).__name__ for result in runner._run_chunk([store], chunk)], m
 """
     at_once = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}  # what is free is given back to the system
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, env=at_once)
-    assert done.stdout == str(["Written"] * 4 + ["OutOfMemoryError"]) + " 32\n", done.stderr
+    assert done.stdout == str(["StoredOutput"] * 4 + ["OutOfMemoryError"]) + " 32\n", done.stderr

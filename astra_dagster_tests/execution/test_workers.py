@@ -24,7 +24,7 @@ from astra_dagster.errors import ConfigurationError, WorkerLostError
 from astra_dagster.execution import runner, workers
 from astra_dagster.execution.runner import Outcome
 from astra_dagster.execution.workers import AHEAD, FatalItem, InProcess, Workers, spread
-from astra_dagster.outputs.store import OutputStore, Work
+from astra_dagster.outputs.store import OutputStore, PartitionWork
 from astra_dagster.spectra.readers import reader
 from astra_dagster.tasks import importing
 from astra_dagster.tasks.continuum import ap_visit_continuum
@@ -39,7 +39,7 @@ KINDS = ["in-process", "processes:2", pytest.param("dask:2", marks=DASK)]
 
 
 @pytest.fixture(scope="module")
-def plate(tmp_path_factory: pytest.TempPathFactory) -> list[Work]:
+def plate(tmp_path_factory: pytest.TempPathFactory) -> list[PartitionWork]:
     """Visits of one plate, 40 of them."""
     root = tmp_path_factory.mktemp("plate")
     ids = [
@@ -53,7 +53,7 @@ def store_of(root: Path, task: Task, **values: Any) -> OutputStore:
     return OutputStore(root, task, task.values(values))
 
 
-def outcomes_of(jobs: list[tuple[OutputStore, list[Work]]], who: str) -> list[Outcome]:
+def outcomes_of(jobs: list[tuple[OutputStore, list[PartitionWork]]], who: str) -> list[Outcome]:
     return [outcome for some in runner.run(jobs, Workers.parse(who)) for outcome in some]
 
 
@@ -66,7 +66,7 @@ def contents(root: Path) -> dict[str, bytes]:
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-def fibre_of(work: Work) -> int:
+def fibre_of(work: PartitionWork) -> int:
     assert isinstance(work.data_id, DataID)
     return int(work.data_id.values["fibre"])
 
@@ -104,7 +104,7 @@ def test_no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def expected(plate: list[Work], tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def expected(plate: list[PartitionWork], tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     root = tmp_path_factory.mktemp("expected")
     for task in (ap_visit_snr, ap_visit_continuum, deadly):
         for work in plate:
@@ -114,7 +114,7 @@ def expected(plate: list[Work], tmp_path_factory: pytest.TempPathFactory) -> dic
 
 @pytest.mark.parametrize("who", KINDS)
 def test_the_same_bytes_whoever_does_it(
-    who: str, plate: list[Work], tmp_path: Path, expected: dict[str, bytes]
+    who: str, plate: list[PartitionWork], tmp_path: Path, expected: dict[str, bytes]
 ) -> None:
     jobs = [(store_of(tmp_path, task), plate) for task in (ap_visit_snr, ap_visit_continuum, deadly)]
     done = outcomes_of(jobs, who)
@@ -124,7 +124,7 @@ def test_the_same_bytes_whoever_does_it(
 
 
 @pytest.mark.parametrize("who", KINDS[1:])
-def test_a_worker_lost_once_costs_nothing(who: str, plate: list[Work], tmp_path: Path) -> None:
+def test_a_worker_lost_once_costs_nothing(who: str, plate: list[PartitionWork], tmp_path: Path) -> None:
     once = tmp_path / "once"
     once.touch()
     store = store_of(tmp_path / "out", deadly, once=str(once))
@@ -139,7 +139,7 @@ def test_a_worker_lost_once_costs_nothing(who: str, plate: list[Work], tmp_path:
 
 @pytest.mark.parametrize("who", KINDS[1:])
 def test_files_that_kill_their_workers_are_found_and_the_rest_is_done(
-    who: str, plate: list[Work], tmp_path: Path
+    who: str, plate: list[PartitionWork], tmp_path: Path
 ) -> None:
     store = store_of(tmp_path, deadly, fibres=(7, 33))
     done = outcomes_of([(store, plate)], who)
@@ -205,7 +205,7 @@ def test_a_cluster_that_is_gone_when_it_is_given_more(cluster: Any, monkeypatch:
 
 @pytest.mark.parametrize("who", KINDS)
 def test_told_to_stop_it_ends_what_is_under_way(
-    who: str, plate: list[Work], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    who: str, plate: list[PartitionWork], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers, "GRACE", 1.5)
     store = store_of(tmp_path, deadly, seconds=0.2)
@@ -219,7 +219,9 @@ def test_told_to_stop_it_ends_what_is_under_way(
     assert not list(tmp_path.rglob("*.tmp"))
 
 
-def test_a_task_that_does_not_end_is_ended(plate: list[Work], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_that_does_not_end_is_ended(
+    plate: list[PartitionWork], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(workers, "GRACE", 0.5)
     store = store_of(tmp_path, deadly, seconds=600.0)
     start = time.monotonic()
@@ -245,7 +247,7 @@ def test_few_chunks_are_under_way() -> None:
 
 
 @DASK
-def test_a_cluster_that_grows_gets_smaller_chunks(cluster: Any, plate: list[Work], tmp_path: Path) -> None:
+def test_a_cluster_that_grows_gets_smaller_chunks(cluster: Any, plate: list[PartitionWork], tmp_path: Path) -> None:
     there = Workers("dask", None, cluster.scheduler_address)
     made = runner.run([(store_of(tmp_path, deadly), plate)], there)
     assert len(next(made)) == FILES // 8
@@ -257,7 +259,7 @@ def test_a_cluster_that_grows_gets_smaller_chunks(cluster: Any, plate: list[Work
 
 
 def test_each_file_is_read_once_for_all_tasks(
-    plate: list[Work], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: dict[str, bytes]
+    plate: list[PartitionWork], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: dict[str, bytes]
 ) -> None:
     read: list[Path] = []
 
@@ -330,7 +332,7 @@ def module(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("who", KINDS[1:])
 def test_workers_that_cannot_import_a_task_say_so_in_a_line(
-    who: str, module: Path, plate: list[Work], tmp_path: Path
+    who: str, module: Path, plate: list[PartitionWork], tmp_path: Path
 ) -> None:
     store = store_of(tmp_path / "out", importlib.import_module("task_of_mine").mine)
     module.unlink()
@@ -349,7 +351,7 @@ def test_a_worker_that_has_another_version_of_a_task_does_not_work_on_it(module:
         cloudpickle.loads(pickled)
 
 
-def test_a_program_without_a_guard_is_not_run_again_by_its_workers(plate: list[Work], tmp_path: Path) -> None:
+def test_a_program_without_a_guard_is_not_run_again_by_its_workers(plate: list[PartitionWork], tmp_path: Path) -> None:
     script = f"""
         import pathlib, sys
         log = pathlib.Path({str(tmp_path / "log")!r})

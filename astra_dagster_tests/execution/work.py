@@ -6,20 +6,20 @@ from astra_dagster import DataID, product
 from astra_dagster.archive.discovery import find_files
 from astra_dagster.execution import runner
 from astra_dagster.execution.runner import Outcome
-from astra_dagster.outputs.store import Given, OutputStore, Work
+from astra_dagster.outputs.store import InputFiles, OutputStore, PartitionWork
 from astra_dagster.tasks.snr import SNRParameters, ap_visit_snr
 from astra_dagster.tasks.task import Task
 
 
-def work_on(root: Path, release: str = "DR17") -> list[Work]:
+def work_on(root: Path, release: str = "DR17") -> list[PartitionWork]:
     return [work_of(f.data_id, f.path, f.version) for f in find_files(product("apVisit"), release, root)[0]]
 
 
-def work_of(data_id: DataID, path: Path, version: str) -> Work:
-    return Work(data_id, (Given(data_id.product.name, data_id.relative_path, version, (path,)),))
+def work_of(data_id: DataID, path: Path, version: str) -> PartitionWork:
+    return PartitionWork(data_id, (InputFiles(data_id.product.name, data_id.relative_path, version, (path,)),))
 
 
-def run(store: OutputStore, work: list[Work]) -> list[Outcome]:
+def run(store: OutputStore, work: list[PartitionWork]) -> list[Outcome]:
     return [outcome for chunk in runner.run([(store, work)]) for outcome in chunk]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from astra_dagster import Parameters, SpectrumBatch, ap_star, ap_visit, grouped, spec, spectrum_task
-from astra_dagster.outputs.store import Given, OutputStore, Work, Written
+from astra_dagster.outputs.store import InputFiles, OutputStore, PartitionWork, StoredOutput
 from astra_dagster.tasks.task import Task
 
 VISIT = "DR17/apo25m/120+12/5226/56000/001"
@@ -58,13 +58,13 @@ def store_of(task: Task, root: Path) -> OutputStore:
     return OutputStore(root, task, task.values())
 
 
-def work_on(store: OutputStore, key: str, *paths: str) -> Work:
+def work_on(store: OutputStore, key: str, *paths: str) -> PartitionWork:
     """A partition, given a file of this path for each requirement."""
     given = (
-        Given(item.asset_name, path, f"version {number} of {path}", ())
+        InputFiles(item.asset_name, path, f"version {number} of {path}", ())
         for number, (item, path) in enumerate(zip(store.task.requires, paths, strict=True))
     )
-    return Work(store.task.domain.parse_key(key), tuple(given))
+    return PartitionWork(store.task.domain.parse_key(key), tuple(given))
 
 
 def batch(count: int = 1, pixels: int = 5, *, continuum: bool = True) -> SpectrumBatch:
@@ -92,7 +92,7 @@ OUTPUTS = {
 }
 
 
-def write(name: str, root: Path) -> tuple[OutputStore, Work, Written]:
+def write(name: str, root: Path) -> tuple[OutputStore, PartitionWork, StoredOutput]:
     """Write one of `OUTPUTS`."""
     task, key, paths, results, made = OUTPUTS[name]
     store = store_of(task, root)

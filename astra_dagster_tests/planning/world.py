@@ -10,7 +10,7 @@ from astra_dagster.archive.discovery import file_version
 from astra_dagster.datamodel.products import DataID
 from astra_dagster.errors import SpectrumFileError
 from astra_dagster.outputs.record import record_of
-from astra_dagster.outputs.store import OutputStore, Work, Written
+from astra_dagster.outputs.store import OutputStore, PartitionWork, StoredOutput
 from astra_dagster.planning.ledger import SourceRecord
 from astra_dagster.planning.plan import Plan
 from astra_dagster.planning.planner import Planner
@@ -134,5 +134,5 @@ class World:
                 self._record(plan.store, work, plan.store.write(work, {"value": work.input_version}))
         return [work.data_id.key for work in plan.work(Status.TO_DO)]
 
-    def _record(self, store: OutputStore, work: Work, written: Written) -> None:
+    def _record(self, store: OutputStore, work: PartitionWork, written: StoredOutput) -> None:
         self.ledger.records.setdefault(store.task.name, {})[work.data_id.key] = record_of(store, work, written)

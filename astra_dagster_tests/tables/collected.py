@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from astra_dagster import Column, product, spectrum_task
 from astra_dagster.outputs.record import Record, record_of
-from astra_dagster.outputs.store import Given, OutputStore, Work
+from astra_dagster.outputs.store import InputFiles, OutputStore, PartitionWork
 from astra_dagster.tables.collection import Collection, table_path
 from astra_dagster.tasks.task import Task
 
@@ -58,7 +58,7 @@ def results_of(number: int) -> dict[str, Any]:
 
 def write(store: OutputStore, key: str, results: Mapping[str, Any], version: str = "v1") -> dict[str, Record]:
     """Write the output of a partition; its key and record."""
-    work = Work(store.task.domain.parse_key(key), (Given("apVisit", f"{key}.fits", version, ()),))
+    work = PartitionWork(store.task.domain.parse_key(key), (InputFiles("apVisit", f"{key}.fits", version, ()),))
     return {key: record_of(store, work, store.write(work, results))}
 
 

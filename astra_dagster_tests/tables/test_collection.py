@@ -19,7 +19,7 @@ from astra_dagster.errors import OutputError
 from astra_dagster.execution import runner
 from astra_dagster.fits.reader import FitsFile
 from astra_dagster.outputs.record import Record, record_of
-from astra_dagster.outputs.store import Given, OutputStore, Work
+from astra_dagster.outputs.store import InputFiles, OutputStore, PartitionWork
 from astra_dagster.tables import rows
 from astra_dagster.tables.collection import collect, table_path
 from astra_dagster.tables.table import read_head
@@ -164,7 +164,7 @@ def test_of_spectra_only_the_first_header_is_read(
 ) -> None:
     store = store_of(tmp_path, ap_star_continuum)
     work = [
-        Work(f.data_id, (Given("apStar", f.data_id.relative_path, f.version, (f.path,)),))
+        PartitionWork(f.data_id, (InputFiles("apStar", f.data_id.relative_path, f.version, (f.path,)),))
         for f in find_files(product("apStar"), "DR17", synthetic)[0]
     ]
     outcomes = [outcome for some in runner.run([(store, work)]) for outcome in some]

@@ -14,7 +14,7 @@ from astra_dagster.archive.discovery import find_files
 from astra_dagster.errors import AstraError, ConfigurationError, ParameterError
 from astra_dagster.execution import runner
 from astra_dagster.execution.runner import Outcome
-from astra_dagster.outputs.store import OutputStore, Work
+from astra_dagster.outputs.store import OutputStore, PartitionWork
 from astra_dagster.spectra.output import read_output
 from astra_dagster.spectra.readers import read_spectra
 from astra_dagster.tasks.continuum import (
@@ -33,7 +33,7 @@ from astra_dagster_tests.execution.work import work_of
 CONTINUUM = (ap_visit_continuum, ap_star_continuum, spec_continuum)
 
 
-def work_on(task: Task, root: Path, *releases: str) -> list[Work]:
+def work_on(task: Task, root: Path, *releases: str) -> list[PartitionWork]:
     there = [name for name in releases if product_of(task) in release(name).products]
     found = [f for name in there for f in find_files(task.domain.product, name, root)[0]]
     return [work_of(f.data_id, f.path, f.version) for f in found]
@@ -43,7 +43,7 @@ def product_of(task: Task) -> str:
     return task.domain.product.name
 
 
-def run(task: Task, root: Path, work: list[Work], **parameters: object) -> tuple[OutputStore, list[Outcome]]:
+def run(task: Task, root: Path, work: list[PartitionWork], **parameters: object) -> tuple[OutputStore, list[Outcome]]:
     store = OutputStore(root, task, task.parameters.from_mapping(parameters))
     return store, [outcome for chunk in runner.run([(store, work)]) for outcome in chunk]
 

@@ -1,8 +1,9 @@
 """What a run does: plan tasks, record outputs that exist, compute the others on the workers, and record them."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 from tqdm import tqdm
@@ -23,7 +24,7 @@ from astra_dagster.orchestration.runs.fetch import fetch
 from astra_dagster.orchestration.runs.preview_metadata import FEW, make_preview_metadata
 from astra_dagster.orchestration.runs.summary import TaskSummary
 from astra_dagster.orchestration.sources import make_planner
-from astra_dagster.outputs.store import OutputStore, Work, Written
+from astra_dagster.outputs.store import OutputStore, PartitionWork, StoredOutput
 from astra_dagster.planning.plan import Plan
 from astra_dagster.planning.planner import Planner
 from astra_dagster.planning.status import Status
@@ -101,8 +102,11 @@ def materialise(
                 context.log.warning(f"Dagster will show {without} partitions without input as failed as well")
             complete = plan.work(Status.COMPLETE)
             if complete and (record_all or failed or BACKFILL_ID_TAG in context.run.tags):
-                there = [(work, written) for work in complete if (written := plan.store.find(work))]
-                _Recorder(context, [plan]).add(plan.store, there).flush()
+                recorder, preview = _Recorder(context, [plan]), _choose_preview(context, [plan])
+                for work in complete:
+                    if (written := plan.store.find(work)) is not None:
+                        recorder.add(plan.store, work, written, preview(plan.store, work))
+                recorder.flush()
         every.update(done)
         planner = None  # the next level must see the outputs of this one
     return every
@@ -111,6 +115,14 @@ def materialise(
 def _is_for_partitions(context: dg.OpExecutionContext) -> bool:
     """Whether Dagster started a run for a partition or a range of them, as the web UI does, and so tracks each."""
     return any(tag in context.run.tags for tag in (PARTITION_NAME_TAG, ASSET_PARTITION_RANGE_START_TAG))
+
+
+def _choose_preview(
+    context: dg.OpExecutionContext, plans: Sequence[Plan]
+) -> Callable[[OutputStore, PartitionWork], Mapping[str, Any]]:
+    """Choose how the spectra of a run are shown in its records: with pictures if they are few, else not at all."""
+    few = _is_for_partitions(context) and sum(len(plan.partitions) for plan in plans) <= FEW * len(plans)
+    return lambda store, work: make_preview_metadata(store, work, settings.sas_base_dir()) if few else {}
 
 
 def _sort_into_levels(jobs: Sequence[Job]) -> list[list[Job]]:
@@ -129,17 +141,19 @@ def _run_plans(
     context: dg.OpExecutionContext, plans: Sequence[Plan], workers: Workers, done: Mapping[str, TaskSummary]
 ) -> None:
     """Run incomplete partitions and record them; outputs that exist without a record are only recorded."""
-    recorder = _Recorder(context, plans)
+    recorder, preview = _Recorder(context, plans), _choose_preview(context, plans)
     for plan in plans:
-        recorder.add(plan.store, plan.to_record)
-    jobs = [(plan.store, work) for plan in plans if (work := plan.work(Status.TO_DO))]
+        for work, written in plan.to_record:
+            recorder.add(plan.store, work, written, preview(plan.store, work))
+    jobs = [(plan.store, to_do) for plan in plans if (to_do := plan.work(Status.TO_DO))]
     with capture_interrupts(), _Progress(context, sum(len(work) for _, work in jobs)) as progress:
         try:
             for outcomes in runner.run(jobs, workers, check_captured_interrupt) if jobs else ():
                 for outcome in outcomes:
                     done[outcome.store.task.name].add(outcome)
                     if outcome.written is not None:
-                        recorder.add(outcome.store, [(outcome.work, outcome.written)])
+                        shown = preview(outcome.store, outcome.work)
+                        recorder.add(outcome.store, outcome.work, outcome.written, shown)
                 recorder.flush_if_due()
                 progress.update(len(outcomes))
         except DiskFullError as error:
@@ -161,7 +175,6 @@ class _Recorder:
 
     def __init__(self, context: dg.OpExecutionContext, plans: Sequence[Plan]) -> None:
         self.context = context
-        self.few = _is_for_partitions(context) and sum(len(plan.partitions) for plan in plans) <= FEW * len(plans)
         self.pointers = {plan.store.task.name: self._find_pointers(plan) for plan in plans}
         self.waiting: list[dg.AssetMaterialization] = []
         self.since = time.monotonic()
@@ -170,12 +183,9 @@ class _Recorder:
         keys = [work.data_id.key for work in plan.work(Status.COMPLETE, Status.TO_DO, Status.TO_RECORD)]
         return records.pointers_of(self.context.instance, plan.store.task, keys)
 
-    def add(self, store: OutputStore, outputs: Iterable[tuple[Work, Written]]) -> "_Recorder":
+    def add(self, store: OutputStore, work: PartitionWork, written: StoredOutput, preview: Mapping[str, Any]) -> None:
         pointers = self.pointers[store.task.name]
-        for work, written in outputs:
-            shown = make_preview_metadata(store, work, settings.sas_base_dir()) if self.few else {}
-            self.waiting.append(records.task_materialisation(store, work, written, pointers, shown))
-        return self
+        self.waiting.append(records.task_materialisation(store, work, written, pointers, preview))
 
     def flush_if_due(self) -> None:
         if len(self.waiting) >= RECORD or time.monotonic() - self.since > RECORD_AFTER:

@@ -10,14 +10,14 @@ from astra_dagster.datamodel.products import DataID
 from astra_dagster.errors import AstraError, describe
 from astra_dagster.outputs.layout import page_path
 from astra_dagster.outputs.pictures import shown_input, shown_output, write_page
-from astra_dagster.outputs.store import OutputStore, Work
+from astra_dagster.outputs.store import OutputStore, PartitionWork
 from astra_dagster.viewer.preview import preview_png
 
 FEW = 4
 """Largest number of partitions of a run with pictures and pages, which take half a second for each."""
 
 
-def make_preview_metadata(store: OutputStore, work: Work, root: Path) -> dict[str, Any]:
+def make_preview_metadata(store: OutputStore, work: PartitionWork, root: Path) -> dict[str, Any]:
     """Make metadata that show the spectrum that a task wrote, or else the one that it read; empty if there is none.
 
     Parameters
