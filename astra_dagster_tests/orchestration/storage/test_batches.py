@@ -3,21 +3,16 @@
 import os
 import subprocess
 import sys
-import threading
-import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
-import sqlalchemy as sa
 from click.testing import CliRunner
 from dagster._core.definitions.partitions.context import partition_loading_context
-from dagster._core.definitions.partitions.subset import DefaultPartitionsSubset
-from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 
 from astra_dagster import product
@@ -30,22 +25,16 @@ from astra_dagster.orchestration.storage.batches import BatchedEventLogStorage
 from astra_dagster.orchestration.storage.sqlite import BatchedSqliteStorage
 from astra_dagster.tasks import registry
 from astra_dagster_tests.orchestration.homes import home
+from astra_dagster_tests.orchestration.storage.contract import store
 from astra_dagster_tests.orchestration.storage.events import (
-    CHECKS,
     RUNS,
-    START,
     Chance,
-    check_planned,
     materialisations,
 )
 
 VISITS = product("apVisit")
 SNR = dg.AssetKey("ap_visit_snr")
 DATABASES = ["sqlite", "postgresql"]
-
-
-def store(instance: dg.DagsterInstance, events: Sequence[EventLogEntry]) -> None:
-    instance.event_log_storage.store_event_batch(events)
 
 
 @pytest.fixture(params=DATABASES)
@@ -178,101 +167,10 @@ def test_an_instance_may_be_switched(
         (folder / "dagster.yaml").unlink()
 
 
-def test_other_processes_get_the_same_storage(batched: dg.DagsterInstance) -> None:
-    with dg.DagsterInstance.from_ref(batched.get_ref()) as other:
-        assert type(other.event_log_storage) is type(batched.event_log_storage)
-        assert other.run_storage.supports_bucket_queries == batched.run_storage.supports_bucket_queries
-        other.upgrade()
-        store(other, materialisations("one", 3))
-    assert len(batched.fetch_materializations(dg.AssetKey("a"), limit=9).records) == 3
-
-
-@pytest.mark.parametrize("others", [False, True])
-def test_a_batch_is_one_transaction_in_each_database(batched: dg.DagsterInstance, others: bool) -> None:
-    chance = Chance(0)
-    events = materialisations(RUNS[0], 20)
-    if others:
-        planned = check_planned(RUNS[0], START, CHECKS[0], None)
-        events[10:10] = [planned, chance.said(RUNS[0]), chance.step(RUNS[0])]
-    store(batched, materialisations(RUNS[0], 1))  # a database of its own for the run
-    commits = 0
-
-    def count(_: sa.Connection) -> None:
-        nonlocal commits
-        commits += 1
-
-    sa.event.listen(sa.Engine, "commit", count)
-    try:
-        store(batched, events)
-    finally:
-        sa.event.remove(sa.Engine, "commit", count)
-    assert commits == (2 if batched.event_log_storage.is_run_sharded else 1)
-    assert [record.user_message for record in batched.all_logs(RUNS[0])][1:] == [e.user_message for e in events]
-
-
-def test_all_of_a_batch_or_nothing(batched: dg.DagsterInstance) -> None:
-    planned = check_planned(RUNS[0], START, CHECKS[0], DefaultPartitionsSubset({"one"}))
-    events = [*materialisations(RUNS[0], 5), planned, *materialisations(RUNS[1], 5), planned]
-    with pytest.raises(sa.exc.IntegrityError):  # the same check cannot be planned twice
-        store(batched, events)
-    for run_id in RUNS[:2]:
-        assert list(batched.all_logs(run_id)) == []
-    assert batched.fetch_materializations(dg.AssetKey("a"), limit=9).records == []
-    assert batched.get_asset_records() == []
-    store(batched, events[:-1])
-    assert len(batched.fetch_materializations(dg.AssetKey("a"), limit=99).records) == 10
-
-
-@pytest.mark.parametrize("single", [False, True])
-def test_ids_are_seen_in_their_order(batched: dg.DagsterInstance, single: bool) -> None:
-    """Who asks for what came after the last id that was seen, as sensors do, misses nothing."""
-    middle, go_on = threading.Event(), threading.Event()
-    storage = batched.event_log_storage
-    inner = storage._store_asset_event_tags
-
-    def waiting(*arguments: Any) -> None:
-        inner(*arguments)
-        middle.set()
-        assert go_on.wait(60)
-
-    storage._store_asset_event_tags = waiting
-    ref = batched.get_ref()
-    with (
-        dg.DagsterInstance.from_ref(ref) as other,
-        dg.DagsterInstance.from_ref(ref) as reader,
-        ThreadPoolExecutor() as pool,
-    ):
-        slow = pool.submit(store, batched, materialisations(RUNS[0], 3))
-        assert middle.wait(60)
-        events = materialisations(RUNS[1], 1 if single else 2)
-        fast = pool.submit(other.store_event, events[0]) if single else pool.submit(store, other, events)
-        with pytest.raises(TimeoutError):
-            fast.result(timeout=1)
-        assert reader.fetch_materializations(dg.AssetKey("a"), limit=9).records == []
-        go_on.set()
-        slow.result(60)
-        fast.result(60)
-        found = reader.fetch_materializations(dg.AssetKey("a"), limit=9, ascending=True).records
-    assert [record.run_id for record in found] == [RUNS[0]] * 3 + [RUNS[1]] * len(events)
-
-
-def test_watchers_see_every_event_of_a_batch(batched: dg.DagsterInstance) -> None:
-    seen: list[str | None] = []
-    batched.watch_event_logs(RUNS[0], None, lambda event, _: seen.append(event.get_dagster_event().partition))
-    events = materialisations(RUNS[0], 40)
-    for start in range(0, 40, 10):
-        store(batched, events[start : start + 10])
-    for _ in range(300):
-        if len(seen) == len(events):
-            break
-        time.sleep(0.1)
-    batched.event_log_storage.dispose()
-    assert seen == [event.get_dagster_event().partition for event in events]
-
-
 HEAD = """
 import os, sys
 import dagster as dg
+from astra_dagster_tests.orchestration.storage.contract import store
 from astra_dagster_tests.orchestration.storage.events import materialisations
 
 with dg.DagsterInstance.get() as instance:

@@ -1,4 +1,4 @@
-"""The batched storages answer every question as Dagster's own do, after the same events of every kind."""
+"""The storages keep their contract, and the batched ones answer every question as Dagster's own do."""
 
 import inspect
 import itertools
@@ -30,6 +30,7 @@ from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 
 from astra_dagster.orchestration.storage.batches import TOGETHER, BatchedEventLogStorage
 from astra_dagster_tests.orchestration.homes import home
+from astra_dagster_tests.orchestration.storage.contract import BatchedStorageContract, StorageContract
 from astra_dagster_tests.orchestration.storage.events import ASSETS, CHECKS, PARTITIONS, RUNS, UNKNOWN, Chance
 
 OF_ASSETS = [
@@ -316,6 +317,22 @@ def tables(storage: SqlEventLogStorage, folder: Path) -> dict[str, list[tuple[An
                     tuple(row) for row in rows
                 ]
     return found
+
+
+class TestStockSqlite(StorageContract):
+    database, ours = "sqlite", False
+
+
+class TestStockPostgresql(StorageContract):
+    database, ours = "postgresql", False
+
+
+class TestBatchedSqlite(BatchedStorageContract):
+    database = "sqlite"
+
+
+class TestBatchedPostgresql(BatchedStorageContract):
+    database = "postgresql"
 
 
 def test_no_question_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: Any) -> None:
