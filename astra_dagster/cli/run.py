@@ -164,10 +164,10 @@ def _raise_unreachable(plans: "Sequence[Plan]") -> None:
 
 def _document(plan: "Plan") -> dict[str, Any]:
     """A plan for programs."""
-    from astra_dagster.planning.status import GONE, NEVER_CAME, Status, sentence
+    from astra_dagster.planning.status import GONE, NEVER_CAME, Status
 
     def told(status: Status) -> list[dict[str, str]]:
-        return [{"partition": one.key, "reason": sentence(one.reason)} for one in plan.of(status) if one.reason]
+        return [{"partition": key, "reason": reason} for key, reason in plan.explain(status)]
 
     return {
         "task": plan.store.task.name,

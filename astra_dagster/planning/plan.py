@@ -92,6 +92,10 @@ class Plan:
         """What partitions of these statuses are given, one status after the other."""
         return [one.work for status in statuses for one in self.of(status) if one.work is not None]
 
+    def explain(self, status: Status) -> list[tuple[str, str]]:
+        """Key of each partition of a status, and why it has it, in words."""
+        return [(one.key, sentence(one.reason)) for one in self.of(status) if one.reason is not None]
+
     @property
     def to_record(self) -> list[tuple[PartitionWork, StoredOutput]]:
         """Outputs that are there, made from today's input by today's code and parameters: to be recorded only."""

@@ -12,7 +12,7 @@ from astra_dagster.orchestration.runs.jobs import update_job_name, update_run_co
 from astra_dagster.orchestration.sources import make_planner
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.planning.plan import Plan
-from astra_dagster.planning.status import Status, sentence
+from astra_dagster.planning.status import Status
 from astra_dagster.tasks.task import Task
 
 SPEC = product("spec")
@@ -103,7 +103,7 @@ def plan(instance: dg.DagsterInstance, task: Task, keys: list[str]) -> Plan:
 
 
 def waiting(plan: Plan) -> list[tuple[str, str]]:
-    return [(one.key, sentence(one.reason)) for one in plan.of(Status.WAITING) if one.reason]
+    return plan.explain(Status.WAITING)
 
 
 def recorded(instance: dg.DagsterInstance, task: str) -> set[str]:

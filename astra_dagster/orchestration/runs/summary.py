@@ -44,8 +44,8 @@ class TaskSummary:
         """Before anything is done; `unfetched` are files that could not be fetched, by partition key."""
         missing = (one.key for kind in (NEVER_CAME.kind, GONE.kind) for one in plan.of(kind))
         not_fetched = [(key, unfetched[key].without_key()) for key in missing if key in unfetched]
-        failed = [*_told(plan, Status.INVALID), *_told(plan, Status.UNREACHABLE), *not_fetched]
-        return cls(plan, [*failed, *_told(plan, Status.WAITING)])
+        failed = [*plan.explain(Status.INVALID), *plan.explain(Status.UNREACHABLE), *not_fetched]
+        return cls(plan, [*failed, *plan.explain(Status.WAITING)])
 
     def add(self, outcome: Outcome) -> None:
         """Add the outcome of one partition."""
@@ -81,11 +81,6 @@ class TaskSummary:
         if any(len(values) > 1 for values in self.values.values()):
             shown["results"] = dg.MetadataValue.md(draw_histograms(self.values))
         return shown
-
-
-def _told(plan: Plan, status: Status) -> list[tuple[str, str]]:
-    """Key and reason of the partitions of a status."""
-    return [(one.key, sentence(one.reason)) for one in plan.of(status) if one.reason is not None]
 
 
 def make_failure_table(failures: Sequence[tuple[str, str]]) -> dg.TableMetadataValue:
