@@ -96,8 +96,7 @@ def continuum_positive(newest: OutputSample) -> Verdict:
         if level.problem:
             wrong.append(Finding(key, f"cannot be read: {level.problem}", "a positive continuum", True))
         elif level.wrong > 0 or level.used:
-            text = f"not positive and finite in {level.wrong:.1%} of the pixels, "
-            text += f"{level.used} unusable pixels are not marked bad"
+            text = f"wrong in {level.wrong:.1%} of the pixels, {level.used} unusable pixels are not marked bad"
             unusable = level.used > 0 or level.wrong > 0.5
             wrong.append(Finding(key, _name_spectrum(newest, level) + text, "a positive, finite continuum", unusable))
     return Verdict(len(newest.levels), "spectra", tuple(wrong), _say_left_out(newest))
