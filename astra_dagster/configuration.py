@@ -88,9 +88,8 @@ class Watch:
             raise ValueError(*wrong)
 
 
-@dataclass(
-    frozen=True, kw_only=True, eq=False
-)  # the same file read once is the same object, which can be a cache's key
+# It is compared by identity: what was read of a file once is one object, which can be the key of a cache.
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Configuration:
     """A configuration file.
 

@@ -13,9 +13,7 @@ import pytest
 from astra_dagster.archive.discovery import find_files
 from astra_dagster.archive.partial import Partial
 from astra_dagster.archive.sas import Archive, Fetched
-from astra_dagster.errors import (
-    NotOnSASError,
-)
+from astra_dagster.errors import NotOnSASError
 from astra_dagster_tests.archive import server as servers
 from astra_dagster_tests.archive.faults import (
     BYTES,

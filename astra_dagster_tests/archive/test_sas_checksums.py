@@ -5,9 +5,7 @@ import hashlib
 import pytest
 
 from astra_dagster.archive.sas import Archive
-from astra_dagster.errors import (
-    ChecksumError,
-)
+from astra_dagster.errors import ChecksumError
 from astra_dagster_tests.archive import server as servers
 from astra_dagster_tests.archive.faults import (
     BYTES,
