@@ -227,7 +227,7 @@ def in_one_line(text: str) -> str:
     return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
 
 
-def write_error(
+def make_write_error(
     error: OSError,
     what: str,
     path: str | PathLike[str],

@@ -17,7 +17,7 @@ from astra_dagster.archive.checksums import Checksums
 from astra_dagster.archive.partial import Busy, Partial, Version
 from astra_dagster.archive.web import Client, Stopped, Transient, describe_failure
 from astra_dagster.datamodel.templates import COMPRESSIONS
-from astra_dagster.errors import ChecksumError, DownloadError, write_error
+from astra_dagster.errors import ChecksumError, DownloadError, make_write_error
 
 _BLOCK = 1 << 20  # bytes
 _BUSY = 0.5  # s to wait before looking again at a file that another process is fetching
@@ -50,7 +50,7 @@ def download(client: Client, checksums: Checksums, url: str, target: Path) -> in
             except Busy:
                 client.pause(_BUSY)
     except OSError as error:
-        raise write_error(error, "it", target, hint="make it writable", kind=DownloadError) from error
+        raise make_write_error(error, "it", target, hint="make it writable", kind=DownloadError) from error
     return 0
 
 

@@ -181,9 +181,9 @@ class Watch:
         """Return files in a state that are due now, at most `limit` of them if that is given."""
         return self._sightings("state = ? AND ifnull(due, 0) <= ?", [state, self.clock()], limit)
 
-    def requested(self, offer: int) -> list[Sighting]:
+    def files_of_request(self, request: int) -> list[Sighting]:
         """Return the files for which a run was requested, and which have not changed since."""
-        return self._sightings("offer = ?", [offer])
+        return self._sightings("offer = ?", [request])
 
     def _sightings(self, where: str, values: list[float], limit: int = -1) -> list[Sighting]:
         rows = self.database.execute(
@@ -200,15 +200,16 @@ class Watch:
         (count,) = self.database.execute(query, [state, self.clock()]).fetchone()
         return int(count)
 
-    def mark(self, sightings: Iterable[Sighting], state: State | None, offer: int | None = None) -> None:
+    def mark(self, sightings: Iterable[Sighting], state: State | None, request: int | None = None) -> None:
         """Set the state of files; within a transaction. Those that have changed since they were seen are left alone.
 
-        The state None says that nothing is to be done, and ends all tries; `offer` is the run requested for the files.
+        The state None says that nothing is to be done, and ends all tries; `request` is the number of the run requested
+        for the files.
         """
         self.database.executemany(
             "UPDATE files SET state = ?, offer = ?, due = NULL, tries = CASE WHEN ? THEN 0 ELSE tries END "
             "WHERE folder = ? AND name = ? AND size = ? AND mtime = ?",
-            [(state, offer, state is None, *_place(sighting)) for sighting in sightings],
+            [(state, request, state is None, *_place(sighting)) for sighting in sightings],
         )
 
     def try_again(self, sightings: Iterable[Sighting]) -> None:
@@ -223,7 +224,7 @@ class Watch:
             ],
         )
 
-    def gone(self, limit: int = -1) -> list[tuple[str, str]]:
+    def gone_files(self, limit: int = -1) -> list[tuple[str, str]]:
         """Return release and path of at most `limit` files that are gone, and that `forget` was not called for."""
         return self.database.execute("SELECT release, path FROM gone LIMIT ?", [limit]).fetchall()
 
@@ -238,19 +239,19 @@ class Watch:
         """Remove files from those that are gone; within a transaction."""
         self.database.executemany("DELETE FROM gone WHERE release = ? AND path = ?", gone)
 
-    def offer(self, run_key: str, run: str) -> int:
+    def add_request(self, run_key: str, run: str) -> int:
         """Remember a run that is to be requested, until it has ended, and return its number; within a transaction."""
         self.database.execute("INSERT OR IGNORE INTO offers (run_key, run) VALUES (?, ?)", [run_key, run])
         (number,) = self.database.execute("SELECT id FROM offers WHERE run_key = ?", [run_key]).fetchone()
         return int(number)
 
-    def offers(self) -> list[tuple[int, str, str]]:
+    def open_requests(self) -> list[tuple[int, str, str]]:
         """Return number, key and description of the runs that are requested and have not ended, in order of number."""
         return self.database.execute("SELECT id, run_key, run FROM offers ORDER BY id").fetchall()
 
-    def ended(self, offer: int) -> None:
+    def forget_request(self, request: int) -> None:
         """Forget a requested run, which has ended; within a transaction."""
-        self.database.execute("DELETE FROM offers WHERE id = ?", [offer])
+        self.database.execute("DELETE FROM offers WHERE id = ?", [request])
 
 
 class _Useless(Exception):

@@ -101,7 +101,7 @@ def look_at(
             except (UnknownProductError, UnresolvableTemplateError, ConfigurationError):
                 continue
             looked.add(release)
-            _Walk(watch, look, release, template, root, settle, deadline).go()
+            _Walk(watch, look, release, template, root, settle, deadline).run()
         _look_again(watch, looked, settle)
     return look
 
@@ -158,7 +158,7 @@ def _keep(watch: Watch, rows: Sequence[Row]) -> None:
 
 @dataclass
 class _Walk:
-    """One look at the folders of one release; `go` does it."""
+    """One look at the folders of one release; `run` does it."""
 
     watch: Watch
     look: Look
@@ -168,7 +168,7 @@ class _Walk:
     settle: float
     deadline: float
 
-    def go(self) -> None:
+    def run(self) -> None:
         """List the folders that have changed, and the new folders in them, until the deadline."""
         self.database = self.watch.database
         shape = f"{self.template.roots} {[segment.pattern for segment in self.template.segments]}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 import click
 
 from astra_dagster.cli import failures
-from astra_dagster.errors import AstraError, InvalidKeyError, write_error
+from astra_dagster.errors import AstraError, InvalidKeyError, make_write_error
 
 if TYPE_CHECKING:  # slow to import
     import dagster as dg
@@ -120,7 +120,7 @@ def open_instance() -> Iterator["dg.DagsterInstance"]:
     try:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise write_error(error, "DAGSTER_HOME", home, hint="set it to a folder that you can write to") from error
+        raise make_write_error(error, "DAGSTER_HOME", home, hint="set it to a folder that you can write to") from error
     os.environ["DAGSTER_HOME"] = str(home)  # Dagster reads it too, and what dagster.yaml refers to
     logging.getLogger().addFilter(_no_retries)
     with ExitStack() as stack:

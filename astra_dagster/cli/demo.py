@@ -10,7 +10,7 @@ from astra_dagster.cli.common import open_instance
 from astra_dagster.cli.files import discover
 from astra_dagster.cli.init import DAGSTER_YAML
 from astra_dagster.cli.run import plans_of, run
-from astra_dagster.errors import write_error
+from astra_dagster.errors import make_write_error
 
 
 @click.command(short_help="Run the whole pipeline on synthetic files.")
@@ -31,7 +31,7 @@ def demo(ctx: click.Context, folder: Path) -> None:
         places["DAGSTER_HOME"].mkdir(exist_ok=True)
         (places["DAGSTER_HOME"] / "dagster.yaml").write_text(DAGSTER_YAML, encoding="utf-8")
     except OSError as error:
-        raise write_error(error, "the demo", folder) from error
+        raise make_write_error(error, "the demo", folder) from error
     click.echo(f"{len(paths)} synthetic files in {places['SAS_BASE_DIR']}")
     os.environ.update({name: str(path) for name, path in places.items()})
     os.environ.pop("ASTRA_CONFIG", None)

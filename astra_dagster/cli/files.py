@@ -41,7 +41,7 @@ def discover(
 
     Example: astra-dagster discover --release DR13 --product apVisit
     """
-    from astra_dagster.orchestration.discover import DiscoverConfig, discover_job, refusal, search
+    from astra_dagster.orchestration.discover import DiscoverConfig, discover_job, make_refusal, search
     from astra_dagster.orchestration.partitions import register
     from astra_dagster.tasks import registry
 
@@ -95,4 +95,4 @@ def discover(
             ]
         )
     if unreachable:
-        raise click.ClickException(refusal(unreachable))
+        raise click.ClickException(make_refusal(unreachable))

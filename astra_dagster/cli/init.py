@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from astra_dagster import settings
-from astra_dagster.errors import AstraError, write_error
+from astra_dagster.errors import AstraError, make_write_error
 
 URL_VARIABLE = "ASTRA_POSTGRES_URL"
 """Environment variable that dagster.yaml takes the URL of the database from, where the URL holds a password."""
@@ -123,4 +123,4 @@ def _write(path: Path, text: str) -> None:
                 path.unlink()
                 raise
     except OSError as error:
-        raise write_error(error, "dagster.yaml", path) from error
+        raise make_write_error(error, "dagster.yaml", path) from error

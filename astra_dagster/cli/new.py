@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from astra_dagster import settings
-from astra_dagster.errors import AstraError, write_error
+from astra_dagster.errors import AstraError, make_write_error
 
 TASK = "my_visit_snr"
 
@@ -119,7 +119,7 @@ def write(place: Path) -> None:
             path.write_text(_named(text, place.name), encoding="utf-8")
         temporary.replace(place)
     except OSError as error:
-        raise write_error(error, "the package", place) from error
+        raise make_write_error(error, "the package", place) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -13,7 +13,7 @@ from astra_dagster.cli.common import data_id_of, pair, setting, tell_left_out
 from astra_dagster.outputs.atomic import replacing
 
 if TYPE_CHECKING:
-    from astra_dagster.viewer.shown import Shown
+    from astra_dagster.viewer.shown import ShownSpectra
 
 PICTURES = (".png", ".pdf", ".svg")
 ELSEWHERE = "make it writable, or say with --output where it goes"
@@ -82,7 +82,7 @@ def _keys_and_task(what: Sequence[str]) -> tuple[list[str], str | None]:
     return keys, tasks[0] if tasks else None
 
 
-def _outputs(keys: Sequence[str], name: str, values: Sequence[str]) -> "list[Shown]":
+def _outputs(keys: Sequence[str], name: str, values: Sequence[str]) -> "list[ShownSpectra]":
     from astra_dagster.outputs.pictures import shown_output
     from astra_dagster.outputs.store import OutputStore
     from astra_dagster.tasks import registry
@@ -93,7 +93,7 @@ def _outputs(keys: Sequence[str], name: str, values: Sequence[str]) -> "list[Sho
     return [shown_output(store, task.domain.parse_key(key)) for key in keys]
 
 
-def _input(key: str, name: str | None, instrument: str | None) -> "Shown":
+def _input(key: str, name: str | None, instrument: str | None) -> "ShownSpectra":
     from astra_dagster.outputs.pictures import shown_input
 
     return shown_input(data_id_of(key, name), settings.sas_base_dir(), instrument)

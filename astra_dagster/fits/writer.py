@@ -51,17 +51,17 @@ class ColumnHead:
     description: str = ""
 
 
-def primary(cards: Cards) -> bytes:
+def make_primary(cards: Cards) -> bytes:
     """Return the bytes of a primary HDU without data."""
     return _make_hdu([*_PRIMARY, *cards], b"")
 
 
-def primary_begins(cards: Cards) -> bytes:
+def begin_of_primary(cards: Cards) -> bytes:
     """Return the bytes with which a primary HDU begins that has these as its first cards."""
-    return b"".join(card(*item) for item in (*_PRIMARY, *cards))
+    return b"".join(make_card(*item) for item in (*_PRIMARY, *cards))
 
 
-def table(name: str, columns: Mapping[str, AnyArray], units: Mapping[str, str], cards: Cards = ()) -> bytes:
+def make_table(name: str, columns: Mapping[str, AnyArray], units: Mapping[str, str], cards: Cards = ()) -> bytes:
     """Return the bytes of a binary table HDU; columns are arrays of shape (rows,) or (rows, cells)."""
     rows = len(next(iter(columns.values())))
     kinds = {
@@ -81,7 +81,7 @@ def table(name: str, columns: Mapping[str, AnyArray], units: Mapping[str, str], 
 def table_header(name: str, rows: int, row_bytes: int, columns: Sequence[ColumnHead]) -> bytes:
     """Return the header of a binary table HDU whose rows are written later, in blocks; so it has no check sums."""
     cards = _make_table_cards(rows, row_bytes, columns, [("EXTNAME", name, "")])
-    return _fill(b"".join(card(*item) for item in cards) + _pad("END"))
+    return _fill(b"".join(make_card(*item) for item in cards) + _pad("END"))
 
 
 def _make_table_cards(rows: int, row_bytes: int, columns: Sequence[ColumnHead], named: Cards = ()) -> list[Card]:
@@ -103,7 +103,7 @@ def _make_table_cards(rows: int, row_bytes: int, columns: Sequence[ColumnHead], 
     return cards
 
 
-def image(name: str, array: AnyArray, unit: str, cards: Cards = ()) -> bytes:
+def make_image(name: str, array: AnyArray, unit: str, cards: Cards = ()) -> bytes:
     """Return the bytes of an image HDU."""
     axes: list[Card] = [(f"NAXIS{i}", size, "") for i, size in enumerate(array.shape[::-1], start=1)]
     structure: list[Card] = [
@@ -119,7 +119,7 @@ def image(name: str, array: AnyArray, unit: str, cards: Cards = ()) -> bytes:
     return _make_hdu([*structure, *cards], array.astype(array.dtype.newbyteorder(">")).tobytes())
 
 
-def card(keyword: str, value: Scalar, comment: str = "") -> bytes:
+def make_card(keyword: str, value: Scalar, comment: str = "") -> bytes:
     """Return a card of 80 characters, and CONTINUE cards if a text needs them; None is an unknown value.
 
     Raises
@@ -178,10 +178,10 @@ def _make_hdu(cards: Cards, data: bytes) -> bytes:
     """Return header and data, each padded to whole blocks, with DATASUM and CHECKSUM."""
     data += b"\0" * (-len(data) % BLOCK)
     data_sum = _sum(data)
-    head = b"".join(card(*item) for item in cards)
-    head += card("DATASUM", str(data_sum), "data unit check sum")
+    head = b"".join(make_card(*item) for item in cards)
+    head += make_card("DATASUM", str(data_sum), "data unit check sum")
     at = len(head) + _CHECKSUM_AT
-    head += card("CHECKSUM", "0" * 16, "HDU check sum") + _pad("END")
+    head += make_card("CHECKSUM", "0" * 16, "HDU check sum") + _pad("END")
     head = _fill(head)
     total = _fold(_sum(head) + data_sum)
     return head[:at] + _encode(0xFFFFFFFF - total) + head[at + 16 :] + data

@@ -161,13 +161,13 @@ def _find_missing(instance: dg.DagsterInstance, item: Product, keys: set[str], r
     return [found for found in seen if found.file is None]
 
 
-def refusal(unreachable: Counter[str]) -> str:
+def make_refusal(unreachable: Counter[str]) -> str:
     """Say which files and folders could not be examined, and why."""
     reasons = [f"{f'{count} known files: ' if count else ''}{why}" for why, count in unreachable.most_common(LISTED)]
     return "\n".join(["not everything could be looked at; all else is done", *reasons])
 
 
-def take(context: dg.OpExecutionContext, found: Discovery) -> None:
+def register_found(context: dg.OpExecutionContext, found: Discovery) -> None:
     """Register and record what was found, unregister keys that are to be forgotten, and log what was done."""
     register(context.instance, found.product, found.new, registry.groups())
     unregister(context.instance, found.product, found.to_forget, registry.groups())
@@ -185,11 +185,11 @@ def discover_files(context: dg.OpExecutionContext, config: DiscoverConfig) -> No
     unreachable: Counter[str] = Counter()
     with plain_failures():
         for found in search(context.instance, config):
-            take(context, found)
+            register_found(context, found)
             total += len(found.inputs)
             unreachable.update(found.unreachable)
     if unreachable:
-        raise dg.Failure(refusal(unreachable), allow_retries=False)
+        raise dg.Failure(make_refusal(unreachable), allow_retries=False)
     if not total:
         context.log.warning(f"no files found below {settings.sas_base_dir()}; is SAS_BASE_DIR right?")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from astra_dagster.errors import write_error
+from astra_dagster.errors import make_write_error
 from astra_dagster.outputs.layout import temporary_name
 
 MOVE = "make it writable, or set ASTRA_OUTPUTS to another folder"
@@ -41,7 +41,7 @@ def replacing(path: Path, key: str | None = None, *, what: str = "output", hint:
             os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise write_error(error, f"the {what}", path, key=key, hint=hint) from error
+        raise make_write_error(error, f"the {what}", path, key=key, hint=hint) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()

@@ -83,7 +83,8 @@ def encode(
     hdus = output.encode_spectra(replace(spectra, meta=about))
     version = _version(results, hdus)
     cards = [*_provenance_cards(origin), *output.result_cards(results, several)]
-    return writer.primary([*cards, ("VERSION", version, "data version: hash of results and spectra")]) + hdus, version
+    cards.append(("VERSION", version, "data version: hash of results and spectra"))
+    return writer.make_primary(cards) + hdus, version
 
 
 def read_same(path: Path, suffix: str, origin: Origin) -> tuple[dict[str, Any], str, int]:
@@ -101,7 +102,7 @@ def read_same(path: Path, suffix: str, origin: Origin) -> tuple[dict[str, Any], 
             raise ValueError("of another origin")
         return document["results"], _version(document["results"]), len(contents)
     contents = read_file(path, 2 * LARGEST)
-    if not contents.startswith(writer.primary_begins(_provenance_cards(origin))):
+    if not contents.startswith(writer.begin_of_primary(_provenance_cards(origin))):
         raise ValueError("of another origin")
     with FitsFile(path) as file:
         header, start = file.hdu(0).header, file.hdu(0).offset
@@ -200,7 +201,7 @@ def _provenance_cards(origin: Origin) -> list[Card]:
         ("TASK", label.task, "task"),
         ("CODEVER", label.code_version, "code version of the task"),
         ("DIGEST", label.digest, "digest of the parameters"),
-        *output.pairs("PAR", origin.parameters, "parameter"),
+        *output.make_pairs("PAR", origin.parameters, "parameter"),
         *inputs,
     ]
 

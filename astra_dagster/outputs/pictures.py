@@ -13,13 +13,13 @@ from astra_dagster.spectra.output import read_output
 from astra_dagster.spectra.readers import read_spectra
 from astra_dagster.tasks.groups import PartitionID
 from astra_dagster.viewer.browser import page
-from astra_dagster.viewer.shown import Shown
+from astra_dagster.viewer.shown import ShownSpectra
 
 LONGEST = 200
 """Characters of a parameter that are shown."""
 
 
-def shown_output(store: OutputStore, data_id: PartitionID) -> Shown:
+def shown_output(store: OutputStore, data_id: PartitionID) -> ShownSpectra:
     """What a task made of a partition.
 
     Raises
@@ -43,7 +43,7 @@ def shown_output(store: OutputStore, data_id: PartitionID) -> Shown:
     values = {name: json.dumps(value) for name, value in store.parameters.as_dict().items()}
     about = {name: text if len(text) <= LONGEST else f"{text[:LONGEST]} ..." for name, text in values.items()}
     product = data_id.product if isinstance(data_id, DataID) else data_id.group.product
-    return Shown(
+    return ShownSpectra(
         read_output(path),
         f"{task.name} {data_id.key}",
         product.name,
@@ -51,7 +51,7 @@ def shown_output(store: OutputStore, data_id: PartitionID) -> Shown:
     )
 
 
-def shown_input(data_id: DataID, root: Path, instrument: str | None = None) -> Shown:
+def shown_input(data_id: DataID, root: Path, instrument: str | None = None) -> ShownSpectra:
     """The file of the survey that a data ID stands for.
 
     Parameters
@@ -75,10 +75,10 @@ def shown_input(data_id: DataID, root: Path, instrument: str | None = None) -> S
         )
     options = {"instrument": instrument} if instrument else {}
     batch = read_spectra(path, data_id.product.name, bitmask=True, **options)
-    return Shown(batch, f"{data_id.product.name} {data_id.key}", data_id.product.name, {"file": str(path)})
+    return ShownSpectra(batch, f"{data_id.product.name} {data_id.key}", data_id.product.name, {"file": str(path)})
 
 
-def write_page(path: Path, shown: Sequence[Shown], row: int = 0) -> None:
+def write_page(path: Path, shown: Sequence[ShownSpectra], row: int = 0) -> None:
     """Write the page of some spectra, whole or not at all; see `astra_dagster.viewer.browser.page`.
 
     Raises

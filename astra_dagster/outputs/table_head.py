@@ -49,7 +49,7 @@ class TableHead:
             ("TASK", self.task, "task"),
             ("CODEVER", self.code_version, "code version of the task"),
             ("DIGEST", self.digest, "digest of the parameters"),
-            *output.pairs("PAR", self.parameters, "parameter"),
+            *output.make_pairs("PAR", self.parameters, "parameter"),
             ("VERSION", version, "hash of the contents"),
         ]
 

@@ -43,7 +43,7 @@ def encode_spectra(batch: SpectrumBatch) -> bytes:
     units = {"wavelength": "Angstrom"}
     if batch.unit:
         units |= {"flux": _write_unit(batch.unit), "ivar": _write_unit(batch.unit, -2)}
-    hdus = encode.table(
+    hdus = encode.make_table(
         "SPECTRUM",
         {name: array[0] if len(batch) == 1 and array.ndim == 2 else array.T for name, array in columns.items()},
         units,
@@ -51,24 +51,24 @@ def encode_spectra(batch: SpectrumBatch) -> bytes:
             ("OWNGRID", own, "each spectrum has wavelengths of its own"),
             ("CONTIN", batch.continuum is not None, "the next HDU has the continuum"),
             ("CHIPS", json.dumps(batch.chips), "detectors: name, first pixel, pixel after the last"),
-            ("META", json.dumps(plain(dict(batch.meta))), "what the input says of each spectrum"),
+            ("META", json.dumps(to_json_value(dict(batch.meta))), "what the input says of each spectrum"),
         ],
     )
     if batch.continuum is not None:
-        hdus += encode.image("CONTINUUM", batch.continuum, _write_unit(batch.continuum_unit))
+        hdus += encode.make_image("CONTINUUM", batch.continuum, _write_unit(batch.continuum_unit))
     return hdus
 
 
-def plain(value: Any) -> Any:
+def to_json_value(value: Any) -> Any:
     """Convert a value to one that JSON can hold: NaN and infinity become None, in lists and mappings too."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {name: plain(item) for name, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+        return {name: to_json_value(item) for name, item in value.items()}
+    return [to_json_value(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def pairs(prefix: str, values: Mapping[str, Any], comment: str) -> list[Card]:
+def make_pairs(prefix: str, values: Mapping[str, Any], comment: str) -> list[Card]:
     """Make the cards ``<prefix>K1`` with a name, ``<prefix>V1`` with its value, and so on.
 
     Numbers and logical values are written as such, everything else as JSON.
@@ -82,7 +82,7 @@ def pairs(prefix: str, values: Mapping[str, Any], comment: str) -> list[Card]:
 
 
 def read_pairs(header: Header, prefix: str) -> dict[str, Any]:
-    """Read names and values from the cards that `pairs` makes.
+    """Read names and values from the cards that `make_pairs` makes.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def read_pairs(header: Header, prefix: str) -> dict[str, Any]:
 
 def result_cards(results: Mapping[str, Any], several: bool) -> list[Card]:
     """Cards with the results; `several` if they are lists, one value a spectrum."""
-    return [*pairs("RES", results, "result"), ("SEVERAL", several, "results are lists, one value a spectrum")]
+    return [*make_pairs("RES", results, "result"), ("SEVERAL", several, "results are lists, one value a spectrum")]
 
 
 def results_in(header: Header) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def write_fits(stream: BinaryIO, table: pa.Table, name: str, cards: Iterable[Car
     names = make_unique(re.sub(r"[^A-Za-z0-9_]", "_", field.name) for field in table.schema)
     columns = [_describe(label, table[i], table.schema.field(i)) for i, label in enumerate(names)]
     layout = np.dtype([(column.name, column.dtype) for column in columns])
-    stream.write(encode.primary(cards))
+    stream.write(encode.make_primary(cards))
     stream.write(encode.table_header(name, len(table), layout.itemsize, [column.head for column in columns]))
     for start in range(0, len(table), BLOCK_ROWS):
         stop = min(start + BLOCK_ROWS, len(table))

@@ -1,1 +1,1 @@
-"""The task abstraction: parameters, completeness, outputs and the runner."""
+"""The task abstraction, and the tasks that come with the package."""

@@ -1,4 +1,4 @@
-"""Calling a task's function, and checking what it returns: plain values that can be stored."""
+"""Call a task's function, and check that it returns values that can be stored."""
 
 import logging
 import traceback
@@ -10,7 +10,7 @@ import numpy as np
 
 from astra_dagster.errors import AstraError, TaskError, describe
 from astra_dagster.spectra.batch import SpectrumBatch, stack
-from astra_dagster.spectra.output import plain
+from astra_dagster.spectra.output import to_json_value
 from astra_dagster.tasks.columns import MAX_CELLS, Column
 from astra_dagster.tasks.parameters import Parameters
 
@@ -18,37 +18,37 @@ logger = logging.getLogger(__name__)
 
 
 class FunctionOfTask(Protocol):
-    """What is needed of a task to call its function, and to check what that returns."""
+    """The attributes of a task that are needed to call its function and check what that returns."""
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """Name of the task, for messages."""
 
     @property
     def function(self) -> Callable[..., Any]:
-        """From inputs and parameters to columns or spectra."""
+        """Function from inputs and parameters to columns or spectra."""
 
     @property
     def columns(self) -> Mapping[str, Column]:
-        """The columns that it promises, if any."""
+        """Columns that the task promises; empty if it promises none."""
 
     @property
     def output(self) -> str:
-        """What it makes: "json" for columns alone, "fits" for spectra."""
+        """The type of output: "json" for columns alone, "fits" for spectra."""
 
 
 def size_of(inputs: Sequence[Any]) -> int:
-    """Number of spectra that a task's inputs stand for: one where there are only many partitions for one."""
+    """Return the number of spectra in the inputs of a task; 1 if every input is a list of many partitions."""
     return next((len(_first(item)) for item in inputs if item is not None and not isinstance(item, list)), 1)
 
 
 def _first(item: SpectrumBatch | Mapping[str, Sized]) -> Sized:
-    """What says how many spectra an input holds: of a mapping of columns the first of them."""
+    """Return an input whose length is its number of spectra: of a mapping of columns, the first column."""
     return next(iter(item.values()), ()) if isinstance(item, Mapping) else item
 
 
 def call_task(task: FunctionOfTask, inputs: Sequence[Any], parameters: Parameters) -> tuple[dict[str, list[Any]], Any]:
-    """Call a task's function: its columns as lists of plain Python values, and its spectra if it makes some.
+    """Call a task's function, and return its columns as lists of Python values, and its spectra (None without any).
 
     NaN and infinity become None, so that every value can be written as JSON.
 
@@ -57,7 +57,7 @@ def call_task(task: FunctionOfTask, inputs: Sequence[Any], parameters: Parameter
     TaskError
         If the function raises, or does not return what the task promises.
     MemoryError
-        If there is not enough memory for it: with fewer spectra there may be.
+        If there is not enough memory; the caller may try again with fewer spectra.
     """
     count = size_of(inputs)
     try:
@@ -87,7 +87,7 @@ def call_task(task: FunctionOfTask, inputs: Sequence[Any], parameters: Parameter
 
 
 def _where(error: Exception) -> str:
-    """Where in the user's code an error was raised: the last line outside of installed packages."""
+    """Return the last line outside of installed packages that an error passed through, as text."""
     frames = [f for f in traceback.extract_tb(error.__traceback__)[1:] if "site-packages" not in f.filename]
     return f" (line {frames[-1].lineno} of {Path(frames[-1].filename).name})" if frames else ""
 
@@ -122,11 +122,11 @@ def _values(task: FunctionOfTask, name: str, values: object, count: int) -> list
         )
     if known.finite and array.dtype.kind == "f" and not np.isfinite(array).all():
         raise TaskError(f"{task.name}: column {name} is not finite", hint="it is promised to be")
-    return list(plain(array.tolist()))
+    return list(to_json_value(array.tolist()))
 
 
 def one_by_one(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of one spectrum as one of many: called for each, its values put together."""
+    """Make a function of many spectra from a function of one."""
 
     def each(*arguments: Any) -> object:
         *inputs, parameters = arguments

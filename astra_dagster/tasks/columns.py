@@ -1,4 +1,4 @@
-"""Columns of results: what a task promises of them, and how another task gets them."""
+"""Columns of results: what a task promises about them, and how another task receives them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,21 +6,21 @@ from typing import Any
 import numpy as np
 
 MAX_CELLS = 64
-"""Numbers that one value of a column may hold; more is a spectrum, and belongs in one."""
+"""Most numbers that one value of a column may hold; longer arrays belong in spectra."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """What is known of a column of results.
+    """What a task promises about a column of results.
 
     Attributes
     ----------
     description
-        For people.
+        What the column holds, for people.
     unit
-        As astropy spells it; a quantity is converted to it.
+        Unit as astropy spells it; quantities are converted to it.
     finite
-        Whether NaN and infinity are errors; else they are stored as missing.
+        Whether NaN and infinity are errors; otherwise they are stored as missing values.
     """
 
     description: str = ""
@@ -29,4 +29,4 @@ class Column:
 
 
 class Results(dict[str, np.ndarray[Any, Any]]):
-    """Columns that another task made, by name, one value a spectrum; missing numbers are NaN."""
+    """Columns of another task by name, with one value for each spectrum; missing numbers are NaN."""

@@ -76,7 +76,7 @@ def _normalised(spectra: SpectrumBatch, parameters: ContinuumParameters) -> Spec
         flux=flux,
         ivar=ivar,
         bad=bad,
-        error=None,  # type: ignore[arg-type]  # to be worked out from ivar
+        error=None,  # type: ignore[arg-type]  # it is calculated from ivar
         unit="",
         continuum=fit.values,
         continuum_unit=spectra.unit,

@@ -1,4 +1,4 @@
-"""Variants of tasks that are declared in YAML: what the ``defs.yaml`` files of a folder say, and on which line.
+"""Variants of tasks that are declared in YAML, in the ``defs.yaml`` files of a folder.
 
 ::
 
@@ -9,9 +9,9 @@
       parameters: {order: 5}
       releases: [DR17]
 
-is ``ap_visit_continuum.variant("order5", order=5, releases=["DR17"])``. Dagster loads the same files as components
-(`astra_dagster.orchestration.component`); here they are read without it, as every run and every command must know the
-same tasks. Documents of another type are Dagster's alone.
+means ``ap_visit_continuum.variant("order5", order=5, releases=["DR17"])``. Dagster loads the same files as components
+(`astra_dagster.orchestration.component`); this module reads them without Dagster, because every run and every command
+must know the same tasks. It ignores documents of other types.
 """
 
 import functools
@@ -55,26 +55,25 @@ class Declarations:
     Attributes
     ----------
     variants
-        By name.
+        Valid declarations by name.
     broken
-        What is wrong with the declarations that make no sense, by the name that each would have, or else its file and
-        line.
+        Errors of invalid declarations by the name of the variant, or by file and line if it has no usable name.
     """
 
     variants: Mapping[str, Declared]
     broken: Mapping[str, ConfigurationError]
 
 
-@functools.lru_cache(maxsize=8)  # read once in a process, as modules are: a task is one object
+@functools.lru_cache(maxsize=8)  # so that each task is one object in a process
 def read_declared(folder: Path, tasks: tuple[Task, ...], taken: frozenset[str]) -> Declarations:
-    """Variants that are declared in a folder and those below it.
+    """Read the variants that are declared in a folder and in the folders below it.
 
     Parameters
     ----------
     tasks
-        Those that variants can be of.
+        Tasks that can have variants.
     taken
-        Names of assets that are there already.
+        Names of other assets, which no variant can have.
     """
     known = {task.name: task for task in tasks}
     found: dict[str, Declared] = {}
@@ -99,7 +98,7 @@ def read_declared(folder: Path, tasks: tuple[Task, ...], taken: frozenset[str]) 
 
 
 def _check_names(task: Task, document: "_Document", taken: Collection[str], found: Mapping[str, Declared]) -> None:
-    """Check that the assets of a variant have names of their own; of two declarations the first one has it."""
+    """Check that no other asset has the name of an asset of a variant; of two declarations the first is kept."""
     places = {name: item for item in found.values() for name in _assets(item.task)}
     for name in _assets(task):
         if name in taken or name in places:
@@ -112,14 +111,14 @@ def _assets(task: Task) -> tuple[str, str]:
 
 
 def _files(folder: Path) -> list[Path]:
-    """The files that Dagster takes for definitions; in one folder the first of the two names counts."""
+    """Return the files that Dagster reads as definitions; of two in one folder, only ``defs.yaml``."""
     found = {path.parent: path for path in sorted(folder.rglob("defs.y*ml"), reverse=True)}
     named = (path for path in found.values() if path.name in ("defs.yaml", "defs.yml"))
     return sorted(path for path in named if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
-    """Values as Dagster takes them: a date is text."""
+    """A loader that reads dates as text, as Dagster does."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 (the name is PyYAML's)
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
@@ -134,7 +133,7 @@ class _Document:
     value: Mapping[str, Any]
 
     def line(self, *keys: str | int) -> int:
-        """Line of what these keys lead to, or of the nearest to it that there is."""
+        """Return the line of the value at these keys, or of its nearest parent that exists."""
         node, line = self.node, self.node.start_mark.line
         for key in keys:
             if isinstance(node, yaml.MappingNode):
@@ -150,19 +149,19 @@ class _Document:
 
     @property
     def name(self) -> str | None:
-        """Name that the variant would have, if that can be said."""
+        """Name of the variant; None if the document does not give its parts."""
         given = self.value.get("attributes")
         parts = (given.get("task"), given.get("name")) if isinstance(given, dict) else ()
         named = [part for part in parts if isinstance(part, str) and part]
         return "_".join(named) if len(named) == 2 else None
 
     def error(self, message: str, hint: str | None, *keys: str | int) -> ConfigurationError:
-        """Error about what these keys of the attributes lead to."""
+        """Make an error about the value at these keys of the attributes."""
         where = f"{self.path}:{self.line('attributes', *keys)}"
         return ConfigurationError(f"{where}: {message}", path=self.path, hint=hint)
 
     def task(self, known: Mapping[str, Task]) -> Task:
-        """The variant that is declared."""
+        """Make the variant that is declared."""
         given = self._attributes()
         task = known.get(given["task"])
         if task is None:
@@ -200,7 +199,7 @@ class _Document:
         return found
 
     def _check(self, task: Task, given: Mapping[str, Any]) -> None:
-        """Check parameters all at once, as they may depend on one another; one that is wrong by itself is blamed."""
+        """Check all parameters together, as they may depend on one another; the error names one that is wrong alone."""
         for name, value in given.items():
             if isinstance(value, str) and "{{" in value:
                 hint = "write the value itself: parameters are part of what a result is"
@@ -221,7 +220,7 @@ def _refused(task: Task, given: Mapping[str, Any]) -> tuple[str, str | None] | N
         task.values(given)
     except AstraError as error:
         return error.message, error.hint
-    except (TypeError, ValueError) as error:  # from a check of the task's own
+    except (TypeError, ValueError) as error:  # raised by a check in the task's own class of parameters
         return str(error), None
     return None
 
@@ -234,7 +233,7 @@ def _is_number(value: object) -> bool:
 
 
 def _documents(path: Path) -> Iterator[_Document]:
-    """Documents of our type."""
+    """Yield the documents of a file that declare variants."""
     text = ""
     try:
         text = read_text(path)
@@ -264,7 +263,7 @@ def _documents(path: Path) -> Iterator[_Document]:
 
 
 def _repeated(node: yaml.Node, depth: int = 3) -> yaml.ScalarNode | None:
-    """A key of a document, of its attributes or parameters, that stands there twice: YAML would take the last."""
+    """Return a key that occurs twice in the document, its attributes or parameters; YAML would use the last."""
     seen = set()
     for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
         if isinstance(key, yaml.ScalarNode):

@@ -1,4 +1,4 @@
-"""Making a task of a function."""
+"""The decorator that makes a task from a function."""
 
 import inspect
 import typing
@@ -24,39 +24,39 @@ def spectrum_task(
     wavelength: bool = True,
     stages: int = 1,
 ) -> Callable[[Callable[..., Any]], Task]:
-    """Make a task of a function; use as a decorator.
+    """Make a task from a function; use as a decorator.
 
-    The function gets what it requires and its parameters, ``f(spectra, parameters)``, and returns a mapping from
-    column names to n values each, one a spectrum: numbers, texts, short rows of numbers, or quantities with a unit. A
-    function that returns a `SpectrumBatch` makes FITS files; it says so by its return annotation, or by `output`.
+    The function receives its requirements and its parameters, ``f(spectra, parameters)``, and returns a mapping from
+    column names to one value for each spectrum: numbers, texts, short rows of numbers, or quantities with a unit. A
+    function that returns a `SpectrumBatch` makes FITS files; its return annotation or `output` must say so.
 
     Parameters
     ----------
     requires
-        A product, a task, many partitions of one (`grouped`, `matching`), or a tuple of these with the same
-        partitions.
+        A product, a task, a requirement of many partitions (`grouped`, `matching`), or a tuple of these with the
+        same partitions.
     version
         Code version; change it when the same input and parameters give other results.
     parameters
-        Class of its parameters.
+        Class of the parameters.
     columns
-        Descriptions, or `Column` with unit and bounds; where given, the function must return just these.
+        Description or `Column` of each column; if given, the function must return exactly these.
     output
-        "fits" for spectra, "json" for columns alone; by default what the return annotation says, else "json".
+        "fits" for spectra, "json" for columns alone; by default it follows from the return annotation.
     name
-        By default that of the function.
+        Name of the task; by default that of the function.
     each
-        Whether the function takes one spectrum at a time; it then returns one value a column.
+        Whether the function takes one spectrum at a time; it then returns one value for each column.
     wavelength
-        Whether the function looks at wavelengths; reading goes faster without.
+        Whether the function uses wavelengths; reading is faster without them.
     stages
-        Of a task that refines its own result: stage k gets what stage k - 1 made as an argument before the
-        parameters, the first gets None. Stages before the last are assets named ``<task>_stage1``, ...
+        Number of stages of a task that refines its own result: stage k receives the result of stage k - 1 as an
+        argument before the parameters, and the first stage None. Earlier stages are assets ``<task>_stage1``, ...
 
     Returns
     -------
     Callable
-        From the function to its `Task`.
+        A decorator that turns the function into a `Task`.
     """
     required: tuple[Any, ...] = tuple(requires) if isinstance(requires, (tuple, list)) else (requires,)
 

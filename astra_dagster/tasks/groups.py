@@ -1,4 +1,4 @@
-"""What the partitions of a task are: the files of a product, or groups of them."""
+"""The partitions of a task: the files of a product, or groups of them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,19 +7,19 @@ from astra_dagster.datamodel.products import DataID, Product, Where
 from astra_dagster.errors import InvalidKeyError
 
 Parts = Mapping[str, str]
-"""Texts by the names of some parts of a partition key."""
+"""Values of some parts of a partition key, by name."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Files of a product that share some parts of their keys: all spectra of a plate, say.
+    """A way to group the files of a product by parts of their keys, for example all spectra of a plate.
 
     Attributes
     ----------
     product
-        Whose files they are.
+        Product of the files.
     parts
-        Names of the parts that they share, in the order of the product's key.
+        Names of the shared parts, in the order of the product's key.
     """
 
     product: Product
@@ -38,17 +38,17 @@ class Group:
         return "/".join(("release", *self.parts))
 
     def key_of(self, key: str) -> str:
-        """Partition key of the group that the file of a partition key belongs to."""
+        """Return the partition key of the group that contains a file, from the file's partition key."""
         release, *parts = key.split("/")
         return "/".join((release, *(parts[self.product.parts.index(name)] for name in self.parts)))
 
     def parse_key(self, key: str) -> "GroupID":
-        """Group from its partition key.
+        """Parse the partition key of a group.
 
         Raises
         ------
         InvalidKeyError
-            If it is none.
+            If the key is not valid.
         """
         release, *parts = str(key).split("/")
         if len(parts) != len(self.parts) or not all(parts):
@@ -56,12 +56,12 @@ class Group:
         return GroupID(self, release, tuple(parts))
 
     def select(self, keys: Sequence[str], releases: Sequence[str], where: Where) -> list[str]:
-        """Those of these partition keys that are of some releases, all if empty, and have the wanted values.
+        """Return the partition keys with the wanted values in the given releases, or in all if `releases` is empty.
 
         Raises
         ------
         InvalidKeyError
-            If there is no part of a name.
+            If a name in `where` is not a part of the keys.
         """
         unknown = set(where) - set(self.parts)
         if unknown:
@@ -79,7 +79,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class GroupID:
-    """One group of files; has of a `DataID` what outputs need."""
+    """One group of files, with the attributes of a `DataID` that outputs need."""
 
     group: Group
     release: str
@@ -97,21 +97,21 @@ class GroupID:
 
 
 Domain = Product | Group
-"""What the partitions of a task are. Both have a name, a product, parts, and from a key the ID of a partition."""
+"""The partitions of a task. Both types have a name, a product and parts, and parse keys to partition IDs."""
 
 PartitionID = DataID | GroupID
-"""What a partition key of a domain stands for."""
+"""A parsed partition key of a domain."""
 
 
 class PartIndex:
-    """Partition keys of a domain by the values of some of their parts."""
+    """An index of the partition keys of a domain, by the values of some of their parts."""
 
     def __init__(self, domain: Domain, keys: Iterable[str]) -> None:
         self._domain, self._keys = domain, tuple(keys)
         self._by_names: dict[tuple[str, ...], dict[tuple[str, ...], list[str]]] = {}
 
     def lookup(self, release: str, parts: Parts) -> list[str]:
-        """Keys of a release whose parts have these values.
+        """Return the keys of a release whose parts have these values.
 
         Raises
         ------

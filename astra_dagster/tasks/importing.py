@@ -1,8 +1,7 @@
-"""Where modules are found that Python does not find by itself: beside the configuration, and beside a task's package.
+"""A finder of modules that are not installed: beside the configuration file, and beside the package of a task.
 
-What is added to ``sys.path`` while Dagster loads the definitions is gone afterwards, for Dagster puts the path back. A
-finder stays, in the process that loads and in the run's own; and its folders go to the workers with the work. It is
-asked last, so that what is installed comes first.
+Dagster restores ``sys.path`` after it has loaded the definitions, so an addition to it would be lost. A finder stays in
+the process, and its folders are sent to the workers with their work. Python asks it last: installed modules come first.
 """
 
 import sys
@@ -14,7 +13,7 @@ from types import ModuleType
 
 
 class _Finder(MetaPathFinder):
-    """Finds what lies in some folders, the first first."""
+    """A finder of modules in a list of folders, in order."""
 
     folders: tuple[str, ...] = ()
 
@@ -28,7 +27,7 @@ finder = _Finder()
 
 
 def look_in(folders: Iterable[str | Path]) -> None:
-    """Look for modules in these folders from now on, the first first, and before those of earlier."""
+    """Look for modules in these folders from now on, in order, before the folders of earlier calls."""
     new = [str(folder) for folder in folders]
     finder.folders = tuple(dict.fromkeys([*new, *finder.folders]))
     if finder not in sys.meta_path:
@@ -36,7 +35,7 @@ def look_in(folders: Iterable[str | Path]) -> None:
 
 
 def look_beside(modules: Iterable[str]) -> None:
-    """Look from now on where the packages of these modules lie, if that is not where packages are installed."""
+    """Look for modules in the folders that contain the packages of these modules, unless these are installed."""
     tops = (sys.modules.get(name.partition(".")[0]) for name in modules)
     places = [Path(place).absolute().parent for top in tops if top is not None for place in _places(top)]
     look_in(place for place in places if place.name not in ("site-packages", "dist-packages"))

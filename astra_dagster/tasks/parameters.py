@@ -1,4 +1,4 @@
-"""Parameters of a task: typed, checked, and part of the identity of what the task makes."""
+"""Parameters of a task: typed, checked, and part of the identity of its results."""
 
 import dataclasses
 import hashlib
@@ -24,18 +24,18 @@ def parameter(
     maximum: float | None = None,
     significant: bool = True,
 ) -> Any:
-    """Default of a parameter that needs more than a default.
+    """Declare a parameter with more than its default.
 
     Parameters
     ----------
     default
         The default.
     description
-        What it means, for the web UI.
+        Meaning of the parameter, for the web UI.
     minimum, maximum
-        Bounds of a number, which it may have itself.
+        Inclusive bounds of a number.
     significant
-        Whether results depend on it. One that does not, a chunk size say, is no part of the digest.
+        Whether results depend on it. If not, as for a chunk size, it is no part of the digest.
     """
     about = {"description": description, "significant": significant, "minimum": minimum, "maximum": maximum}
     return dataclasses.field(default=default, metadata=about)
@@ -43,7 +43,7 @@ def parameter(
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(parameter,))
 class Parameters:
-    """Base of a task's parameters: subclass it with annotated defaults, as in a dataclass.
+    """Base class of a task's parameters: subclass it with annotated defaults, as in a dataclass.
 
     Fields may be bool, int, float, str, one of these or None, or a tuple of them. Every value is checked; an
     int given for a float becomes a float, so that 2 and 2.0 are the same parameter.
@@ -78,12 +78,12 @@ class Parameters:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:
-        """Parameters with these values, and the defaults for the others.
+        """Make parameters with these values, and the defaults for all others.
 
         Raises
         ------
         ParameterError
-            If there is no parameter of a name, or a value does not fit.
+            If there is no parameter of a name, or a value is not valid.
         """
         names = [field.name for field in _fields(cls)]
         for name in values:
@@ -93,7 +93,7 @@ class Parameters:
         return cls(**values)
 
     def as_dict(self, *, all: bool = False) -> dict[str, Any]:
-        """Significant values by name, as JSON would hold them; with `all` the others too."""
+        """Return the significant values by name, as JSON would hold them; with `all` also the others."""
         return {
             field.name: _listed(getattr(self, field.name))
             for field in _fields(self)
@@ -102,16 +102,18 @@ class Parameters:
 
 
 class NoParameters(Parameters):
-    """Of a task that has none."""
+    """Parameters of a task that has none."""
 
 
 def digest(values: Mapping[str, Any], required: Mapping[str, str] = MappingProxyType({})) -> str:
-    """Twelve hexadecimal digits of the SHA-256 hash of the values' canonical JSON: sorted keys, no blanks, ASCII.
+    """Return the parameters digest: twelve hexadecimal digits of the SHA-256 hash of the values as canonical JSON.
+
+    Canonical JSON is ASCII with sorted keys and no blanks.
 
     Parameters
     ----------
     required
-        The digest of each task whose results are required.
+        Digests of the required tasks, by family.
     """
     identity = {**values, **({"requires": dict(required)} if required else {})}
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -119,7 +121,7 @@ def digest(values: Mapping[str, Any], required: Mapping[str, str] = MappingProxy
 
 
 def descriptions(kind: type[Parameters]) -> dict[str, str]:
-    """What each parameter means: as given with `parameter`, else from the section Attributes of the docstring."""
+    """Return the description of each parameter, from `parameter` or else from the docstring's section Attributes."""
     found: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         lines = (base.__doc__ or "").partition("Attributes\n")[2].splitlines()[1:]
@@ -134,7 +136,7 @@ def descriptions(kind: type[Parameters]) -> dict[str, str]:
 
 
 def bounds(kind: type[Parameters]) -> dict[str, str]:
-    """Bounds of each parameter that has some, in words."""
+    """Return the bounds of the parameters that have some, in words."""
     return {field.name: text for field in _fields(kind) if (text := _bounds(field))}
 
 

@@ -1,6 +1,6 @@
-"""Which tasks there are: the package's, those of the user's own packages, all that they require, and declared ones.
+"""The registry of tasks: the built-in ones, those of users' packages, all that these require, and declared variants.
 
-A package or a declaration that cannot be used is left out, and the rest is there all the same: `broken` says why.
+A package or a declaration that cannot be used is left out; `broken` says why.
 """
 
 import importlib
@@ -24,7 +24,7 @@ BUILT_IN = ("astra_dagster.tasks.snr", "astra_dagster.tasks.continuum")
 
 @dataclass(frozen=True)
 class _Loaded:
-    """All that the configuration leads to."""
+    """The tasks that the configuration leads to, and the errors of what is left out."""
 
     coded: Mapping[str, Task]
     declared: Mapping[str, Declared] = field(default_factory=dict)
@@ -32,10 +32,10 @@ class _Loaded:
 
 
 def tasks() -> Mapping[str, Task]:
-    """All tasks by name, what is required first.
+    """Return all tasks by name; required tasks come before those that require them.
 
     The configuration lists packages or modules with tasks, ``packages = ["my_tasks"]``, and names the package or folder
-    where variants are declared in YAML, ``defs = "defs"``; they are looked for where Python looks, and in the folder of
+    where variants are declared in YAML, ``defs = "defs"``. Both are searched for on Python's path and in the folder of
     the configuration file.
 
     Raises
@@ -48,21 +48,21 @@ def tasks() -> Mapping[str, Task]:
 
 
 def declared() -> Mapping[str, Declared]:
-    """Those of all tasks that are declared in YAML, by name, with file and line."""
+    """Return the variants that are declared in YAML, by name."""
     return _load().declared
 
 
 def broken() -> Mapping[str, ConfigurationError]:
-    """Packages and declarations that are left out, by name, and why.
+    """Return the errors of packages and declarations that are left out, by name.
 
-    It is that a package cannot be imported, holds no task, or one of a name that there is already; or that a
-    declaration makes no sense. Of two with one name the first one stays.
+    A package is left out if it cannot be imported, has no task, or has a task whose name is taken; a declaration if it
+    is not valid. Of two with the same name the first is kept.
     """
     return _load().broken
 
 
 def declarations() -> ModuleType | None:
-    """Package or folder, as a module, that variants are declared in; None if the configuration names none.
+    """Return the package or folder where variants are declared, as a module; None if the configuration names none.
 
     Raises
     ------
@@ -107,12 +107,12 @@ def _load() -> _Loaded:
 
 
 def _joined(known: Mapping[str, Task], package: str, own: Sequence[Task]) -> dict[str, Task]:
-    """The tasks that are known, and those of a package.
+    """Return the known tasks together with those of a package.
 
     Raises
     ------
     ConfigurationError
-        If the package has none, or one of a name that there is.
+        If the package has no task, or one whose name is taken.
     """
     where = f"packages: package {package}"
     if not own:
@@ -146,9 +146,9 @@ def find_task(name: str) -> Task:
     Raises
     ------
     UnknownTaskError
-        If there is none; the message lists the nearest names, and what is left out.
+        If there is none; the hint lists the nearest names and what is left out.
     ConfigurationError
-        If it is declared in a way that makes no sense.
+        If its declaration is not valid.
     """
     found = _load()
     known = {**found.coded, **{one: item.task for one, item in found.declared.items()}}
@@ -164,12 +164,12 @@ def find_task(name: str) -> Task:
 
 
 def groups() -> list[Domain]:
-    """Groups of files that are partitions of some task."""
+    """Return the groups that are the partitions of some task."""
     return list(dict.fromkeys(task.domain for task in tasks().values() if task.domain != task.domain.product))
 
 
 def _modules(name: str, key: str) -> Iterator[ModuleType]:
-    """A module, and if it is a package all modules in it; `key` is that of the configuration."""
+    """Yield a module and, if it is a package, all modules in it; `key` is the key of the configuration."""
     try:
         module = importlib.import_module(name)
         yield module

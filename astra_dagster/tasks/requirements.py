@@ -1,4 +1,4 @@
-"""Requirements of many partitions for one: those of a group, or those that a file names."""
+"""Requirements of many partitions for one partition: those of a group, or those that a file names."""
 
 import re
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ from astra_dagster.tasks.task import Find, Requirement, Task, requirement_of
 
 
 def grouped(of: Product | Task | Requirement, by: Sequence[str] | str) -> Requirement:
-    """Require all partitions of a product or task that share parts of their keys; a partition is then such a group.
+    """Require all partitions of a product or task that share parts of their keys; each such group is a partition.
 
-    ``grouped(spec, by=("run2d", "plate"))`` is all spectra of a plate.
+    ``grouped(spec, by=("run2d", "plate"))`` requires all spectra of a plate.
 
     Raises
     ------
     ValueError
-        If the product has no such part, or partitions of the task are no files.
+        If the product has no such part, or the partitions of the task are not files.
     """
     names = (by,) if isinstance(by, str) else tuple(by)
     required = _files(of)
@@ -32,30 +32,30 @@ def grouped(of: Product | Task | Requirement, by: Sequence[str] | str) -> Requir
 
 
 def matching(of: Product | Task | Requirement, one: Product, find: Find) -> Requirement:
-    """Require those partitions of a product or task that belong to one file of another product.
+    """Require the partitions of a product or task that belong to one file of another product.
 
     Parameters
     ----------
     of
         The product or task whose partitions are required.
     one
-        The product whose files the partitions of the task are.
+        The product whose files are the partitions of the task that requires them.
     find
-        From a data ID of `one` and its path to the parts of the data IDs that belong to it, as many parts as are
-        known. Partitions of the same release that have these values are required.
+        Function from a data ID of `one` and its path to the known parts of the data IDs that belong to it. All
+        partitions of the same release with these values are required.
 
     Raises
     ------
     ValueError
-        If partitions of the task are no files.
+        If the partitions of the required task are not files.
     """
     return replace(_files(of), domain=one, find=find)
 
 
 def visits_of_star(star: DataID, path: Path) -> list[Parts]:
-    """Which visits an apStar file combines, from the names in its header; for `matching`.
+    """Return the visits that an apStar file combines, from the names in its header; for `matching`.
 
-    ``matching(ap_visit_snr, ap_star, visits_of_star)`` is the S/N of all visits of a star.
+    ``matching(ap_visit_snr, ap_star, visits_of_star)`` requires the S/N of all visits of a star.
 
     Raises
     ------

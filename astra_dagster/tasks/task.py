@@ -1,4 +1,4 @@
-"""The task: parameters, requirements, a function and an output. Knows nothing of Dagster."""
+"""The task: parameters, requirements, a function and an output, without Dagster."""
 
 import importlib
 import re
@@ -17,25 +17,25 @@ from astra_dagster.tasks.groups import Domain, PartIndex, PartitionID, Parts
 from astra_dagster.tasks.parameters import Parameters, descriptions, digest
 
 RESERVED = frozenset(["also", "fetch", "overwrite", "releases", "where"])
-"""Names that no parameter may have: a run takes them besides the parameters."""
+"""Names that no parameter may have, because a run takes them beside the parameters."""
 Find = Callable[[DataID, Path], Iterable[Parts]]
-"""From a data ID and its file to the parts of the data IDs that belong to it."""
+"""Function from a data ID and its file to the parts of the data IDs that belong to it."""
 
 
 @dataclass(frozen=True)
 class Requirement:
-    """What a task requires for each of its partitions: files of a product, or what another task makes.
+    """What a task requires for each of its partitions: files of a product, or results of another task.
 
     Attributes
     ----------
     partitions
-        What the required partitions are.
+        Domain of the required partitions.
     task
-        The task that makes what is required; None for the files themselves.
+        The required task; None if files of the product are required.
     domain
-        What the partitions of the task are that requires it.
+        Domain of the task that has this requirement.
     find
-        Of many partitions for one file: which belong to it. A group knows by itself.
+        Finds the many partitions that belong to one file; None for groups and for partitions of the same key.
     """
 
     partitions: Domain
@@ -45,7 +45,7 @@ class Requirement:
 
     @property
     def product(self) -> Product:
-        """Product whose files the required partitions are, or are made from."""
+        """Product of the required files, or of the files that the required results are made from."""
         return self.partitions.product
 
     @property
@@ -55,22 +55,22 @@ class Requirement:
 
     @property
     def one_to_one(self) -> bool:
-        """Whether each partition requires the one of the same key; else it requires many, and gets a list."""
+        """Whether a partition requires the one with the same key; otherwise it requires many, as a list."""
         return self.find is None and self.partitions == self.domain
 
     def index(self, keys: Iterable[str]) -> PartIndex:
-        """These keys of the required partitions, for `members`."""
+        """Make an index of keys of the required partitions, for `members`."""
         return PartIndex(self.partitions, keys)
 
     def members(self, one: PartitionID, path: Path | None, index: PartIndex) -> list[str]:
-        """Keys of what one partition of the domain requires, in the order of the index.
+        """Return the keys that one partition of the domain requires, in the order of the index.
 
         Parameters
         ----------
         one, path
-            The partition, and its file if it is one and has come.
+            The partition, and the path of its file; None if it is a group or the file does not exist yet.
         index
-            Keys of the required partitions, as far as they are known.
+            Known keys of the required partitions.
         """
         if self.one_to_one:
             return [one.key]
@@ -81,7 +81,7 @@ class Requirement:
 
 
 def requirement_of(item: object) -> Requirement:
-    """What a product, a task, or what `grouped` and `matching` make stands for as a requirement.
+    """Convert a product or a task to a requirement; requirements from `grouped` and `matching` stay as they are.
 
     Raises
     ------
@@ -104,34 +104,33 @@ class Task:
     Attributes
     ----------
     name
-        Name of its asset: ``ap_visit_snr``.
+        Name of the task and its asset, for example ``ap_visit_snr``.
     requires
-        What it requires, given as products, tasks, or many partitions of one; the function gets what each holds, in
-        this order.
+        Requirements, given as products, tasks or requirements; the function receives their contents in this order.
     parameters
-        Class of its parameters.
+        Class of the parameters.
     version
         Code version; change it when the same input and parameters give other results.
     function
-        From inputs and parameters to columns of n values each, or to a batch of n spectra, whose metadata then hold
-        the columns.
+        Function from inputs and parameters to columns of n values each, or to a batch of n spectra whose metadata
+        hold the columns.
     columns
-        What is known of the columns that the function returns, all of them or none at all.
+        Columns that the function promises: all that it returns, or none.
     output
         "json" for columns alone, "fits" for spectra.
     wavelength
-        Whether the function looks at wavelengths; reading goes faster without.
+        Whether the function uses wavelengths; reading is faster without them.
     description
         What the task does, for people.
     family
-        Name of the task that this is a variant of, its own if it is none: variants share outputs, for what differs
-        is in the digest.
+        Name of the task that this is a variant of, or its own name. Variants share the folder of outputs, as their
+        parameters digests differ.
     defaults
-        Values of a variant's parameters that are not those of the class.
+        Parameters of a variant that differ from the defaults of the class.
     module
-        Name of the module that defines it.
+        Name of the module that defines the task.
     releases
-        Those that a run takes if it is not told which; all if empty.
+        Releases that a run takes by default; all if empty.
     """
 
     name: str
@@ -169,57 +168,57 @@ class Task:
 
     @property
     def domain(self) -> Domain:
-        """What its partitions are."""
+        """The partitions of the task."""
         return self.requires[0].domain
 
     @property
     def upstream(self) -> tuple["Task", ...]:
-        """Tasks among what it requires."""
+        """Tasks that it requires directly."""
         return tuple(item.task for item in self.requires if item.task is not None)
 
     @cached_property
     def chain(self) -> tuple["Task", ...]:
-        """All tasks that must be done for it, in order, itself the last."""
+        """All tasks that must run for it, in order; itself the last."""
         found: dict[str, Task] = {}
         for task in self.upstream:
             found.update((item.name, item) for item in task.chain)
         return (*found.values(), self)
 
     def values(self, given: Mapping[str, Any] | None = None) -> Parameters:
-        """Parameters with these values, and its own defaults for the others.
+        """Make parameters with these values, and the task's defaults for all others.
 
         Raises
         ------
         ParameterError
-            If there is no parameter of a name, or a value does not fit.
+            If there is no parameter of a name, or a value is not valid.
         """
         return self.parameters.from_mapping({**self.defaults, **(given or {})})
 
     def digest(self, parameters: Parameters) -> str:
-        """Identity of what it makes with these parameters: their digest, and that of the tasks that it requires."""
+        """Return the digest of these parameters and of the tasks that it requires: the identity of its results."""
         return digest(parameters.as_dict(), self.required_digests)
 
     @property
     def required_digests(self) -> dict[str, str]:
-        """Identity of what each task makes that it requires, by family."""
+        """Digests of the tasks that it requires, by family."""
         return {task.family: task.digest(task.values()) for task in self.upstream}
 
     def variant(self, name: str, /, *, releases: Sequence[str] = (), **values: object) -> "Task":
-        """The same task with other parameters, as an asset of its own: ``<task>_<name>``.
+        """Make the same task with other parameters, as an asset of its own: ``<task>_<name>``.
 
         Parameters
         ----------
         name
-            What to put after the task's name.
+            Text to put after the task's name.
         releases
-            Releases that a run of it takes if it is not told which; those of this task if empty.
+            Releases that a run of it takes by default; those of this task if empty.
         values
-            Parameters that are others than those of this task.
+            Parameters that differ from those of this task.
 
         Raises
         ------
         ParameterError
-            If there is no parameter of a name, or a value does not fit.
+            If there is no parameter of a name, or a value is not valid.
         UnknownReleaseError, UnknownProductError
             If there is no such release, or it does not have the product.
         """
@@ -234,7 +233,7 @@ class Task:
         )
 
     def with_parameters(self, **values: Any) -> "Task":
-        """The variant with these parameters, named after them, for use as a requirement."""
+        """Make the variant with these parameters, named after them, for use as a requirement."""
         if self.values(values) == self.values():
             return self
         text = "_".join(f"{key}_{value}" for key, value in values.items())
@@ -242,7 +241,7 @@ class Task:
         return self.variant(name if len(name) <= 40 else digest(self.values(values).as_dict())[:8], **values)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """For other processes: by its name where a module has it, so that they import that module; else by value."""
+        """Pickle the task by its module and name if a module has it, so that workers import it; else by value."""
         for name, value in vars(sys.modules.get(self.module, self)).items() if self.module != "__main__" else ():
             for i, item in enumerate(value.chain if isinstance(value, Task) else ()):
                 same = item.family == self.family and item.function is self.function
@@ -253,26 +252,26 @@ class Task:
         return _made, (values,)
 
     def __call__(self, *inputs: Any, **values: object) -> Any:
-        """What the task makes of inputs in memory: no Dagster, no files, no configuration.
+        """Run the task on inputs in memory, without Dagster, files or configuration.
 
         Parameters
         ----------
         inputs
-            For each requirement a `SpectrumBatch`, or a mapping of columns for a task that makes columns.
+            A `SpectrumBatch` for each requirement, or a mapping of columns if a task makes columns.
         values
             Parameters other than the defaults.
 
         Returns
         -------
         dict or SpectrumBatch
-            Columns of one value a spectrum, or a batch of spectra, checked as in a run.
+            Columns with one value for each spectrum, or a batch of spectra, checked as in a run.
 
         Raises
         ------
         ParameterError
-            If a parameter does not fit.
+            If a parameter is not valid.
         TaskError
-            If the function fails, or returns what the task does not promise.
+            If the function fails, or does not return what the task promises.
         """
         columns, spectra = call_task(self, inputs, self.values(values))
         return columns if spectra is None else spectra
@@ -295,12 +294,12 @@ def _made(values: dict[str, Any]) -> Task:
 
 
 def all_tasks(tasks: Sequence[Task]) -> dict[str, Task]:
-    """These tasks and all that they require, by name, what is required first.
+    """Return these tasks and all that they require, by name; required tasks come first.
 
     Raises
     ------
     ValueError
-        If two different tasks have one name.
+        If two different tasks have the same name.
     """
     found: dict[str, Task] = {}
     for task in tasks:

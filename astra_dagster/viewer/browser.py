@@ -11,7 +11,7 @@ from typing import Any
 
 from astra_dagster.viewer.lines import FRAMES, LIGHT
 from astra_dagster.viewer.panels import LAYERS, File, Panels, Spectrum
-from astra_dagster.viewer.shown import Shown, make_curve
+from astra_dagster.viewer.shown import ShownSpectra, make_curve
 
 COLOURS = ("#1b1b1b", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#8c564b", "#332288", "#999933", "#888888")
 """Colours of spectra, which the colour-blind can tell apart; orange is that of continua, red that of bad pixels."""
@@ -20,7 +20,7 @@ SLOW = 0.003
 """Largest redshift that is shown as a velocity."""
 
 
-def page(shown: Sequence[Shown], row: int = 0) -> str:
+def page(shown: Sequence[ShownSpectra], row: int = 0) -> str:
     """Make a page with the spectra of one or several files: a panel for each file, and one for normalised flux below.
 
     Parameters
@@ -79,7 +79,7 @@ def page(shown: Sequence[Shown], row: int = 0) -> str:
     )
 
 
-def _make_files(shown: Sequence[Shown], row: int) -> list[File]:
+def _make_files(shown: Sequence[ShownSpectra], row: int) -> list[File]:
     """Make the files of the page, with their spectra that have good pixels, each with a number and a colour."""
     listed: list[File] = []
     number = 0

@@ -9,7 +9,7 @@ import numpy as np
 
 from astra_dagster.arrays import BoolArray, FloatArray
 from astra_dagster.viewer.lines import FRAMES, find_lines, find_redshift
-from astra_dagster.viewer.shown import Curve, Shown, find_limits
+from astra_dagster.viewer.shown import Curve, ShownSpectra, find_limits
 
 if TYPE_CHECKING:  # slow to import, and only for pages
     from bokeh.models import ColumnDataSource, Range1d, Renderer, Span
@@ -41,7 +41,7 @@ class File:
     """A file on the page, with its spectra that have good pixels; lines are shifted as those of its spectrum `row`."""
 
     number: int
-    shown: Shown
+    shown: ShownSpectra
     row: int
     spectra: tuple[Spectrum, ...]
 

@@ -9,7 +9,7 @@ import numpy as np
 from astra_dagster.arrays import FloatArray
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.viewer.lines import FRAMES, find_lines, find_redshift
-from astra_dagster.viewer.shown import Curve, Shown, find_limits, make_curve
+from astra_dagster.viewer.shown import Curve, ShownSpectra, find_limits, make_curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,10 +41,10 @@ def preview(batch: SpectrumBatch, row: int = 0, title: str = "", product: str = 
     AstraError
         If there is no such spectrum, or it has no wavelengths.
     """
-    return picture([Shown(batch, title, product)], row)
+    return picture([ShownSpectra(batch, title, product)], row)
 
 
-def picture(shown: Sequence[Shown], row: int = 0) -> "Figure":
+def picture(shown: Sequence[ShownSpectra], row: int = 0) -> "Figure":
     """Draw one spectrum of each of several files as `preview` does, one below the other.
 
     Raises
@@ -125,7 +125,7 @@ def _panel(axes: "Axes", one: Curve, values: FloatArray, label: str) -> None:
     axes.set_ylabel(label)
 
 
-def _mark(axes: "Axes", item: Shown, row: int, one: Curve) -> bool:
+def _mark(axes: "Axes", item: ShownSpectra, row: int, one: Curve) -> bool:
     """Mark main lines above a panel, without those too close to a stronger one; return whether there are any."""
     factor = 1 + find_redshift(item.batch, row, item.product)
     low, high = one.wavelength[0], one.wavelength[-1]

@@ -14,7 +14,7 @@ GAP = 20.0
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class ShownSpectra:
     """The spectra of one file that are shown.
 
     Attributes
@@ -122,7 +122,7 @@ class Curve:
 
 def make_curve(batch: SpectrumBatch, row: int) -> Curve:
     """Make the curve of one spectrum; normalised flux is multiplied with its continuum."""
-    assert batch.wavelength is not None  # noqa: S101 (Shown checks it)
+    assert batch.wavelength is not None  # noqa: S101 (ShownSpectra checks it)
     wavelength = np.broadcast_to(batch.wavelength, batch.flux.shape)[row]
     flux, bad = batch.flux[row], batch.bad[row]
     with np.errstate(divide="ignore"):

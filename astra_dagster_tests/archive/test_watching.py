@@ -180,7 +180,7 @@ def test_what_is_gone_is_told_until_it_is_forgotten(watcher: Watcher, night: Pat
     (night / NAME.format(1)).unlink()
     watcher.look()
     with watcher.open() as watch:
-        assert len(watch.gone()) == 1
+        assert len(watch.gone_files()) == 1
     assert watcher.gone() == {NAME.format(1)}
     assert watcher.gone() == set()
     shutil.rmtree(night.parent)
@@ -257,7 +257,7 @@ def test_a_release_that_is_another_one_now_begins_anew(
         with Watch(path, mirror) as watch:
             look_at(watch, VISITS, ["mine"], mirror, settle=SETTLE)
             assert watch.count(State.READY) == count
-            assert watch.gone() == []
+            assert watch.gone_files() == []
 
 
 def test_one_at_a_time(watcher: Watcher) -> None:

@@ -46,7 +46,7 @@ class Watcher:
 
     def gone(self) -> set[str]:
         with self.open() as watch:
-            gone = watch.gone()
+            gone = watch.gone_files()
             with watch.transaction():
                 watch.forget(gone)
             return {Path(path).name for _, path in gone}

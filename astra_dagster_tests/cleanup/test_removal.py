@@ -19,7 +19,7 @@ from astra_dagster.cleanup import cleaning
 from astra_dagster.cleanup.cleaning import Selection
 from astra_dagster.cleanup.known_tasks import Family
 from astra_dagster.cleanup.removal import remove
-from astra_dagster.fits.writer import primary
+from astra_dagster.fits.writer import make_primary
 from astra_dagster.outputs.own_files import inspect, walk
 from astra_dagster.planning.status import Status
 from astra_dagster.tasks.snr import ap_visit_snr
@@ -46,7 +46,7 @@ def foreign(place: Place) -> dict[str, bytes]:
     name = place.path(0).name
     folder = str(other.path(place.work[0].data_id).parent.relative_to(place.root))
     inner = folder.split("/", 2)[2]
-    fits = primary([("ORIGIN", "me", ""), ("CREATOR", "astra_dagster", ""), ("TASK", NAME, "")])
+    fits = make_primary([("ORIGIN", "me", ""), ("CREATOR", "astra_dagster", ""), ("TASK", NAME, "")])
     key = place.keys[7].encode()
     note = b'{"key": "%s", "error": "", "tried": []}'
     return {

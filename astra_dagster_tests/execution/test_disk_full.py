@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from astra_dagster.errors import DiskFullError, Fault, OutputError, write_error
+from astra_dagster.errors import DiskFullError, Fault, OutputError, make_write_error
 from astra_dagster.execution import runner
 from astra_dagster.execution.runner import IN_PROCESS, Outcome
 from astra_dagster.execution.workers import Workers
@@ -94,6 +94,6 @@ def test_other_reasons_are_of_one_output(tmp_path: Path) -> None:
     ):
         pass
     assert not isinstance(error.value, DiskFullError)
-    told = str(write_error(OSError(errno.ENOSPC, "no room"), "the page", tmp_path / "none" / "a", hint="move it"))
+    told = str(make_write_error(OSError(errno.ENOSPC, "no room"), "the page", tmp_path / "none" / "a", hint="move it"))
     assert told.startswith("the page cannot be written: the disk at /")
     assert told.endswith(f"(file {tmp_path}/none/a); move it")

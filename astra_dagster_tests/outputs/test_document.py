@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from astra_dagster.errors import AstraError, Fault
-from astra_dagster.fits.writer import primary
+from astra_dagster.fits.writer import make_primary
 from astra_dagster.outputs import own_files
 from astra_dagster.outputs.companions import DigestMeaning, FailureNote, read_failure_note, read_meaning
 from astra_dagster.outputs.document import InputRef, Label, Origin, encode, read, read_label, read_same
@@ -105,9 +105,9 @@ def test_what_is_not_ours_is_never_recognised(suffix: str, contents: bytes, tmp_
 def test_a_fits_file_of_another_program_is_not_ours() -> None:
     label = Label("DR17/x", "a_task", "0123456789ab", "1")
     cards = [("KEY", label.key, ""), ("TASK", label.task, ""), ("DIGEST", label.digest, ""), ("CODEVER", "1", "")]
-    assert read_label(io.BytesIO(primary([("ORIGIN", "astra_dagster", ""), *cards])), "fits") == label
+    assert read_label(io.BytesIO(make_primary([("ORIGIN", "astra_dagster", ""), *cards])), "fits") == label
     with pytest.raises(ValueError, match="no output"):
-        read_label(io.BytesIO(primary([("ORIGIN", "somebody", ""), *cards])), "fits")
+        read_label(io.BytesIO(make_primary([("ORIGIN", "somebody", ""), *cards])), "fits")
 
 
 @given(key=TEXTS, error=TEXTS, fault=st.sampled_from(list(Fault)), tried=st.tuples(TEXTS, TEXTS))

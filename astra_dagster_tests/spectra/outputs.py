@@ -6,7 +6,7 @@ import numpy as np
 
 from astra_dagster.fits import writer as encode
 from astra_dagster.spectra.batch import FLUX_UNIT, SpectrumBatch
-from astra_dagster.spectra.output import encode_spectra, pairs
+from astra_dagster.spectra.output import encode_spectra, make_pairs
 
 
 def a_batch(n: int, own: bool) -> SpectrumBatch:
@@ -28,6 +28,6 @@ def a_batch(n: int, own: bool) -> SpectrumBatch:
 
 def write(path: Path, batch: SpectrumBatch) -> Path:
     several = len(batch) > 1
-    head = [("ORIGIN", "astra_dagster", ""), *pairs("RES", {"q": [1.5] * len(batch) if several else 1.5}, "")]
-    path.write_bytes(encode.primary([*head, ("SEVERAL", several, "")]) + encode_spectra(batch))
+    head = [("ORIGIN", "astra_dagster", ""), *make_pairs("RES", {"q": [1.5] * len(batch) if several else 1.5}, "")]
+    path.write_bytes(encode.make_primary([*head, ("SEVERAL", several, "")]) + encode_spectra(batch))
     return path

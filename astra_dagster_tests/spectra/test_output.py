@@ -15,7 +15,7 @@ from astra_dagster.errors import InputMissingError, SpectrumFileError
 from astra_dagster.fits import writer as encode
 from astra_dagster.fits.reader import FitsFile
 from astra_dagster.spectra.batch import FLUX_UNIT
-from astra_dagster.spectra.output import encode_spectra, is_output, pairs, read_output, read_pairs
+from astra_dagster.spectra.output import encode_spectra, is_output, make_pairs, read_output, read_pairs
 from astra_dagster_tests.spectra.outputs import a_batch, write
 
 TEXT = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=300)
@@ -38,7 +38,7 @@ def valid(contents: bytes) -> fits.HDUList:
 
 @given(VALUES, TEXT)
 def test_cards_say_to_astropy_what_they_were_given(value: object, comment: str) -> None:
-    with valid(encode.primary([("NAME", value, comment), ("AFTER", 1, "")])) as hdus:
+    with valid(encode.make_primary([("NAME", value, comment), ("AFTER", 1, "")])) as hdus:
         read = hdus[0].header["NAME"]
         assert hdus[0].header["AFTER"] == 1
     if value is None:
@@ -53,7 +53,7 @@ def test_cards_say_to_astropy_what_they_were_given(value: object, comment: str) 
 @given(value=VALUES)
 def test_cards_say_to_us_what_they_were_given(tmp_path: Path, value: object) -> None:
     path = tmp_path / "card.fits"
-    path.write_bytes(encode.primary([("NAME", value, "a comment")]))
+    path.write_bytes(encode.make_primary([("NAME", value, "a comment")]))
     with FitsFile(path) as file:
         read = file.hdu(0).header.get("NAME")
     assert read == (value.rstrip() if isinstance(value, str) else value)
@@ -64,7 +64,7 @@ def test_cards_say_to_us_what_they_were_given(tmp_path: Path, value: object) -> 
 )
 def test_what_cannot_stand_in_a_header(card: tuple[str, object]) -> None:
     with pytest.raises(ValueError, match="no FITS"):
-        encode.card(*card)
+        encode.make_card(*card)
 
 
 @given(
@@ -76,7 +76,7 @@ def test_what_cannot_stand_in_a_header(card: tuple[str, object]) -> None:
 )
 def test_pairs_survive_the_way_to_a_header_and_back(tmp_path: Path, values: dict[str, object]) -> None:
     path = tmp_path / "pairs.fits"
-    path.write_bytes(encode.primary(pairs("PAR", values, "parameter")))
+    path.write_bytes(encode.make_primary(make_pairs("PAR", values, "parameter")))
     with FitsFile(path) as file:
         assert read_pairs(file.hdu(0).header, "PAR") == values
 

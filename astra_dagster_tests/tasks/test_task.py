@@ -368,7 +368,7 @@ def test_the_visits_of_a_star_are_those_that_its_file_names(real: Path, tmp_path
     named = [key for keys in members.values() for key in keys]
     assert len(named) == len(set(named)) == sum(read_spectra(f.path, "apStar").meta["visits"][0] for f in stars)
     path = tmp_path / "apStar.fits"
-    path.write_bytes(encode.primary([("SFILE1", "something.fits", "")]))
+    path.write_bytes(encode.make_primary([("SFILE1", "something.fits", "")]))
     with pytest.raises(SpectrumFileError, match="which is no visit"):
         visits_of_star(stars[0].data_id, path)
 

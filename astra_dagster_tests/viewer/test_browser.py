@@ -26,7 +26,7 @@ from astra_dagster.viewer.browser import page
 from astra_dagster.viewer.lines import LIGHT, find_lines, find_redshift, read_main_lines
 from astra_dagster.viewer.panels import BAD, CONTINUUM
 from astra_dagster.viewer.preview import picture, preview, preview_png
-from astra_dagster.viewer.shown import Shown, make_curve
+from astra_dagster.viewer.shown import ShownSpectra, make_curve
 
 CONTINUA = {"apVisit": ap_visit_continuum, "apStar": ap_star_continuum, "spec": spec_continuum}
 
@@ -98,7 +98,7 @@ class Loaded(HTMLParser):
 
 
 def test_a_page_loads_nothing() -> None:
-    html = page([Shown(small(continuum=np.full((2, 20), 2.0)), "a visit", "apVisit")])
+    html = page([ShownSpectra(small(continuum=np.full((2, 20), 2.0)), "a visit", "apVisit")])
     loaded = Loaded()
     loaded.feed(html)
     assert loaded.found == []
@@ -113,7 +113,7 @@ def test_a_page_loads_nothing() -> None:
 
 def test_a_page_holds_the_spectra_as_they_are() -> None:
     batch = small(3, continuum=np.full((3, 20), 2.0), unit="", continuum_unit="Jy")
-    html = page([Shown(batch, "DR17/x/1", "apStar")])
+    html = page([ShownSpectra(batch, "DR17/x/1", "apStar")])
     found = spectra_of(html)
     assert len(found) == 3
     for row, data in enumerate(found):
@@ -147,19 +147,19 @@ def test_the_chosen_spectrum_is_shown_first_and_empty_ones_are_left_out() -> Non
     ivar = np.array(batch.ivar)
     ivar[1] = 0
     batch = replace(batch, ivar=ivar, bad=None)
-    html = page([Shown(batch, "a star", "apStar")], row=2)
+    html = page([ShownSpectra(batch, "a star", "apStar")], row=2)
     assert labels(html) == ["combined, S/N 90", "visit 1, S/N 50", "visit 2"]
     assert re.findall(r'data-spectrum="(\d)"( checked)?', html) == [("0", ""), ("1", " checked"), ("2", "")]
     with pytest.raises(AstraError, match="no spectrum 4 in a star; choose a row from 0 to 3"):
-        page([Shown(batch, "a star")], row=4)
+        page([ShownSpectra(batch, "a star")], row=4)
     with pytest.raises(AstraError, match="spectrum 1 of a star has no good pixel"):
-        page([Shown(batch, "a star")], row=1)
+        page([ShownSpectra(batch, "a star")], row=1)
     with pytest.raises(AstraError, match="cannot be drawn"):
-        Shown(replace(batch, wavelength=None))
+        ShownSpectra(replace(batch, wavelength=None))
 
 
 def test_files_are_moved_together_where_their_wavelengths_overlap() -> None:
-    shown = [Shown(small(start=start), f"file {start:.0f}") for start in (15000.0, 15010.0, 5000.0)]
+    shown = [ShownSpectra(small(start=start), f"file {start:.0f}") for start in (15000.0, 15010.0, 5000.0)]
     html = page(shown)
     ranges = {json.dumps(m["attributes"]["x_range"]["id"]) for m in models(html) if m["name"] == "Figure"}
     assert len(ranges) == 2
@@ -170,7 +170,7 @@ def test_files_are_moved_together_where_their_wavelengths_overlap() -> None:
 def test_why_a_pixel_is_bad_is_said() -> None:
     bitmask = np.zeros((1, 20), dtype=np.int64)
     bitmask[0, 5], bitmask[0, 6] = 1 << 12 | 1, 1 << 3
-    html = page([Shown(small(1, bitmask=bitmask), "a visit", "apVisit")])
+    html = page([ShownSpectra(small(1, bitmask=bitmask), "a visit", "apVisit")])
     (marks,) = (columns(m) for m in models(html) if m["name"] == "ColumnDataSource" and "why" in columns(m))
     assert marks["why"] == ["bits 0, 12", "bit 3"]
     np.testing.assert_allclose(marks["flux"], [6, 7])
@@ -185,8 +185,8 @@ HOSTILE = st.sampled_from(
 @given(title=HOSTILE, name=HOSTILE, about=HOSTILE, value=HOSTILE, task=HOSTILE)
 def test_what_files_say_is_text_and_never_code(title: str, name: str, about: str, value: str, task: str) -> None:
     batch = small(1, meta={name: (value,), "row": (value,), "object": (title,)})
-    plain = page([Shown(small(1), "x")])
-    html = page([Shown(batch, title, about={about: task})])
+    plain = page([ShownSpectra(small(1), "x")])
+    html = page([ShownSpectra(batch, title, about={about: task})])
     loaded, expected = Loaded(), Loaded()
     loaded.feed(html)
     expected.feed(plain)
@@ -204,7 +204,7 @@ def test_any_spectrum_with_a_good_pixel_can_be_drawn(data: Any, rows: int, pixel
     flux[:, 0], ivar[:, 0] = 1.0, 1e-30
     batch = SpectrumBatch(flux, ivar, np.cumsum(np.full(pixels, 2.0)), continuum=np.abs(flux) if divided else None)
     with np.errstate(all="ignore"):
-        html = page([Shown(batch, "any", "apVisit")])
+        html = page([ShownSpectra(batch, "any", "apVisit")])
     assert len(spectra_of(html)) == rows
 
 
@@ -224,12 +224,12 @@ def test_lines_are_shifted_as_the_star_moves() -> None:
     assert find_redshift(small(1, meta={"v_rad": (999999.0,)}), 0, "apVisit") == 0
     assert not [line for line in find_lines(batch, 0) if line.kind == "nebula"]
     assert [line for line in find_lines(batch, 1) if line.name == "[O III]"]
-    html = page([Shown(batch, "a galaxy", "spec")])
+    html = page([ShownSpectra(batch, "a galaxy", "spec")])
     (lines,) = (columns(m) for m in models(html) if m["name"] == "ColumnDataSource" and "rest" in columns(m))
     np.testing.assert_allclose(lines["x"], np.array(lines["rest"]) * 1.1)
     assert 'value="0.10000"' in html
     assert 'data-unit="z"' in html
-    assert 'value="300.0"' in page([Shown(batch, "a visit", "apVisit")])
+    assert 'value="300.0"' in page([ShownSpectra(batch, "a visit", "apVisit")])
 
 
 def test_the_lines_of_hydrogen_are_where_they_must_be() -> None:
@@ -281,7 +281,7 @@ def test_pages_and_pictures_of_real_files(product: str, pattern: str, real: Path
 def check(name: str, batch: SpectrumBatch, product: str) -> None:
     made = CONTINUA[product](batch)
     for one in (batch, made):
-        html = page([Shown(one, name, product)])
+        html = page([ShownSpectra(one, name, product)])
         good = (~one.bad).any(axis=1).sum()
         assert len(spectra_of(html)) == len(labels(html)) == good
         assert len(html) < 1_400_000 + good * 400_000
@@ -295,11 +295,11 @@ def check(name: str, batch: SpectrumBatch, product: str) -> None:
 
 def test_a_picture_of_several_files() -> None:
     divided = small(2, continuum=np.full((2, 20), 2.0))
-    figure = picture([Shown(small(2), "one", "apStar"), Shown(divided, "two", "apStar")], row=1)
+    figure = picture([ShownSpectra(small(2), "one", "apStar"), ShownSpectra(divided, "two", "apStar")], row=1)
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["one", "two", ""]
     assert figure.axes[0].get_xlabel() == "vacuum wavelength, rest frame of the star [Angstrom]"
     with pytest.raises(AstraError, match="no spectrum 5 in two"):
-        picture([Shown(divided, "two")], row=5)
+        picture([ShownSpectra(divided, "two")], row=5)
 
 
 def test_a_picture_names_lines_without_overlap(synthetic: Path) -> None:
@@ -325,7 +325,7 @@ def test_a_browser_without_network_draws_it(synthetic: Path, tmp_path: Path) -> 
     if chromium is None:
         pytest.skip("no chromium to open the page with")
     batch = ap_star_continuum(batches(synthetic, "apStar", "apStar-*.fits")[1][1])
-    (tmp_path / "page.html").write_text(page([Shown(batch, "a star", "apStar")]), encoding="utf-8")
+    (tmp_path / "page.html").write_text(page([ShownSpectra(batch, "a star", "apStar")]), encoding="utf-8")
     flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     flags += " --disable-component-update --disable-sync --virtual-time-budget=25000 --window-size=1300,850"
     shot = tmp_path / "shot.png"

@@ -19,7 +19,7 @@ from astra_dagster.errors import InputMissingError
 from astra_dagster.fits.truncation import is_cut_short
 from astra_dagster.orchestration import records, sources
 from astra_dagster.orchestration.causes import plain_failures
-from astra_dagster.orchestration.discover import DiscoverConfig, search, take
+from astra_dagster.orchestration.discover import DiscoverConfig, register_found, search
 from astra_dagster.orchestration.internals import UnresolvedAssetJobDefinition
 from astra_dagster.orchestration.runs.jobs import jobs_of, run_jobs
 from astra_dagster.orchestration.runs.materialise import Job
@@ -115,7 +115,7 @@ def _all(context: dg.OpExecutionContext, seen: Watched) -> list[str]:
     for found in search(context.instance, config):
         written = {f.data_id.key for f in found.to_record if f.file and _still_written(f.file, seen.settle)}
         unfinished |= written
-        take(
+        register_found(
             context,
             replace(
                 found,

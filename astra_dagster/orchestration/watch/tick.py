@@ -139,7 +139,7 @@ def tick(instance: dg.DagsterInstance, watched: Watched, clock: Clock = time.tim
     path = state_path(watched)
     try:
         with Watch(path, settings.sas_base_dir(), clock) as watch:
-            _Ticking(instance, watched, watch, made, start + BUDGET).go()
+            _Ticking(instance, watched, watch, made, start + BUDGET).run()
     except BusyError:
         made.busy = True
     except sqlite3.Error as error:
@@ -165,7 +165,7 @@ class _Ticking:
     made: Tick
     deadline: float
 
-    def go(self) -> None:
+    def run(self) -> None:
         """All of them, in order."""
         self.item = self.watched.product
         self.root = settings.sas_base_dir()
@@ -185,8 +185,8 @@ class _Ticking:
         made.waits = self._under_way()
         if not made.waits:
             ready = self.watch.sightings(State.READY, MOST)
-            self._offer(self._decide(sorted(ready, key=lambda sighting: sighting.path)))
-        made.requests = [Request.parse(run) for offer, _, run in self.watch.offers() if offer not in under_way]
+            self._request(self._decide(sorted(ready, key=lambda sighting: sighting.path)))
+        made.requests = [Request.parse(run) for number, _, run in self.watch.open_requests() if number not in under_way]
         unfinished = self.watch.sightings(State.UNFINISHED)
         made.notes += [f"shorter than its own headers say: {sighting.path}" for sighting in unfinished]
         made.writing = len(unfinished) + self.watch.count(State.WAITING)
@@ -196,12 +196,12 @@ class _Ticking:
     def _follow(self) -> set[int]:
         """See what became of the runs that were requested; returns the numbers of those that are under way."""
         under_way = set()
-        for offer, run_key, _ in self.watch.offers():
+        for number, run_key, _ in self.watch.open_requests():
             statuses = {run.status for run in self._runs({RUN_KEY_TAG: run_key})}
             if statuses & {*NOT_FINISHED_STATUSES}:
-                under_way.add(offer)
+                under_way.add(number)
             elif statuses:
-                requested = self.watch.requested(offer)
+                requested = self.watch.files_of_request(number)
                 undone: set[Sighting] = set()
                 if dg.DagsterRunStatus.SUCCESS in statuses:
                     undone = self._not_recorded(requested)
@@ -210,7 +210,7 @@ class _Ticking:
                 with self.watch.transaction():
                     self.watch.try_again(undone)
                     self.watch.mark([sighting for sighting in requested if sighting not in undone], None)
-                    self.watch.ended(offer)
+                    self.watch.forget_request(number)
         return under_way
 
     def _not_recorded(self, requested: Sequence[Sighting]) -> set[Sighting]:
@@ -245,7 +245,7 @@ class _Ticking:
         Of what a disk may have taken away nothing is recorded: when it is back, its files are seen again.
         """
         absences = Absences(self.root)
-        while (told := self.watch.gone(TOGETHER)) and time.monotonic() < self.deadline:
+        while (told := self.watch.gone_files(TOGETHER)) and time.monotonic() < self.deadline:
             keys = []
             for release, path in told:
                 data_id = self._data_id(release, path)
@@ -352,7 +352,7 @@ class _Ticking:
             incomplete.update(one.key for one in wanted if not one.given_up)
         return incomplete
 
-    def _offer(self, todo: dict[DataID, tuple[list[Sighting], str]]) -> None:
+    def _request(self, todo: dict[DataID, tuple[list[Sighting], str]]) -> None:
         """Register what is new, and remember the runs to request."""
         if not todo:
             return
@@ -363,8 +363,8 @@ class _Ticking:
         sightings = {data_id.key: seen for data_id, (seen, _) in todo.items()}
         with self.watch.transaction():
             for request, keys in made:
-                offer = self.watch.offer(request.run_key, str(request))
-                self.watch.mark([one for key in keys for one in sightings[key]], State.REQUESTED, offer)
+                number = self.watch.add_request(request.run_key, str(request))
+                self.watch.mark([one for key in keys for one in sightings[key]], State.REQUESTED, number)
 
 
 def _is_unfinished(path: Path) -> bool:

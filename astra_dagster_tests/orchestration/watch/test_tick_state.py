@@ -79,10 +79,10 @@ STEPS = {
     "decided, not registered": ("arrivals.register", 1, "before"),
     "registered, not requested": ("arrivals.register", 1, "after"),
     "requests made, not remembered": ("arrivals.requests_for", 1, "after"),
-    "one of two requests remembered": ("Watch.offer", 2, "before"),
-    "requests remembered, not told": ("Watch.offers", 2, "before"),
-    "told, not heard": ("Watch.offers", 3, "before"),
-    "requests confirmed": ("Watch.ended", 1, "before"),
+    "one of two requests remembered": ("Watch.add_request", 2, "before"),
+    "requests remembered, not told": ("Watch.open_requests", 2, "before"),
+    "told, not heard": ("Watch.open_requests", 3, "before"),
+    "requests confirmed": ("Watch.forget_request", 1, "before"),
 }
 
 KILLED = """
