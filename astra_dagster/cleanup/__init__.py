@@ -1,1 +1,1 @@
-"""Files below the outputs folder that are no longer needed, and their removal."""
+"""Find files below the outputs folder that are no longer needed, and remove them."""

@@ -1,7 +1,7 @@
-"""Cleaning up: which files below the outputs folder are no longer needed.
+"""Find the files below the outputs folder that are no longer needed.
 
-What is registered, recorded and complete comes from outside, as plain data. How files are recognised as ours
-is the business of `outputs.own_files`, how they are removed that of `removal`.
+The caller gives what is registered, recorded and complete. `outputs.own_files` recognises our files, and `removal`
+removes them.
 """
 
 import contextlib
@@ -33,22 +33,22 @@ KINDS = {
     "recordable": "outputs without a record that the next run records and need not compute again",
     "lost": "records without an output",
 }
-"""What there is to clean, with its meaning."""
+"""Kinds of what can be cleaned up, with their meanings."""
 
 NEED_PLAN = frozenset({"code", "unrecorded", "no-input", "failures", "recordable"})
-"""Kinds that only a plan can tell."""
+"""Kinds that can be found only with a plan."""
 
 LAST = "they cannot be computed again: --kind no-input"
 OUTAGE = "their files cannot be looked at, or their folders are empty or away: it may be an outage"
 YOUNG = "younger than this look at them"
-"""Why outputs stay that a run may want, or of which there may be no other."""
+"""Reasons to keep outputs that a run may need, or that cannot be made again."""
 
 HOUR, MINUTE, DAY = 3600.0, 60.0, 86400.0
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What to look at, by default everything, and whether other parameters are to go as well."""
+    """What a clean-up considers, by default everything, and whether it also removes outputs of other parameters."""
 
     tasks: Collection[str] = ()
     digests: Collection[str] = ()
@@ -59,12 +59,12 @@ class Selection:
 
 @dataclass
 class Found:
-    """Candidates, and path and reason of what could not be looked at.
+    """The candidates that were found, and path and reason of what could not be examined.
 
     Attributes
     ----------
     recorded
-        Number of latest records that carry a digest, by family and digest; none where the family is not known.
+        Number of latest records with a digest, by family and digest, for known families.
     """
 
     candidates: list[Candidate] = field(default_factory=list)
@@ -80,18 +80,18 @@ def find(
     began: int,
     held: Mapping[str, str] | None = None,
 ) -> Found:
-    """Find what there is to clean; change nothing.
+    """Find what can be cleaned up, and change nothing.
 
     Parameters
     ----------
     root
         The outputs folder.
     families
-        What is known of the registered tasks, by the name of their folder.
+        The registered tasks, by the name of their folder.
     began
-        When it was begun to gather what is known, as `file_system_time` says it: of what is younger nothing is known.
+        The `file_system_time` before `families` was made: files that are younger are kept.
     held
-        Why all of a family stays, by the name of its folder; under the empty name why everything does.
+        Why all files of a family are kept, by the name of its folder; under the empty name, why all files are.
     """
     found, holds = Found(), held or {}
     order, there = list(KINDS), _folders(str(root), layout.is_family, found)
@@ -123,7 +123,7 @@ def _folders(folder: str, ours: Callable[[str], bool], found: Found) -> list[str
 
 @dataclass
 class _Finder:
-    """Looks through the folder of one family."""
+    """A search through the folder of one family."""
 
     root: str
     name: str
@@ -190,7 +190,7 @@ class _Finder:
             self._offer(kind, digest, file, kept, last=True)
 
     def _kind_of(self, digest: str, parameters: Mapping[str, Any]) -> tuple[str, str]:
-        """Kind of the outputs of parameters that are not today's, and why they stay."""
+        """Return the kind of the outputs of parameters that are not today's, and why they are kept."""
         chosen = self.selection
         if self.known is None:
             named = self.name in chosen.tasks
@@ -206,7 +206,7 @@ class _Finder:
         return kind, "not in the latest records, but a setting leads there: --other-parameters, --older or --digest"
 
     def _temporary(self, digest: str, file: OwnFile) -> bool:
-        """Offer a temporary file, unless it may be in use: elsewhere processes are not seen, so a minute is waited."""
+        """Offer a temporary file, unless it may be in use: a process on another host may write it for a minute."""
         with contextlib.suppress(OSError):
             age = (self.now - file.entry.stat(follow_symlinks=False).st_mtime_ns) / 1e9
             if age > HOUR or (age > MINUTE and not _running(layout.writer_of(file.entry.name))):
@@ -223,13 +223,13 @@ class _Finder:
         last: bool = False,
         inspected: Inspected | None = None,
     ) -> bool:
-        """Make a file a candidate if it is selected, and looked into where it is to be removed."""
+        """Make a file a candidate if it is selected; inspect its content if it is to be removed."""
         chosen = self.selection
         if chosen.kinds and kind not in chosen.kinds:
             return False
         try:
             identity = identity_of(file.entry.stat(follow_symlinks=False))
-        except OSError:  # it went away just now
+        except OSError:  # it was removed just now
             return True
         if chosen.older_days is not None and identity[2] > self.now - chosen.older_days * DAY * 1e9:
             return False
@@ -256,7 +256,7 @@ class _Finder:
             return None
 
     def lost(self, known: Family) -> None:
-        """List records whose output is not there."""
+        """Find records whose output does not exist."""
         chosen = self.selection
         if chosen.older_days is not None or (chosen.kinds and "lost" not in chosen.kinds):
             return
@@ -273,7 +273,7 @@ def _missing(path: str) -> bool:
         os.stat(path)  # noqa: PTH116 (ten times as fast, for very many)
     except (FileNotFoundError, NotADirectoryError):
         return True
-    except (OSError, ValueError):  # out of reach, or no path at all
+    except (OSError, ValueError):  # it cannot be reached, or is not a valid path
         return False
     return False
 

@@ -1,4 +1,4 @@
-"""What is known of registered tasks and their partitions, as plain data: keys, records, and what a plan says."""
+"""Registered tasks and their partitions, as a clean-up needs them: keys, records, and statuses from a plan."""
 
 import contextlib
 import itertools
@@ -16,7 +16,7 @@ from astra_dagster.tasks.task import Task
 
 @dataclass(frozen=True)
 class Family:
-    """What is known of the registered tasks that share a folder.
+    """The registered tasks that share a folder, with their partitions.
 
     Attributes
     ----------
@@ -27,8 +27,8 @@ class Family:
     records
         Latest records by task name and key, also of keys that are not registered.
     statuses
-        What a plan says of each key, by the digest of today's parameters; empty if none was made. There is nothing to
-        be said of a key that waits, or whose input never came: those that have no input are those that had one.
+        Status of each key in a plan, by the digest of today's parameters; empty if no plan was made. Keys that wait or
+        whose input never existed are left out, so that NO_INPUT means that the input was removed.
     """
 
     tasks: Sequence[Task]
@@ -38,7 +38,7 @@ class Family:
 
     @cached_property
     def today(self) -> dict[str, list[Task]]:
-        """Tasks by the digest of today's parameters."""
+        """Tasks, by the digest of today's parameters."""
         found: dict[str, list[Task]] = {}
         for task in self.tasks:
             found.setdefault(task.digest(task.values()), []).append(task)
@@ -46,13 +46,13 @@ class Family:
 
     @cached_property
     def places(self) -> dict[str, str]:
-        """Keys that are registered or recorded, by the place of their outputs."""
+        """Registered and recorded keys, by the place of their outputs."""
         recorded = itertools.chain.from_iterable(self.records.values())
         return {place_of(self.tasks[0].family, key): key for key in itertools.chain(recorded, self.registered)}
 
     @cached_property
     def carried(self) -> dict[str, set[str]]:
-        """Keys by the digests that their latest records carry."""
+        """Keys, by the digests in their latest records."""
         found: dict[str, set[str]] = {}
         for records in self.records.values():
             for key, record in records.items():

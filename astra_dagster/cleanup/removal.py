@@ -1,7 +1,6 @@
-"""Removing files of ours, and nothing else: not one that changed since it was looked at, not through a link.
+"""Remove our files, and nothing else; links are never followed.
 
-A file that is not as it was when it was looked at stays, even if it changes at the very moment of its removal. Which
-files are no longer needed is not decided here.
+A file that has changed since it was inspected is kept, even if it changes at the moment of its removal.
 """
 
 import contextlib
@@ -15,23 +14,23 @@ from astra_dagster.outputs.layout import Sort, digest_folder, temporary_name
 from astra_dagster.outputs.own_files import Identity, identity_of, walk
 
 LAST = frozenset({Sort.PARAMETERS, Sort.TABLE})
-"""What goes only when no output is left in the folder of its digest."""
+"""Types of files that are removed only if no output is left in the folder of their digest."""
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A file that may be removed, or stays for a reason.
+    """A file to be removed, or kept for a reason.
 
     Attributes
     ----------
     path
-        Below the outputs folder; of a record without an output its partition key.
+        Path below the outputs folder; for a record without an output, the partition key.
     kept
-        Why it stays; empty if it is to be removed.
+        Why it is kept; empty if it is to be removed.
     last
-        Whether it goes only when no output is left in the folder of its digest.
+        Whether it is removed only if no output is left in the folder of its digest.
     """
 
     kind: str
@@ -50,7 +49,7 @@ class Candidate:
 
 @dataclass
 class Removal:
-    """What became of candidates: removed, and path and reason of those left alone and of those that failed."""
+    """The removed candidates, and path and reason of those that were left or could not be removed."""
 
     removed: list[Candidate] = field(default_factory=list)
     left: list[tuple[str, str]] = field(default_factory=list)
@@ -58,15 +57,14 @@ class Removal:
 
 
 def remove(root: Path, candidates: Iterable[Candidate], *, folders: bool = True) -> Removal:
-    """Remove candidates that are not to be kept; what cannot be removed, or has changed, is told and stops no other.
+    """Remove the candidates that are not to be kept; go on if one has changed or cannot be removed.
 
     Parameters
     ----------
     root
         The outputs folder.
     folders
-        Whether to remove the folders that are empty without them as well. A run that is about to write into one of
-        these would fail to.
+        Whether to remove folders that become empty as well. A run that is about to write into one would fail.
     """
     removal = Removal()
     wanted = [candidate for candidate in candidates if not candidate.kept]
@@ -99,7 +97,7 @@ def _remove_all(root: Path, candidates: Sequence[Candidate], removal: Removal) -
 
 
 def _remove_one(folder: int, candidate: Candidate, removal: Removal) -> None:
-    """Put a file aside, see that it is the one that was meant, and only then remove it."""
+    """Rename a file, check that it is the one that was inspected, and only then remove it."""
     name = candidate.path.rpartition("/")[2]
     aside = temporary_name()
     try:
@@ -122,7 +120,7 @@ def _remove_one(folder: int, candidate: Candidate, removal: Removal) -> None:
 
 
 def _put_back(folder: int, aside: str, name: str) -> None:
-    """Undo that a file was put aside, unless a newer one has come in its place meanwhile."""
+    """Give a renamed file its name back, unless a newer file has it meanwhile."""
     try:
         os.link(aside, name, src_dir_fd=folder, dst_dir_fd=folder)
     except FileExistsError:
@@ -139,7 +137,7 @@ def _identity(folder: int, name: str) -> Identity:
 
 @contextlib.contextmanager
 def _opened(root: Path, inner: str) -> Iterator[int]:
-    """Descriptor of a folder below the root, reached without following a link; the root itself may be one."""
+    """Open a folder below the root without following a link, and yield its descriptor; the root itself may be a link."""
     descriptor = os.open(root, _FOLDER)
     try:
         for part in filter(None, inner.split("/")):

@@ -1,1 +1,1 @@
-"""Files that tasks write: where they are, what is in them, and whether they are complete."""
+"""The files that tasks write: their paths, contents and records."""

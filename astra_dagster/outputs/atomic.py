@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that are written completely or not at all."""
 
 import contextlib
 import os
@@ -10,28 +10,28 @@ from astra_dagster.errors import make_write_error
 from astra_dagster.outputs.layout import temporary_name
 
 MOVE = "make it writable, or set ASTRA_OUTPUTS to another folder"
-"""What to do where outputs cannot be written."""
+"""Hint of an error if outputs cannot be written."""
 
 
 @contextlib.contextmanager
 def replacing(path: Path, key: str | None = None, *, what: str = "output", hint: str = MOVE) -> Iterator[BinaryIO]:
-    """A file to write to, that takes the place of another once all is written, and else leaves no trace.
+    """Open a temporary file that replaces the file at `path` once it is completely written; else it is removed.
 
     Parameters
     ----------
     path
-        Where it goes; folders on the way are made.
+        Path of the file; missing folders are made.
     key
         Partition key, for the error message.
     what, hint
-        What is written, and what to do where it cannot be, for the error message.
+        What is written, and what to do if that fails, for the error message.
 
     Raises
     ------
     DiskFullError
-        If the disk takes no more.
+        If the disk is full.
     OutputError
-        If it cannot be written for another reason.
+        If the file cannot be written for another reason.
     """
     temporary = path.with_name(temporary_name())
     try:
@@ -48,7 +48,7 @@ def replacing(path: Path, key: str | None = None, *, what: str = "output", hint:
 
 
 def _new(path: Path) -> BinaryIO:
-    """A new file, in a folder that a clean-up may have taken away between its making and now."""
+    """Open a new file; make its folder again if a clean-up has removed it meanwhile."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         return path.open("xb")

@@ -1,4 +1,4 @@
-"""The small documents that lie with the outputs: notes of failures, and ``parameters.json``. Written and read here."""
+"""Write and read the small documents beside the outputs: notes of failures, and ``parameters.json``."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from astra_dagster.tasks.parameters import digest
 
 @dataclass(frozen=True, slots=True)
 class FailureNote:
-    """That a partition failed: what went wrong, whose fault it was, and what was tried.
+    """A note that a partition failed: the error, whose fault it was, and what was tried.
 
     Attributes
     ----------
@@ -26,14 +26,14 @@ class FailureNote:
     tried: tuple[str, ...]
 
     def encode(self) -> bytes:
-        """The note as bytes."""
+        """Return the note as bytes."""
         document = {"key": self.key, "error": self.error, "fault": self.fault, "tried": list(self.tried)}
         return encode_json(document)
 
 
 @dataclass(frozen=True, slots=True)
 class DigestMeaning:
-    """What a digest stands for: the parameters of a task, and the digest of each task that it requires."""
+    """The meaning of a parameters digest: the parameters of a task, and the digests of the tasks that it requires."""
 
     task: str
     parameters: Mapping[str, Any]
@@ -41,22 +41,22 @@ class DigestMeaning:
 
     @property
     def digest(self) -> str:
-        """The digest."""
+        """The parameters digest."""
         return digest(self.parameters, self.required)
 
     def encode(self) -> bytes:
-        """What ``parameters.json`` holds."""
+        """Return the contents of ``parameters.json``."""
         requires = {"requires": dict(self.required)} if self.required else {}
         return encode_json({"task": self.task, "parameters": dict(self.parameters), **requires})
 
 
 def read_failure_note(contents: bytes) -> FailureNote:
-    """A note of a failure.
+    """Parse a note of a failure.
 
     Raises
     ------
     ValueError, KeyError, TypeError
-        If it is none.
+        If the contents are not one.
     """
     note = parse_json(contents)
     tried = tuple(map(str, note["tried"]))
@@ -64,12 +64,12 @@ def read_failure_note(contents: bytes) -> FailureNote:
 
 
 def read_meaning(contents: bytes) -> DigestMeaning:
-    """What a ``parameters.json`` says.
+    """Parse the contents of a ``parameters.json``.
 
     Raises
     ------
     ValueError, KeyError, TypeError, AttributeError
-        If it is none.
+        If the contents are not those of one.
     """
     document = parse_json(contents)
     return DigestMeaning(document["task"], dict(document["parameters"]), dict(document.get("requires") or {}))

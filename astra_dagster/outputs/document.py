@@ -1,8 +1,7 @@
-"""What an output says, as JSON and as FITS: written, read and recognised here.
+"""Write, read and recognise the contents of an output, as JSON and as FITS.
 
-Each format has the same three things in it: the key, the provenance and the results; a FITS file has spectra as well,
-whose HDUs are the business of `astra_dagster.spectra.output`. Same inputs and parameters, same bytes. Where a file
-lies, and what else lies beside it, is not known here.
+Both formats hold the partition key, the provenance and the results; a FITS file also holds spectra, whose HDUs
+`astra_dagster.spectra.output` writes. The same inputs and parameters give the same bytes. `layout` knows the paths.
 """
 
 import hashlib
@@ -26,7 +25,7 @@ FORMAT = 2
 
 @dataclass(frozen=True, slots=True)
 class InputRef:
-    """What an output says of one of its inputs: product or task, path or key, and data version."""
+    """An input that an output was made from: product or task, path or key, and data version."""
 
     name: str
     path: str
@@ -35,7 +34,7 @@ class InputRef:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """Whose an output is: which partition of which task it is of, with which parameters and by which code."""
+    """What identifies an output: partition key, task, parameters digest and code version."""
 
     key: str
     task: str
@@ -45,7 +44,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where an output comes from: whose it is, the parameters that the digest stands for, and the inputs."""
+    """The provenance of an output: its label, the parameters and the inputs."""
 
     label: Label
     parameters: Mapping[str, Any]
@@ -54,7 +53,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class StoredOutput:
-    """What an output says but for its spectra, and its size in bytes."""
+    """The contents of an output without its spectra, and its size in bytes."""
 
     origin: Origin
     results: Mapping[str, Any]
@@ -62,19 +61,19 @@ class StoredOutput:
 
 
 def input_version(versions: Iterable[str]) -> str:
-    """Data version of all that an output is made from, from those of the inputs in their order."""
+    """Join the data versions of inputs, in order, to the data version of all inputs of an output."""
     return "|".join(versions)
 
 
 def encode(
     origin: Origin, results: Mapping[str, Any], spectra: SpectrumBatch | None = None, *, several: bool = False
 ) -> tuple[bytes, str]:
-    """An output as bytes, FITS if there are spectra and else JSON; and its data version.
+    """Return an output as bytes, FITS if there are spectra and otherwise JSON, and its data version.
 
     Parameters
     ----------
     several
-        Whether the results are lists, one value a spectrum.
+        Whether the results are lists with one value for each spectrum.
     """
     if spectra is None:
         document = {"key": origin.label.key, "results": dict(results), "provenance": _provenance(origin)}
@@ -88,12 +87,12 @@ def encode(
 
 
 def read_same(path: Path, suffix: str, origin: Origin) -> tuple[dict[str, Any], str, int]:
-    """Results, data version and size of an output, if it is of this very origin and undamaged.
+    """Read the results, data version and size of an output of this origin.
 
     Raises
     ------
     OSError, ValueError, KeyError, TypeError, AstraError
-        If it is not.
+        If it is missing, damaged or of another origin.
     """
     if suffix == "json":
         contents = read_file(path, SMALL)
@@ -135,7 +134,7 @@ def read(path: Path, suffix: str) -> StoredOutput:
 
 
 def read_results(path: Path) -> dict[str, Any]:
-    """Results of an output as JSON, wherever it comes from.
+    """Read the results of a JSON output, whatever its origin.
 
     Raises
     ------
@@ -146,12 +145,12 @@ def read_results(path: Path) -> dict[str, Any]:
 
 
 def read_label(stream: BinaryIO, suffix: str) -> Label:
-    """Whose an output is, from the beginning of it if that is enough.
+    """Read the label of an output, from the first bytes of the file.
 
     Raises
     ------
     OSError, ValueError, KeyError, TypeError, AttributeError
-        If it is none.
+        If the file is not an output.
     """
     if suffix == "fits":
         return _label_cards(Header(stream.read(BLOCK)))
@@ -162,7 +161,7 @@ def read_label(stream: BinaryIO, suffix: str) -> Label:
 
 
 def encode_json(document: Mapping[str, Any]) -> bytes:
-    """A document as all of ours are written."""
+    """Return a document as JSON, in the form of all JSON files of this package."""
     return (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
 
 

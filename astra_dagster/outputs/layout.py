@@ -1,15 +1,15 @@
-"""Where our files lie below the outputs folder: the law of paths, in both directions.
+"""The paths of our files below the outputs folder: make them, and parse them.
 
 ::
 
-    <task>/<digest>/parameters.json                                   what the digest stands for
+    <task>/<digest>/parameters.json                                   the parameters of the digest
     <task>/<digest>/<task>_table.<parquet or fits>                    all results in one table
     <task>/<digest>/<release>/.../<task>-<parts>.<json or fits>       an output
-    <task>/<digest>/<release>/.../<task>-<parts>.<suffix>.failed      beside it, the note of a failure
+    <task>/<digest>/<release>/.../<task>-<parts>.<suffix>.failed      the note of a failure, beside the output
     pages/<task>-<digest>-<parts>.html                                a page with a spectrum
 
-The parts are those of the partition key, less those that the release lacks; all but the last are folders. Beside what
-it is to become lies a temporary file, ``.astra-<process>-<random>.tmp``. Nothing here looks at a disk, or into a file.
+The parts are those of the partition key without those that the release lacks; all but the last are folders. While a
+file is written, it is named ``.astra-<process>-<random>.tmp``, in the same folder. This module never accesses the disk.
 """
 
 import os
@@ -28,7 +28,7 @@ _FAMILY, _DIGEST = re.compile(r"[a-z][a-z0-9_]{0,99}"), re.compile(r"[0-9a-f]{12
 
 
 class Sort(Enum):
-    """What a file of ours is; a note is one of a failure."""
+    """The types of our files; a note is a note of a failure."""
 
     OUTPUT = "output"
     NOTE = "note"
@@ -39,16 +39,16 @@ class Sort(Enum):
 
 @dataclass(frozen=True, slots=True)
 class OwnName:
-    """What a name of ours says.
+    """The parsed name of one of our files.
 
     Attributes
     ----------
     sort
-        What it is the name of.
+        Type of the file.
     place
-        Path below the folder of its digest, without suffix: of an output see `place_of`.
+        Path below the folder of the digest, without suffix; `place_of` makes that of an output.
     suffix
-        Without the dot; of a note that of the output.
+        Suffix without the dot; for a note, that of the output.
     """
 
     sort: Sort
@@ -57,20 +57,20 @@ class OwnName:
 
 
 def digest_folder(root: str | os.PathLike[str], family: str, digest: str) -> str:
-    """Folder of what a task makes with the parameters of a digest."""
+    """Return the folder of the outputs of a task with the parameters of a digest."""
     return f"{os.fspath(root)}/{family}/{digest}"
 
 
 def place_of(family: str, key: str) -> str:
-    """Path of the output of a partition below the folder of a digest, without suffix."""
+    """Return the path of the output of a partition below the folder of the digest, without suffix."""
     texts = [text for text in key.split("/") if text != ABSENT]
     return "/".join([*texts[:-1], "-".join([family, *texts])])
 
 
 def parts_at(family: str, place: str) -> tuple[str, ...] | None:
-    """Release and parts of the partition whose output lies at a place, less what the release lacks; None if none does.
+    """Return the release and the parts of the partition whose output is at a place; None if the place is no output's.
 
-    The release and the product, or the group, tell which parts these are.
+    Parts that the release lacks are missing; the release and the product or group tell which the others are.
     """
     folder, _, stem = place.rpartition("/")
     begins = "-".join([family, *filter(None, folder.split("/")), ""])
@@ -78,48 +78,48 @@ def parts_at(family: str, place: str) -> tuple[str, ...] | None:
 
 
 def note_name(output: str) -> str:
-    """Name of the note that an output failed, from that of the output."""
+    """Return the name of the note of a failure from the name of the output."""
     return f"{output}{_NOTE}"
 
 
 def table_name(family: str, suffix: str) -> str:
-    """Name of the table of a task."""
+    """Return the name of the table of a task."""
     return f"{family}_table.{suffix}"
 
 
 def page_path(task: str, digest: str, key: str) -> str:
-    """Path of the page of a partition below the outputs folder."""
+    """Return the path of the page of a partition below the outputs folder."""
     return f"pages/{task}-{digest}-{key.replace('/', '-')}.html"
 
 
 def temporary_name() -> str:
-    """Name for a temporary file of this process, which no other file has."""
+    """Make a unique name for a temporary file of this process."""
     return f".astra-{os.getpid()}-{secrets.token_hex(6)}.tmp"
 
 
 def writer_of(name: str) -> int:
-    """Process that a temporary file is of."""
+    """Return the ID of the process that writes a temporary file; 0 if the name is not that of one."""
     match = _TEMPORARY.fullmatch(name)
     return int(match[1]) if match else 0
 
 
 def is_family(name: str) -> bool:
-    """Whether the folder of a task could be named so."""
+    """Whether a name can be that of the folder of a task."""
     return _FAMILY.fullmatch(name) is not None
 
 
 def is_digest(name: str) -> bool:
-    """Whether the folder of a digest could be named so."""
+    """Whether a name can be that of the folder of a digest."""
     return _DIGEST.fullmatch(name) is not None
 
 
 def own_name(family: str, folder: str, name: str) -> OwnName | None:
-    """What the name of a file says; None if it is none of ours.
+    """Parse the name of a file; None if it is not one of ours.
 
     Parameters
     ----------
     folder
-        Where the file lies, below the folder of its digest; empty if it lies there itself.
+        Folder of the file below the folder of the digest; empty if it is that folder itself.
     """
     stem, _, suffix = name.removesuffix(_NOTE).rpartition(".")
     place = f"{folder}/{stem}" if folder else stem

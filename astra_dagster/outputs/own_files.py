@@ -1,6 +1,6 @@
-"""Our own files below the outputs folder, told from a user's by name and content. Links are never followed.
+"""Find our own files below the outputs folder: name and content tell them from a user's. Links are never followed.
 
-Which of them are no longer needed, and how they are removed, is not decided here.
+`astra_dagster.cleanup` decides which of them are no longer needed.
 """
 
 import os
@@ -17,15 +17,15 @@ from astra_dagster.outputs.layout import PARAMETERS, OwnName, Sort, own_name, pl
 from astra_dagster.outputs.table_head import is_table_of
 
 Identity = tuple[int, int, int]
-"""Inode, size in bytes and modification time in nanoseconds: equal for a file that nobody touched."""
+"""Inode, size in bytes and modification time in nanoseconds, which are the same for an unchanged file."""
 
 SKEW = 3_600
-"""By how many seconds the clock of a file system may differ from this machine's."""
+"""Seconds by which the clock of a file system may differ from this machine's."""
 
 
 @dataclass(frozen=True, slots=True)
 class OwnFile:
-    """A regular file with a name of ours."""
+    """A regular file whose name is that of one of our files."""
 
     name: OwnName
     entry: os.DirEntry[str]
@@ -33,21 +33,21 @@ class OwnFile:
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """A file that is ours by its content too, and the code version that an output is of."""
+    """A file that is ours by its content too, and the code version if it is an output."""
 
     identity: Identity
     code_version: str = ""
 
 
 def identity_of(status: os.stat_result) -> Identity:
-    """Identity of a file from its status."""
+    """Return the identity of a file from its status."""
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def file_system_time(root: Path) -> int:
-    """What time it is, in nanoseconds, by the clock that dates the files below a folder: not always this machine's.
+    """Return the time in nanoseconds by the clock of a folder's file system, which may differ from this machine's.
 
-    Where nothing can be written it is taken to be `SKEW` earlier than here, so that nothing looks older than it is.
+    If the folder cannot be written to, return this machine's time less `SKEW`, so that no file seems older than it is.
     """
     path = root / temporary_name()
     try:
@@ -62,7 +62,7 @@ def file_system_time(root: Path) -> int:
 
 
 def walk(folder: str, family: str, problems: list[tuple[str, str]]) -> Iterator[OwnFile]:
-    """Files with names of ours below the folder of a digest; folders that cannot be listed go to `problems`."""
+    """Yield the files with our names below the folder of a digest; add folders that cannot be listed to `problems`."""
     inner_folders = [""]
     while inner_folders:
         inner = inner_folders.pop()
@@ -78,7 +78,7 @@ def walk(folder: str, family: str, problems: list[tuple[str, str]]) -> Iterator[
 
 
 def parameters_in(folder: str, family: str, digest: str) -> dict[str, Any] | None:
-    """Parameters that the folder of a digest is for; None if ``parameters.json`` does not say so."""
+    """Return the parameters in the folder of a digest; None if it has no valid ``parameters.json``."""
     try:
         with files.open_file(f"{folder}/{PARAMETERS}", os.O_NOFOLLOW) as stream:
             meaning = read_meaning(stream.read(files.SMALL))
@@ -88,7 +88,7 @@ def parameters_in(folder: str, family: str, digest: str) -> dict[str, Any] | Non
 
 
 def inspect(file: OwnFile, family: str, digest: str) -> Inspected | None:
-    """Look into a file with a name of ours; None if its content is not.
+    """Inspect the content of a file with one of our names; None if the content is not ours.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def inspect(file: OwnFile, family: str, digest: str) -> Inspected | None:
 
 
 def _version(name: OwnName, family: str, digest: str, stream: BinaryIO) -> str | None:
-    """Code version of an output that is ours, nothing of another file that is ours, None of one that is not."""
+    """Return the code version of an output, empty text for our other files, and None if the content is not ours."""
     version, ours = "", True
     if name.sort == Sort.TABLE:
         ours = is_table_of(stream, name.suffix, family, digest)
@@ -118,5 +118,5 @@ def _version(name: OwnName, family: str, digest: str, stream: BinaryIO) -> str |
         ours = (meaning.task, meaning.digest) == (family, digest)
     elif name.sort == Sort.NOTE:
         ours = place_of(family, read_failure_note(stream.read(files.SMALL)).key) == name.place
-    # A temporary file, cut short as it may be, has nothing but its name.
+    # A temporary file may be incomplete: it is recognised by its name alone.
     return version if ours else None

@@ -1,4 +1,4 @@
-"""What there is to show of a partition: the file of the survey, or what a task made of it; and the page of it."""
+"""Read the spectra of a partition to show, from the survey's file or from an output, and write a page of them."""
 
 import json
 from collections.abc import Sequence
@@ -16,18 +16,18 @@ from astra_dagster.viewer.browser import page
 from astra_dagster.viewer.shown import ShownSpectra
 
 LONGEST = 200
-"""Characters of a parameter that are shown."""
+"""Most characters of a parameter that are shown."""
 
 
 def shown_output(store: OutputStore, data_id: PartitionID) -> ShownSpectra:
-    """What a task made of a partition.
+    """Read the spectra that a task made from a partition.
 
     Raises
     ------
     InputMissingError
-        If it is not there.
+        If there is no such output.
     AstraError
-        If the task makes no spectra, or its output cannot be read.
+        If the task makes no spectra, or the output cannot be read.
     """
     task = store.task
     if task.output != "fits":
@@ -52,7 +52,7 @@ def shown_output(store: OutputStore, data_id: PartitionID) -> ShownSpectra:
 
 
 def shown_input(data_id: DataID, root: Path, instrument: str | None = None) -> ShownSpectra:
-    """The file of the survey that a data ID stands for.
+    """Read the spectra of the survey's file of a data ID.
 
     Parameters
     ----------
@@ -64,9 +64,9 @@ def shown_input(data_id: DataID, root: Path, instrument: str | None = None) -> S
     Raises
     ------
     InputMissingError
-        If it is not there.
+        If there is no such file.
     AstraError
-        If its product has no reader, or it cannot be read.
+        If its product has no reader, or the file cannot be read.
     """
     path = data_id.existing_path(root)
     if path is None:
@@ -79,12 +79,12 @@ def shown_input(data_id: DataID, root: Path, instrument: str | None = None) -> S
 
 
 def write_page(path: Path, shown: Sequence[ShownSpectra], row: int = 0) -> None:
-    """Write the page of some spectra, whole or not at all; see `astra_dagster.viewer.browser.page`.
+    """Write a page with spectra, completely or not at all; see `astra_dagster.viewer.browser.page`.
 
     Raises
     ------
     OutputError
-        If it cannot be written.
+        If the page cannot be written.
     AstraError
         If a file has no such spectrum.
     """

@@ -1,7 +1,4 @@
-"""The record of a partition: what is written down when its output has been made, in one text.
-
-Who keeps records, and what follows from them, is not decided here.
-"""
+"""The record of a partition, which is made when its output has been written, as one text."""
 
 import hashlib
 import re
@@ -13,9 +10,9 @@ from astra_dagster.outputs.store import OutputStore, PartitionWork, StoredOutput
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What was recorded of a partition of a task when it was last materialised.
+    """The record of a partition of a task, from when it was last materialised.
 
-    Its text is the output's data version: everything that completeness needs to know in one indexed value.
+    Its text serves as the output's data version: one indexed value with everything that completeness depends on.
 
     Attributes
     ----------
@@ -24,9 +21,9 @@ class Record:
     digest
         Parameters digest.
     code_version
-        Of the task.
+        Code version of the task.
     input
-        Hash of the data version of the file that it was made from.
+        Hash of the data version of the inputs.
     size
         Size of the output in bytes.
     """
@@ -42,16 +39,16 @@ class Record:
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Record from its text; None if the text is not one."""
+        """Parse the text of a record; None if the text is not one."""
         match = re.fullmatch(r"([0-9a-f]+)\.([0-9a-f]+)\.([^.]+)\.([0-9a-f]+)\.([0-9]+)", text)
         return cls(match[1], match[2], match[3], match[4], int(match[5])) if match else None
 
 
 def record_of(store: OutputStore, work: PartitionWork, written: StoredOutput) -> Record:
-    """Record of an output that is on disk."""
+    """Make the record of an output that is on disk."""
     return Record(written.version, store.digest, store.task.version, hash_version(work.input_version), written.size)
 
 
 def hash_version(version: str) -> str:
-    """Hash of a data version, as records have it of the input."""
+    """Return the hash of a data version, in the form in which records hold that of the inputs."""
     return hashlib.sha256(version.encode()).hexdigest()[:12]

@@ -1,6 +1,6 @@
-"""The outputs of a task with one set of parameters: written, found again, and read.
+"""Write, find and read the outputs of a task with one set of parameters.
 
-Where they lie is the business of `layout`, what they say that of `document`.
+`layout` makes their paths, `document` their contents.
 """
 
 import contextlib
@@ -30,12 +30,12 @@ from astra_dagster.tasks.task import Task
 
 @dataclass(frozen=True, slots=True)
 class InputFiles:
-    """The input that a partition has from one requirement of its task: files, with their data version.
+    """The input of a partition from one requirement of its task: files, with their data version.
 
     Attributes
     ----------
     name
-        Product, or task with the digest of its parameters.
+        Product, or task with its parameters digest.
     path
         Path below SAS_BASE_DIR; for the output of a task its partition key; for many partitions their number.
     version
@@ -75,14 +75,13 @@ class StoredOutput:
     Attributes
     ----------
     path, size
-        Where it lies, and its size in bytes.
+        Path and size in bytes.
     version
-        Data version: hash of what was computed, so that equal results have equal versions.
+        Data version: hash of the results, so that equal results have equal versions.
     results
-        Value by column; a list of values for a product with several spectra a file.
+        Value by column; a list of values for a product with several spectra in a file.
     seconds
-        Seconds that reading, computing and writing took, as an equal share of its chunk; None if the output was there
-        before.
+        Seconds for reading, computing and writing, as an equal share of the chunk; None if the output existed before.
     """
 
     path: Path
@@ -94,7 +93,7 @@ class StoredOutput:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What went wrong when some inputs were last tried, and whose fault it was."""
+    """The error when some inputs were last tried, and whose fault it was."""
 
     error: str
     fault: Fault
@@ -102,7 +101,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class OutputStore:
-    """Outputs of one task with one set of parameters.
+    """The outputs of one task with one set of parameters.
 
     Attributes
     ----------
@@ -125,7 +124,7 @@ class OutputStore:
 
     @cached_property
     def digest(self) -> str:
-        """Identity of what the task makes with these parameters."""
+        """Parameters digest: the identity of the results of the task with these parameters."""
         return self.task.digest(self.parameters)
 
     @cached_property
@@ -134,15 +133,15 @@ class OutputStore:
         return several_spectra(self.task)
 
     def path(self, data_id: PartitionID) -> Path:
-        """Where the output of a data ID lies."""
+        """Return the path of the output of a data ID."""
         return self.path_of(data_id.key)
 
     def path_of(self, key: str) -> Path:
-        """Where the output of a partition key lies, which is one."""
+        """Return the path of the output of a valid partition key."""
         return Path(f"{self._folder}/{layout.place_of(self.task.family, key)}.{self.task.output}")
 
     def failure_path(self, data_id: PartitionID) -> Path:
-        """Where it is noted that a data ID failed."""
+        """Return the path of the note of a data ID's failure."""
         path = self.path(data_id)
         return path.with_name(layout.note_name(path.name))
 
@@ -167,7 +166,7 @@ class OutputStore:
             raise OutputError("the output folder cannot be written to", path=self.folder, hint=MOVE)
 
     def parameters_of(self, digest: str) -> dict[str, Any] | None:
-        """Parameters of another digest of this task, if they were ever used here."""
+        """Return the parameters of another digest of this task; None if they were never used here."""
         try:
             folder = layout.digest_folder(self.root, self.task.family, digest)
             meaning = read_meaning(read_file(f"{folder}/{layout.PARAMETERS}"))
@@ -176,7 +175,7 @@ class OutputStore:
             return None
 
     def origin(self, work: PartitionWork) -> Origin:
-        """What an output says of its own origin."""
+        """Make the origin of the output of a partition."""
         label = Label(work.data_id.key, self.task.family, self.digest, self.task.version)
         inputs = tuple(InputRef(given.name, given.path, given.version) for given in work.given)
         return Origin(label, self.parameters.as_dict(), inputs)
@@ -184,7 +183,7 @@ class OutputStore:
     def write(
         self, work: PartitionWork, results: Mapping[str, Any], spectra: SpectrumBatch | None = None
     ) -> StoredOutput:
-        """Write the output of a partition, whole or not at all.
+        """Write the output of a partition, completely or not at all.
 
         Raises
         ------
@@ -197,7 +196,7 @@ class OutputStore:
         return StoredOutput(path, len(contents), version, results)
 
     def find(self, work: PartitionWork) -> StoredOutput | None:
-        """Output that is there already, if it came from these inputs by this code and these parameters."""
+        """Find an existing output that was made from these inputs with this code and these parameters."""
         path = self.path(work.data_id)
         try:
             results, version, size = document.read_same(path, self.task.output, self.origin(work))
@@ -208,7 +207,7 @@ class OutputStore:
         return StoredOutput(path, size, version, results)
 
     def read(self, data_id: PartitionID) -> SpectrumBatch | Results:
-        """Output of a partition: its spectra, or the columns of a task that makes no spectra.
+        """Read the output of a partition: its spectra, or its columns if the task makes no spectra.
 
         Raises
         ------
@@ -220,7 +219,7 @@ class OutputStore:
         return read_task_output(self.task, self.path(data_id))
 
     def note_failure(self, work: PartitionWork, error: AstraError) -> None:
-        """Leave a note that a partition failed, for later plans; what cannot be noted is not."""
+        """Write a note that a partition failed, for later plans; ignore it if the note cannot be written."""
         note = FailureNote(work.data_id.key, error.without_key(), error.fault, self._attempt(work))
         with contextlib.suppress(OutputError):
             _write_atomically(self.failure_path(work.data_id), note.encode())
@@ -231,7 +230,7 @@ class OutputStore:
             self.failure_path(data_id).unlink()
 
     def failure(self, work: PartitionWork) -> Failure | None:
-        """What went wrong when these inputs were last tried with this code; None if nothing did."""
+        """Return the failure when these inputs were last tried with this code; None if there was none."""
         try:
             note = read_failure_note(read_file(self.failure_path(work.data_id), SMALL))
         except (OSError, ValueError, KeyError, TypeError):
@@ -243,7 +242,7 @@ class OutputStore:
 
 
 def several_spectra(task: Task) -> bool:
-    """Whether a partition of a task stands for several spectra."""
+    """Whether a partition of a task holds several spectra."""
     first = task.requires[0]
     if not first.one_to_one:
         return False
@@ -251,7 +250,7 @@ def several_spectra(task: Task) -> bool:
 
 
 def read_task_output(task: Task, path: Path) -> SpectrumBatch | Results:
-    """Output of a task: its spectra, or its columns where it makes no spectra.
+    """Read an output of a task: its spectra, or its columns if the task makes no spectra.
 
     Raises
     ------

@@ -1,6 +1,6 @@
-"""What a table of results says of its origin, in its Parquet metadata and its FITS header: written and read here.
+"""Write and recognise the origin of a table of results, in its Parquet metadata and its FITS header.
 
-What its columns are is not known here, nor is pyarrow imported before there is a Parquet file: it is slow to import.
+pyarrow is imported only to read a Parquet file, because it is slow to import.
 """
 
 import json
@@ -19,7 +19,7 @@ FORMAT = "1"
 
 @dataclass(frozen=True, slots=True)
 class TableHead:
-    """Whose results a table holds: of which task, by which code, with which parameters."""
+    """The origin of a table of results: task, code version and parameters."""
 
     task: str
     code_version: str
@@ -27,7 +27,7 @@ class TableHead:
     parameters: Mapping[str, Any]
 
     def metadata(self) -> dict[str, str]:
-        """As the metadata of a Parquet file have it."""
+        """Return the origin as metadata of a Parquet file."""
         return {
             "format": FORMAT,
             "task": self.task,
@@ -37,12 +37,12 @@ class TableHead:
         }
 
     def is_of(self, metadata: Mapping[str, str]) -> bool:
-        """Whether metadata are those of a table of this layout, task and digest; the code version may be another."""
+        """Whether metadata are those of a table of this layout, task and digest; the code version may differ."""
         mine = self.metadata()
         return all(metadata.get(name) == mine[name] for name in ("format", "task", "digest"))
 
     def cards(self, version: str) -> list[Card]:
-        """As the primary header of a FITS file has it, with the hash of the contents."""
+        """Return the origin as cards of a primary FITS header, with the hash of the contents."""
         return [
             ("CREATOR", output.ORIGIN, "program that wrote this"),
             ("LONGSTRN", "OGIP 1.0", "long texts are continued"),
@@ -55,7 +55,7 @@ class TableHead:
 
 
 def is_table_of(stream: BinaryIO, suffix: str, task: str, digest: str) -> bool:
-    """Whether a file is a table of a task with the parameters of a digest, by what it says itself."""
+    """Whether a file says of itself that it is a table of a task with the parameters of a digest."""
     if suffix == "fits":
         cards = Header(stream.read(BLOCK))
         return [cards.get(name) for name in ("CREATOR", "TASK", "DIGEST")] == [output.ORIGIN, task, digest]

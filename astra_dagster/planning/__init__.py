@@ -1,1 +1,1 @@
-"""What is to be done: which partitions are complete, which are to do and why. Nothing here knows Dagster."""
+"""Plan which partitions are complete, which are to do and why, without Dagster."""

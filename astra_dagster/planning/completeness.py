@@ -1,7 +1,7 @@
-"""Which partitions are complete, and why the others are not.
+"""Decide whether a partition is complete, and if not, why.
 
-A partition is complete when its record carries today's parameters digest, code version and input data version, and
-its output is there with the recorded size. Records come from outside; nothing here knows who keeps them.
+A partition is complete if its record has today's parameters digest, code version and data version of the inputs, and
+its output exists with the recorded size.
 """
 
 from astra_dagster.outputs.record import Record, hash_version
@@ -11,19 +11,19 @@ from astra_dagster.presence import status_of
 
 
 def why_incomplete(record: Record | None, work: PartitionWork, store: OutputStore) -> Reason | None:
-    """Reason why a partition is not complete; None if it is.
+    """Return the reason why a partition is not complete; None if it is.
 
     Parameters
     ----------
     record
-        Its latest record, None if it has none.
+        Its latest record; None if it has none.
     work
-        The partition with what it is given today.
+        The partition with its inputs as they are today.
 
     Raises
     ------
     UnreachableError
-        If nobody can tell whether its output is there.
+        If its output cannot be examined.
     """
     if record is None:
         return Reason(ReasonKind.NO_RECORD)
@@ -43,7 +43,7 @@ def why_incomplete(record: Record | None, work: PartitionWork, store: OutputStor
 
 
 def _changes(digest: str, store: OutputStore) -> tuple[str, ...]:
-    """Parameters that are others than those of a digest, with their values before and now."""
+    """Return the parameters that differ from those of a digest, with their values before and now."""
     before, now = store.parameters_of(digest), {**store.parameters.as_dict(), **store.task.required_digests}
     if before is None:
         return (f"digest {digest} -> {store.digest}",)

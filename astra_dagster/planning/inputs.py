@@ -1,6 +1,6 @@
-"""The files that partitions stand for, as they are on disk now, compared with what was recorded of them.
+"""Compare the files of known partitions, as they are on disk now, with their records.
 
-Finding files of which nobody knows is the business of `archive.discovery`.
+`archive.discovery` finds files that are not known yet.
 """
 
 from collections.abc import Container, Iterable, Iterator, Mapping
@@ -22,13 +22,13 @@ class Input:
     Attributes
     ----------
     version
-        Its data version, None if the file is not there.
+        Data version; None if the file does not exist.
     recorded
-        Whether its latest record says the same.
+        Whether the latest record has this version and this state of the file.
     before
-        Data version in its latest record, None if there is none.
+        Data version in the latest record; None if there is none.
     error
-        Why nobody can tell whether it is there or what it holds; then it has no file and no version.
+        Why the file cannot be examined; then `file` and `version` are None.
     """
 
     data_id: DataID
@@ -40,14 +40,14 @@ class Input:
 
     @property
     def gone(self) -> bool:
-        """Whether it was here before, and was removed."""
+        """Whether the file was recorded and has been removed."""
         return self.file is None and self.error is None and self.before is not None
 
 
 def examine(
     data_ids: Iterable[DataID], root: Path, known: Mapping[str, SourceRecord], *, by_content: bool
 ) -> list[Input]:
-    """Look at the files of these data IDs on disk, and compare them with their records.
+    """Examine the files of these data IDs on disk, and compare them with their records.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def examine(
     known
         Latest records by partition key.
     by_content
-        Whether versions of files are told by their contents, not by size and modification time.
+        Whether data versions are hashes of the contents, instead of size and modification time.
     """
     inputs = []
     for data_id, found in locate(data_ids, root, known):
@@ -72,14 +72,14 @@ def examine(
 def locate(
     data_ids: Iterable[DataID], root: Path, known: Container[str]
 ) -> Iterator[tuple[DataID, FoundFile | UnreachableError | None]]:
-    """Look for files; of each what there is, None if it has not come or was removed, or why nobody can tell.
+    """Yield the file of each data ID; None if it does not exist, or the error if it cannot be examined.
 
     Parameters
     ----------
     known
-        Keys of files that were here before: such a file has not only not come yet, its disk may be away.
+        Keys of files that were recorded: if one is missing, its disk may be away.
     """
-    folders: dict[Path, bool] = {}  # of files that have not come yet, most folders are not there either
+    folders: dict[Path, bool] = {}  # whether each exists: most missing files are in missing folders
     absences = Absences(root)
     for data_id in data_ids:
         try:
@@ -98,13 +98,13 @@ def locate(
 
 
 def compare(file: FoundFile, record: SourceRecord | None, *, by_content: bool) -> Input:
-    """Compare a file that was found with its record."""
+    """Compare an existing file with its record."""
     before = record.version if record else None
     state = file_version(file.size, file.mtime_ns)
     hashed = record is not None and record.version.startswith(HASHED)
     if record is not None and record.file == state and (hashed or not by_content):
         return Input(file.data_id, file, record.version, recorded=True, before=before)
-    # A file once recorded by its contents stays so: an unchanged copy with a new date keeps its version.
+    # A file that was recorded by its contents stays so: an unchanged copy with a new date keeps its version.
     try:
         version = content_version(file.path) if by_content or hashed else state
     except UnreachableError as error:

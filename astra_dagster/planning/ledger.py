@@ -1,4 +1,4 @@
-"""What planning asks of the records, whoever keeps them: what is registered, what was recorded, what was seen."""
+"""The ledger that planning reads: registered keys, records of partitions, and records of files."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,14 +12,14 @@ from astra_dagster.tasks.task import Task
 
 @dataclass(frozen=True)
 class Selection:
-    """Which registered keys are wanted; all by default.
+    """A selection of registered keys; all by default.
 
     Attributes
     ----------
     releases
-        Those of these releases.
+        Wanted releases; all if empty.
     where
-        Those whose parts have one of these values, by the part's name.
+        Wanted values of parts of the keys, by the name of the part.
     """
 
     releases: Sequence[str] = ()
@@ -31,12 +31,12 @@ EVERYTHING = Selection()
 
 @dataclass(frozen=True, slots=True)
 class SourceRecord:
-    """What was recorded of a file when it was last seen.
+    """The record of a file, from when it was last seen.
 
     Attributes
     ----------
     version
-        Its data version.
+        Data version of the file.
     file
         State of the file: its size and modification time.
     """
@@ -46,26 +46,26 @@ class SourceRecord:
 
 
 class Ledger(Protocol):
-    """What planning asks of the records. Nothing of it changes what is recorded."""
+    """The records, as planning reads them; no method changes them."""
 
     def registered(self, domain: Domain, selection: Selection) -> Iterator[Sequence[str]]:
-        """Registered partition keys that are selected, in windows, always in the same order; each key once.
+        """Yield the selected registered partition keys in batches, always in the same order; each key once.
 
-        Keys that identify nothing are among them only if everything is selected.
+        Invalid keys are among them only if everything is selected.
 
         Raises
         ------
         InvalidKeyError, UnknownReleaseError
-            If no key could ever be selected so.
+            If no key could ever match the selection.
         """
 
     def recorded(self, task: Task, keys: Sequence[str]) -> Mapping[str, Record]:
-        """Latest record of each of these partitions of a task, by key; partitions without one are missing."""
+        """Return the latest record of each of these partitions of a task, by key; those without one are missing."""
 
     def seen(self, product: Product, keys: Sequence[str]) -> Mapping[str, SourceRecord]:
-        """Latest record of each of these files, by key; files that were never recorded are missing."""
+        """Return the latest record of each of these files, by key; files that were never recorded are missing."""
 
 
 def select_keys(ledger: Ledger, domain: Domain, selection: Selection = EVERYTHING) -> list[str]:
-    """All registered keys that are selected; raises as `Ledger.registered` does."""
+    """Return all selected registered keys; raises as `Ledger.registered` does."""
     return [key for window in ledger.registered(domain, selection) for key in window]

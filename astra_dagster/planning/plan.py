@@ -1,6 +1,6 @@
-"""What a plan says: which partitions are complete, which would run and why, which cannot yet; as data and in words.
+"""A plan: which partitions are complete, which would run and why, and which cannot yet; as data and in words.
 
-How it is found out is the business of `planner`.
+`planner` makes plans.
 """
 
 from collections import Counter
@@ -16,21 +16,21 @@ from astra_dagster.planning.inputs import Input
 from astra_dagster.planning.status import GONE, NEVER_CAME, Reason, ReasonKind, Status, sentence
 
 CAUSES = 5
-"""Reasons for which inputs cannot be looked at that a plan in words spells out."""
+"""Most reasons why files cannot be examined that a plan in words lists."""
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionPlan:
-    """What becomes of one partition.
+    """The plan for one partition.
 
     Attributes
     ----------
     reason
         Why it is not complete; None if it is.
     work
-        What it is given today; None where that cannot be told, or something is lacking.
+        Its inputs as they are today; None if some are missing or cannot be examined.
     written
-        Its output, where that is there and is to be recorded.
+        Its output, if it exists and is to be recorded.
     """
 
     key: str
@@ -41,14 +41,14 @@ class PartitionPlan:
 
     @property
     def kind(self) -> ReasonKind | None:
-        """Of its reason."""
+        """Kind of the reason; None if there is no reason."""
         return None if self.reason is None else self.reason.kind
 
     @property
     def given_up(self) -> bool:
-        """Whether it failed before by the fault of the file or of the task's code, or waits for what did.
+        """Whether it, or what it waits for, failed before through a fault of the file or of the task's code.
 
-        Nothing tries that again by itself before the file or the code changes.
+        Watches do not try it again before the file or the code changes.
         """
         waits = self.status in (Status.TO_DO, Status.WAITING)
         return waits and self.reason is not None and self.reason.fault in (Fault.FILE, Fault.TASK)
@@ -56,14 +56,14 @@ class PartitionPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run would do.
+    """A plan of what a run would do.
 
     Attributes
     ----------
     store
-        Of the task.
+        Outputs of the task.
     partitions
-        What becomes of each partition, by key.
+        Plan for each partition, by key.
     inputs
         The files as they are now, by product and key.
     records
@@ -85,33 +85,33 @@ class Plan:
         return found
 
     def of(self, what: Status | ReasonKind) -> list[PartitionPlan]:
-        """Partitions of a status, or with a kind of reason."""
+        """Return the partitions of a status, or with a kind of reason."""
         return self._sorted.get(what, [])
 
     def work(self, *statuses: Status) -> list[PartitionWork]:
-        """What partitions of these statuses are given, one status after the other."""
+        """Return the work of the partitions of these statuses, in order of the statuses."""
         return [one.work for status in statuses for one in self.of(status) if one.work is not None]
 
     def explain(self, status: Status) -> list[tuple[str, str]]:
-        """Key of each partition of a status, and why it has it, in words."""
+        """Return the key of each partition of a status, and the reason in words."""
         return [(one.key, sentence(one.reason)) for one in self.of(status) if one.reason is not None]
 
     @property
     def to_record(self) -> list[tuple[PartitionWork, StoredOutput]]:
-        """Outputs that are there, made from today's input by today's code and parameters: to be recorded only."""
+        """Outputs to record, which were made from today's inputs with today's code and parameters."""
         found = ((one.work, one.written) for one in self.of(Status.TO_RECORD))
         return [(work, written) for work, written in found if work is not None and written is not None]
 
     @property
     def reasons(self) -> Counter[str]:
-        """Number of partitions to do by reason."""
+        """Number of partitions to do, by reason."""
         return self._counted(Status.TO_DO)
 
     def _counted(self, status: Status) -> Counter[str]:
         return Counter(sentence(one.reason, short=True) for one in self.of(status) if one.reason is not None)
 
     def lines(self) -> list[str]:
-        """The plan in words."""
+        """Return the plan in words."""
         lines = [f"{len(self.of(Status.COMPLETE))} complete, {len(self.of(Status.TO_DO))} to do"]
         lines += [f"  {count} {reason}" for reason, count in self.reasons.most_common()]
         if waiting := self.of(Status.WAITING):
@@ -132,7 +132,7 @@ class Plan:
         return lines
 
     def why(self, key: str) -> str:
-        """What becomes of one partition, and why, in words."""
+        """Describe the plan for one partition, with its reason."""
         one = self.partitions.get(key)
         if one is None:
             return "not registered"
@@ -144,4 +144,4 @@ class Plan:
 
 
 _BEGINNINGS = {Status.TO_DO: "to do: ", Status.WAITING: "waits: ", Status.INVALID: "invalid: "}
-"""What is said of a partition before the reason."""
+"""Texts before the reason, by status."""

@@ -1,6 +1,6 @@
-"""The planner: it finds out which partitions are complete, which would run and why, which cannot yet.
+"""The planner, which decides for each partition whether it is complete, would run, or cannot run yet, and why.
 
-It reads records and disk, and writes nothing.
+It reads records and files, and writes nothing.
 """
 
 import contextlib
@@ -22,29 +22,29 @@ from astra_dagster.tasks.groups import Domain, PartitionID
 from astra_dagster.tasks.task import Requirement, Task
 
 State = InputFiles | Reason
-"""What a requirement gives to a partition, or why it gives nothing."""
+"""The input of a partition from one requirement, or the reason why it has none."""
 
 
 @dataclass
 class Planner:
-    """Plans tasks and, for them, the tasks that they require, each of them once.
+    """A planner of tasks and the tasks that they require, each of them once.
 
-    What it has seen of files and records it does not look at again: it is for one plan, or for those of one chain.
+    It examines each file and record only once: use it for one plan, or for those of one chain of tasks.
 
     Attributes
     ----------
     ledger
-        What is registered and recorded.
+        Registered keys and records.
     outputs, root
         Folder of all outputs, and top of the SAS mirror.
     by_content
-        Whether versions of the files of a product are told by their contents.
+        Whether data versions of the files of a product are hashes of their contents.
     inputs
-        The files that it has seen, by product and key.
+        Files examined so far, by product and key.
     plans
-        What it has planned, by task, parameters, keys and whether to do complete partitions again.
+        Plans made so far, by task, parameters digest, keys and whether to do complete partitions again.
     data_ids
-        What keys stand for, by domain.
+        Parsed keys, by domain and key.
     """
 
     ledger: Ledger
@@ -57,10 +57,10 @@ class Planner:
 
     @property
     def absent(self) -> list[DataID]:
-        """Files that it has looked for and that are not here, to be fetched.
+        """Examined files that do not exist, to be fetched.
 
-        Where some of a product and release may be on a disk that is away, none of these: they might be on it as well,
-        and would be written where it is to be mounted.
+        If some file of a product and release may be on a disk that is away, none of that product and release is
+        returned: the others may be on it too, and would be written where the disk is to be mounted.
         """
         absent = []
         for seen in self.inputs.values():
@@ -75,7 +75,7 @@ class Planner:
         Parameters
         ----------
         store
-            Knows the task, its parameters and where outputs lie.
+            Outputs of the task with its parameters.
         keys
             Partition keys, each once.
         overwrite
@@ -111,11 +111,11 @@ class Planner:
         return Plan(store, planned, self.inputs, known)
 
     def _states(self, requirement: Requirement, data_ids: Sequence[PartitionID]) -> dict[str, State]:
-        """What a requirement gives to each partition, or why nothing, by partition key."""
+        """Return the input of each partition from a requirement, or why it has none, by partition key."""
         return (self._own if requirement.one_to_one else self._many)(requirement, data_ids)
 
     def _own(self, requirement: Requirement, data_ids: Sequence[PartitionID]) -> dict[str, State]:
-        """What each of the required partitions holds, or why nothing, by its own key."""
+        """Return the contents of each required partition, or why it has none, by its own key."""
         if requirement.task is None:
             return self._files(requirement.product, data_ids)
         return self._task(requirement.task, [data_id.key for data_id in data_ids])
@@ -181,11 +181,11 @@ class Planner:
 
 
 def members(ledger: Ledger, requirement: Requirement, keys: Sequence[str], root: Path) -> list[str]:
-    """Keys of all partitions that belong to these of a requirement of many, as far as that can be told."""
+    """Return all keys that these partitions require, if each requires many; skip partitions that do not tell."""
     index = requirement.index(select_keys(ledger, requirement.partitions))
     found: dict[str, None] = {}
     for key in keys:
-        with contextlib.suppress(AstraError):  # a plan tells it, of this one alone
+        with contextlib.suppress(AstraError):  # the plan gives the reason for this partition
             one = requirement.domain.parse_key(key)
             path = one.existing_path(root) if isinstance(one, DataID) else None
             found.update(dict.fromkeys(requirement.members(one, path, index)))
@@ -195,10 +195,10 @@ def members(ledger: Ledger, requirement: Requirement, keys: Sequence[str], root:
 def _planned(
     store: OutputStore, key: str, work: PartitionWork, record: Record | None, overwrite: bool
 ) -> PartitionPlan:
-    """What becomes of a partition to which everything is given."""
+    """Make the plan for a partition that has all its inputs."""
     try:
         reason = why_incomplete(record, work, store)
-    except UnreachableError as error:  # its output, which is not to be made again for that
+    except UnreachableError as error:  # its output may exist, and is not made again
         return _lacking(key, Reason(ReasonKind.UNREACHABLE, cause=error))
     if not overwrite:
         if reason is None:
@@ -215,7 +215,7 @@ def _lacking(key: str, reason: Reason) -> PartitionPlan:
 
 
 _WEIGHTS = {ReasonKind.UNREACHABLE: 0, ReasonKind.NEVER_CAME: 1, ReasonKind.GONE: 2}
-"""The weightiest of several reasons is told, which is the one of the lowest number here; else the first."""
+"""Order of reasons: of several the one with the lowest number is given; of equal ones, the first."""
 
 
 def _weight(reason: Reason) -> int:
@@ -223,7 +223,7 @@ def _weight(reason: Reason) -> int:
 
 
 def _together(members: Sequence[tuple[str, State]]) -> State:
-    """What many partitions give to one, which does without those whose file has not come, or was removed."""
+    """Return the input from many partitions, without those whose file does not exist, or why there is none."""
     reasons = [(key, state) for key, state in members if isinstance(state, Reason)]
     lacking = [(key, reason) for key, reason in reasons if reason.status is not Status.NO_INPUT]
     unreachable = [reason for _, reason in lacking if reason.status is Status.UNREACHABLE]

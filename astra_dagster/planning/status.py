@@ -1,6 +1,6 @@
-"""What can be true of a partition, and why: as types, and the one place that puts a reason into words.
+"""The status of a partition and its reason, as types; only this module puts a reason into words.
 
-Whatever decides by a reason decides by its kind, or by whose fault it is, never by its words.
+Code that depends on a reason uses its kind or its fault, never its words.
 """
 
 from collections.abc import Mapping
@@ -12,26 +12,26 @@ from astra_dagster.outputs.store import Failure
 
 
 class Status(Enum):
-    """What is true of a partition today."""
+    """The status of a partition today."""
 
     COMPLETE = auto()
-    """Its output is there and recorded."""
+    """Its output exists and is recorded."""
     TO_RECORD = auto()
-    """Its output is there, while the latest record is another one or none: it is to be recorded, not computed."""
+    """Its output exists, but the latest record differs or is missing: it is to be recorded, not computed."""
     TO_DO = auto()
     """Its output is to be made."""
     WAITING = auto()
     """A task that it requires must be done first."""
     NO_INPUT = auto()
-    """Its file has not come yet, or was removed."""
+    """Its file does not exist yet, or was removed."""
     UNREACHABLE = auto()
-    """Nobody can tell whether its file, or its output, is there."""
+    """Its file or its output cannot be examined."""
     INVALID = auto()
-    """Its key identifies no file."""
+    """Its partition key is not valid."""
 
 
 class ReasonKind(Enum):
-    """Why a partition is not complete."""
+    """The kind of a reason why a partition is not complete."""
 
     NO_RECORD = auto()
     PARAMETERS_CHANGED = auto()
@@ -41,20 +41,20 @@ class ReasonKind(Enum):
     OUTPUT_MISSING = auto()
     OUTPUT_DAMAGED = auto()
     OVERWRITE = auto()
-    """It is complete, and somebody wants it again."""
+    """It is complete, but is to be computed again."""
     FAILED_BEFORE = auto()
-    """It failed when the same was tried last."""
+    """It failed when the same inputs and code were last tried."""
     REQUIRED_FIRST = auto()
-    """What it requires is to be made first."""
+    """A task that it requires must be run first."""
     REQUIRED_UNRECORDED = auto()
-    """What it requires is there, and is to be recorded first."""
+    """The output of a task that it requires exists, but must be recorded first."""
     MEMBER_LACKING = auto()
     """One of many partitions that it requires must be done first."""
     MEMBERS_UNKNOWN = auto()
     """Its file does not tell which partitions it requires."""
     NEVER_CAME = auto()
     GONE = auto()
-    """Its file was here before, and was removed."""
+    """Its file was recorded, and has been removed."""
     UNREACHABLE = auto()
     INVALID_KEY = auto()
 
@@ -69,19 +69,19 @@ _STATUSES: Mapping[ReasonKind, Status] = {
     ReasonKind.UNREACHABLE: Status.UNREACHABLE,
     ReasonKind.INVALID_KEY: Status.INVALID,
 }
-"""The status that a reason gives; every other makes a partition one to do."""
+"""Status by kind of reason; with any other kind a partition is to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why a partition is not complete.
+    """The reason why a partition is not complete.
 
     Attributes
     ----------
     details
-        What the kind leaves open: the task that is required, what was before and what is now.
+        Texts that complete the sentence: the required task, or the values before and now.
     cause
-        What is behind it: the reason of what it waits for, an error, or a failure that was noted.
+        The reason of what it waits for, an error, or a noted failure.
     """
 
     kind: ReasonKind
@@ -90,12 +90,12 @@ class Reason:
 
     @property
     def status(self) -> Status:
-        """What it makes of a partition."""
+        """Status of a partition that has this reason."""
         return _STATUSES.get(self.kind, Status.TO_DO)
 
     @property
     def fault(self) -> Fault | None:
-        """Whose fault it is, if it is somebody's."""
+        """Whose fault it is; None if it is nobody's."""
         return None if self.cause is None else self.cause.fault
 
 
@@ -121,19 +121,19 @@ SENTENCES: Mapping[ReasonKind, str] = {
     ReasonKind.UNREACHABLE: "{cause}",
     ReasonKind.INVALID_KEY: "{cause}",
 }
-"""How each reason reads: with its details by number, with all of them, and with what is behind it."""
+"""Sentence of each kind of reason, with its details by number, all of them, or its cause."""
 
 SHORT: Mapping[ReasonKind, str] = {ReasonKind.FAILED_BEFORE: "failed before"}
-"""How a reason reads without what differs from file to file."""
+"""Sentences without what differs from file to file."""
 
 
 def sentence(reason: Reason, *, short: bool = False) -> str:
-    """Say why, for where the partition key stands beside it.
+    """Return a reason in words, without the partition key.
 
     Parameters
     ----------
     short
-        Whether to leave out how what failed before did so, which differs from file to file.
+        Whether to leave out the error of a failure, which differs from file to file.
     """
     if short and reason.kind in SHORT:
         return SHORT[reason.kind]
@@ -142,7 +142,7 @@ def sentence(reason: Reason, *, short: bool = False) -> str:
         cause = sentence(reason.cause, short=short)
     elif isinstance(reason.cause, Failure):
         cause = reason.cause.error
-    elif reason.cause is not None:  # what the members are may be told by a file of another key
+    elif reason.cause is not None:  # the error may be that of a file with another key
         named = reason.kind is ReasonKind.MEMBERS_UNKNOWN
         cause = str(reason.cause) if named else reason.cause.without_key()
     return SENTENCES[reason.kind].format(*reason.details, all=", ".join(reason.details), cause=cause)

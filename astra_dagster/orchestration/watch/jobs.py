@@ -1,7 +1,7 @@
-"""The two jobs of a watched product: one over a range of partitions, one over any, or over all there is.
+"""The two jobs of a watched product: one over a range of partitions, one over any partitions or all files.
 
-The first runs assets, so that Dagster knows beforehand which partitions it means to do. The second is also what the
-daily schedule runs: it looks at every file, whatever the folders' times say.
+The first runs assets, so that Dagster knows its partitions beforehand. The daily schedule runs the second, which
+examines every file, even in folders that have not changed.
 """
 
 import time
@@ -32,7 +32,7 @@ from astra_dagster.planning.planner import Planner
 
 
 def range_job(seen: Watched) -> UnresolvedAssetJobDefinition:
-    """Job over the assets of a watched product: the files themselves, and the tasks to run on them."""
+    """Make the job over the assets of a watched product: the files, and the tasks to run on them."""
     name = seen.product.asset_name
     tasks = [task.name for task in seen.chain()]
     return dg.define_asset_job(
@@ -43,7 +43,7 @@ def range_job(seen: Watched) -> UnresolvedAssetJobDefinition:
 
 
 def range_job_name(item: Product) -> str:
-    """Name of the job of `range_job`."""
+    """Return the name of the job of `range_job`."""
     return f"analyse_{item.asset_name}"
 
 
@@ -58,7 +58,7 @@ class AnyConfig(dg.Config):
 
 
 def any_job(item: Product) -> dg.JobDefinition:
-    """Job over any partitions of a watched product; over everything if none is named."""
+    """Make the job over any partitions of a watched product, or over all if none is named."""
 
     @dg.op(
         name=f"update_{item.asset_name}_files",
@@ -99,17 +99,17 @@ def any_job(item: Product) -> dg.JobDefinition:
 
 
 def any_job_name(item: Product) -> str:
-    """Name of the job of `any_job`."""
+    """Return the name of the job of `any_job`."""
     return f"update_{item.asset_name}"
 
 
 def any_run_config(item: Product, partitions: Sequence[str]) -> dict[str, object]:
-    """Run configuration of the job of `any_job`."""
+    """Return the run configuration of the job of `any_job`."""
     return {"ops": {f"update_{item.asset_name}_files": {"config": {"partitions": list(partitions)}}}}
 
 
 def _all(context: dg.OpExecutionContext, seen: Watched) -> list[str]:
-    """Look for every file, register and record; returns the keys of all that are not just being written."""
+    """Find, register and record all files; return the registered keys without those still being written."""
     unfinished: set[str] = set()
     config = DiscoverConfig(products=[seen.product.name], releases=list(seen.releases))
     for found in search(context.instance, config):
@@ -133,12 +133,12 @@ def _still_written(file: FoundFile, settle: float) -> bool:
     age = time.time() - file.mtime_ns / 1e9
     try:
         return age < settle or (age < RECENT and is_cut_short(file.path))
-    except InputMissingError:  # it went away just now
+    except InputMissingError:  # it was removed just now
         return True
 
 
 def _without_failed(context: dg.OpExecutionContext, planner: Planner, jobs: Sequence[Job]) -> list[Job]:
-    """Leave alone what failed before by the fault of the file or of the task's code."""
+    """Remove partitions from jobs that failed before through a fault of the file or of the task's code."""
     left = []
     for job in jobs:
         failed = {one.key for one in planner.plan(job.store, job.keys).partitions.values() if one.given_up}

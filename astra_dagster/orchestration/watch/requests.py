@@ -1,7 +1,7 @@
-"""Partitions to runs: which runs to request for some partitions of a product, and how they name them.
+"""Divide partitions of a product among the runs to request.
 
 Keys that were registered together follow one another: such a stretch is a range of partitions, and a run of assets
-takes one. What lies scattered goes to the job that takes partitions by name.
+takes one range. Scattered keys go to the job that takes partitions by name.
 """
 
 import hashlib
@@ -17,13 +17,13 @@ from astra_dagster.orchestration.internals import ASSET_PARTITION_RANGE_END_TAG,
 from astra_dagster.orchestration.partitions import chunks, registered
 
 TO = "..."
-"""Between the first and the last key of a range, as on Dagster's own command line; no key contains it."""
+"""Text between the first and the last key of a range, as on Dagster's command line; no key contains it."""
 
 LONG = 100
-"""Keys that are worth a run over a range of their own, if there are others."""
+"""Fewest keys of a stretch that has a run of its own, if there are several stretches."""
 
 NEWEST = 1_000
-"""How many more of the newest keys are looked at than are looked for, before all are."""
+"""Number of the newest keys, beyond that of the wanted ones, that are searched before all keys are."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class Request:
     Attributes
     ----------
     run_key
-        Dagster makes one run of it, however often it is requested.
+        Key of the run; Dagster makes one run of a key, however often it is requested.
     partitions
         Keys, and ranges of them as ``first...last``.
     number
-        Of partitions.
+        Number of partitions.
     assets
-        Whether it is a run of the assets, over its one range; else of the job that takes partitions by name.
+        Whether it is a run of the assets over one range; otherwise of the job that takes partitions by name.
     """
 
     run_key: str
@@ -52,13 +52,13 @@ class Request:
 
     @classmethod
     def parse(cls, text: str) -> "Request":
-        """Request from its text."""
+        """Parse the text of a request."""
         values = json.loads(text)
         return cls(**{**values, "partitions": tuple(values["partitions"])})
 
     @property
     def range_tags(self) -> dict[str, str]:
-        """Tags by which Dagster knows the range of a run of assets."""
+        """Dagster's tags for the range of a run of assets."""
         first, _, last = self.partitions[0].partition(TO)
         return {ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last or first}
 
@@ -66,14 +66,14 @@ class Request:
 def requests_for(
     instance: dg.DagsterInstance, item: Product, asked: Mapping[str, str], most: int, *, assets: bool
 ) -> list[tuple[Request, list[str]]]:
-    """As few runs as take these partitions, each with the keys that it takes.
+    """Make as few requests as these partitions need, and return each with its keys.
 
     Parameters
     ----------
     asked
-        By registered key what is asked for: run keys are hashes of it.
+        Text that tells what is requested, by registered key: run keys are hashes of it.
     most
-        Partitions in a run.
+        Most partitions of a run.
     assets
         Whether the assets can be run over a range.
     """
@@ -100,7 +100,7 @@ def _request(
 
 
 def stretches(instance: dg.DagsterInstance, item: Product, keys: Mapping[str, object]) -> list[list[str]]:
-    """Registered keys in the order of their registration, split where others are in between."""
+    """Return registered keys in the order of registration, split where other keys lie between them."""
     newest = instance.get_paginated_dynamic_partitions(item.asset_name, limit=len(keys) + NEWEST, ascending=False)
     order: Sequence[str] = newest.results[::-1]
     if not keys.keys() <= set(order):
@@ -115,7 +115,7 @@ def stretches(instance: dg.DagsterInstance, item: Product, keys: Mapping[str, ob
 
 
 def named(instance: dg.DagsterInstance, item: Product, partitions: Sequence[str]) -> list[str]:
-    """Keys that are named by themselves or by ranges.
+    """Return the keys that are named one by one or as ranges.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""Sensors and schedules: one of each a watched product, off unless the configuration says otherwise.
+"""Make a sensor and a schedule for each watched product, off unless the configuration turns them on.
 
-Tasks that require tasks are in the same runs as those, and in their order. Declarative automation would serve them as
-well, but looks at all partitions of an asset at each of its ticks: with 100,000 of them it took 7 to 12 seconds, though
-nothing had happened.
+A task runs in the same run as the tasks that it requires, after them. Dagster's declarative automation could do this
+too, but examines all partitions of an asset at each tick: with 100,000 of them it took 7 to 12 seconds when nothing had
+changed.
 """
 
 from collections.abc import Sequence
@@ -19,17 +19,16 @@ from astra_dagster.orchestration.watch.settings import Watched, broken_watches, 
 from astra_dagster.orchestration.watch.tick import sensor_name, tick
 
 LISTED = 100
-"""Notes that the log of a tick spells out."""
+"""Most notes of a tick that are logged."""
 
 COUNT_TAG = "astra/partitions"
-"""Tag of a requested run: how many partitions it takes."""
+"""Tag of a requested run with its number of partitions."""
 
 
 def watch(products: Sequence[Product]) -> tuple[list[dg.SensorDefinition], list[dg.ScheduleDefinition]]:
-    """Sensors and schedules of products; their jobs come with them.
+    """Make the sensors and schedules of products, with their jobs.
 
-    Where the configuration says how to watch in a way that makes no sense, they are there, and say so when they are
-    evaluated.
+    If the configuration of a watch is not valid, its sensor is made too, and fails with the reason when evaluated.
     """
     broken = broken_watches(products)
     sensors, schedules = [], []
@@ -46,15 +45,15 @@ def watch(products: Sequence[Product]) -> tuple[list[dg.SensorDefinition], list[
 
 
 def _sensor(seen: Watched, jobs: Sequence[ExecutableDefinition], wrong: AstraError | None) -> dg.SensorDefinition:
-    """Sensor that requests runs for the files of a product that are new or changed.
+    """Make the sensor that requests runs for new and changed files of a product.
 
-    What a tick found is the reason why it requested nothing, a line in its log, and, for the last one, the cursor. The
-    cursor has no other use: what the watch remembers is in a file of its own.
+    The result of a tick is logged, is the skip reason if no run is requested, and is stored as the cursor. The cursor
+    has no other use: the watch keeps its state in a file of its own.
 
     Parameters
     ----------
     wrong
-        Why the configuration's table cannot be used, which each evaluation fails with, until it can.
+        Why the configuration's table is not valid; until it is, each evaluation fails with this error.
     """
     item = seen.product
 
@@ -88,7 +87,7 @@ def _sensor(seen: Watched, jobs: Sequence[ExecutableDefinition], wrong: AstraErr
 
 
 def _refusal(name: str, error: AstraError, *, running: bool) -> dg.SensorDefinition:
-    """Sensor for a table of a product that there is not, or that has no asset."""
+    """Make the sensor for a table whose product does not exist or has no asset; its evaluations fail."""
 
     @dg.sensor(
         name=f"{GROUP}_{name}_arrivals",
@@ -107,7 +106,7 @@ def _metadata(wrong: AstraError | None) -> dict[str, str] | None:
 
 
 def run_request(item: Product, request: Request, *, by_range: bool) -> dg.RunRequest:
-    """The request as Dagster wants it; `by_range` if the sensor has a job that takes a range of partitions."""
+    """Convert a request to Dagster's; `by_range` if the sensor has a job that takes a range of partitions."""
     tags = {COUNT_TAG: str(request.number)}
     if request.assets and by_range:
         return dg.RunRequest(request.run_key, job_name=range_job_name(item), tags={**tags, **request.range_tags})
@@ -116,7 +115,7 @@ def run_request(item: Product, request: Request, *, by_range: bool) -> dg.RunReq
 
 
 def _schedule(seen: Watched, job: dg.JobDefinition) -> dg.ScheduleDefinition:
-    """Schedule that goes through all files of a product, and does what is not complete."""
+    """Make the schedule that examines all files of a product, and runs its tasks on all that is not complete."""
     return dg.ScheduleDefinition(
         name=f"{seen.product.asset_name}_daily",
         job=job,

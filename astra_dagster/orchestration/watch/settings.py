@@ -1,6 +1,6 @@
-"""How a product is watched: the tables ``[watch.PRODUCT]`` of the configuration file, and what they come to.
+"""Settings of watched products, from the tables ``[watch.PRODUCT]`` of the configuration file.
 
-Their keys and types are in `astra_dagster.configuration`. Here the names in them are looked up.
+`astra_dagster.configuration` has their keys and types; this module looks up the names in them.
 """
 
 import contextlib
@@ -26,17 +26,17 @@ from astra_dagster.tasks.task import Task
 
 @dataclass(frozen=True)
 class Watched(Watch):
-    """How a product is watched."""
+    """A watched product and its settings."""
 
     product: Product
 
     def chosen(self) -> list[Task]:
-        """Tasks to run on what has come.
+        """Return the tasks to run on new files.
 
         Raises
         ------
         AstraError
-            If there is no such task, or its partitions have nothing to do with the product.
+            If there is no such task, or its partitions are not of the product.
         """
         mine = [task for task in registry.tasks().values() if task.domain.product == self.product]
         if not self.tasks:
@@ -55,12 +55,12 @@ class Watched(Watch):
         return [task for task in mine if task.name in self.tasks]
 
     def chain(self) -> list[Task]:
-        """The chosen tasks, after all that they require."""
+        """Return the chosen tasks and all that they require, which come first."""
         return list({other.name: other for task in self.chosen() for other in task.chain}.values())
 
     @property
     def by_range(self) -> bool:
-        """Whether all these tasks run on all these files, so that one range of partitions does for all."""
+        """Whether all these tasks run on all these files, so that one range of partitions serves all."""
         releases = set(self.releases or all_releases())
         return all(
             task.domain == self.product and (not task.releases or releases <= set(task.releases))
@@ -69,12 +69,12 @@ class Watched(Watch):
 
 
 def watched(item: Product) -> Watched:
-    """How the configuration says that a product is watched.
+    """Return a product with its settings from the configuration.
 
     Raises
     ------
     ConfigurationError
-        If it says so in a way that makes no sense.
+        If they are not valid.
     """
     table = _tables().get(item)
     if table is None:
@@ -92,19 +92,19 @@ def watched(item: Product) -> Watched:
 
 
 def tells_by_content(item: Product) -> bool:
-    """Whether versions of a product's files are told by their contents, whatever else its table says.
+    """Whether data versions of a product's files are hashes of their contents; other keys are not checked.
 
     Raises
     ------
     ConfigurationError
-        If it says neither yes nor no.
+        If the value is not true or false.
     """
     table = _tables().get(item)
     return table is not None and settings.watch(table, "by_content").by_content
 
 
 def broken_watches(products: Sequence[Product]) -> dict[str, AstraError]:
-    """Why tables cannot be used, by their names: of these products, or of others, which have no asset."""
+    """Return the errors of tables that cannot be used, by name; only these products have assets."""
     found: dict[str, AstraError] = {}
     first = _tables()
     for name in settings.config().watch:
@@ -126,17 +126,17 @@ def broken_watches(products: Sequence[Product]) -> dict[str, AstraError]:
 
 
 def table_of(item: Product) -> str:
-    """The name of the table that says how a product is watched, or that would: ``ap_visit``."""
+    """Return the name of a product's table, or the name it would have, for example ``ap_visit``."""
     return _tables().get(item, item.asset_name)
 
 
 def is_on(table: str) -> bool:
-    """Whether a table says that its sensor is on, whatever else it says."""
+    """Whether a table turns its sensor on; other keys are not checked."""
     return settings.config().watch.get(table, {}).get("running") is True
 
 
 def _tables() -> Mapping[Product, str]:
-    """The name of its table, for each product that has one; of two the first counts."""
+    """Return the name of the table of each product that has one; of two the first is used."""
     found: dict[Product, str] = {}
     for name in settings.config().watch:
         with contextlib.suppress(UnknownProductError):

@@ -1,20 +1,20 @@
-"""One look at a watched product, and the runs that are to be requested after it.
+"""One tick of a watch: examine a product, and decide which runs to request.
 
-What is to be done is what a plan says that is not complete; the watch only tells which files to plan for. Nothing is
-lost and nothing is requested twice, wherever a tick is killed:
+The watch finds the files to plan for, and a plan decides what is not complete. Nothing is lost and nothing is requested
+twice, even if a tick is killed:
 
-- What a look has found is remembered, as ready, before anything is done about it, and stays so until it is decided.
+- The watch remembers new and changed files as ready before anything else is done, until a tick has decided about them.
 - Registering keys again changes nothing.
-- The runs to be requested are remembered in the same transaction that takes their files from the list. They are
+- The runs to be requested are remembered in the same transaction that marks their files as requested. They are
   requested at every tick until Dagster has a run of their run key, and Dagster makes no second run of a key.
-- A run key is a hash of what is asked for: keys, versions of the files, the records that they are to replace, and how
-  many runs for the same came to nothing.
-- When a run has ended it is looked at what became of its files. What a run that failed, or was killed, left undone is
-  requested again after a minute, then after two, and so on, at most six hours.
+- A run key is a hash of what is requested: keys, versions of the files, the records that they replace, and the number
+  of runs for the same files that produced nothing.
+- When a run has ended, its files are checked. Those that a failed or killed run left undone are requested again after
+  a minute, then after two, and so on, up to six hours.
 
-What failed by the file's own fault, or by that of the task's code, is noted beside the outputs, and the plan knows that
-it failed before: it is requested again when the file or the code changes. A run that somebody has canceled is left to
-the daily schedule.
+A failure through a fault of the file or of the task's code is noted beside the outputs, where the plan finds it: it is
+requested again when the file or the code changes. Files of a run that somebody has cancelled are left to the daily
+schedule.
 """
 
 import sqlite3
@@ -46,36 +46,36 @@ from astra_dagster.planning.status import Status
 from astra_dagster.tasks import registry
 
 BUDGET = 25.0
-"""Seconds after which a tick leaves the rest to the next: Dagster gives one up after 60."""
+"""Seconds after which a tick leaves the rest to the next; Dagster ends one after 60."""
 
 MOST = 100_000
-"""Files that are decided upon in one tick."""
+"""Most files about which one tick decides."""
 
 TOGETHER = 2_000
-"""Files that are decided upon together."""
+"""Files about which a tick decides together."""
 
 UNDER_WAY = "under way"
-"""What a new watch remembers: the runs that were not finished when it was made, whose partitions it cannot know."""
+"""Name of a fact of the watch: the runs that were under way when it was made, whose partitions it does not know."""
 
 _WANTED = (Status.TO_DO, Status.TO_RECORD, Status.UNREACHABLE)
-"""Of a partition with one of these it is asked for a run, unless it is given up."""
+"""Statuses of partitions for which a run is requested, unless they are given up."""
 
 Clock = Callable[[], float]
 
 
 @dataclass
 class Tick:
-    """What became of one look.
+    """The result of one tick.
 
     Attributes
     ----------
     new, changed, again, gone
-        Files that were never recorded, that are recorded otherwise, that are recorded and not complete, and that are
-        not there any more.
+        Number of files that were never recorded, that have changed since, that are recorded but not complete, and that
+        were removed.
     requests
         Runs to request.
     notes
-        For the log: what is skipped, still written, or cannot be examined, with the reason.
+        Notes for the log on files that are skipped, still being written or cannot be examined, with the reason.
     """
 
     new: int = 0
@@ -116,22 +116,22 @@ class Tick:
 
 
 def state_path(watched: Watched) -> Path:
-    """Where the watch of a product is kept."""
+    """Return the path of the file of a product's watch."""
     return settings.check_outputs_dir() / f"watch-{watched.product.asset_name}.sqlite"
 
 
 def sensor_name(watched: Watched) -> str:
-    """Name of the sensor of a product."""
+    """Return the name of the sensor of a product."""
     return f"{watched.product.asset_name}_arrivals"
 
 
 def tick(instance: dg.DagsterInstance, watched: Watched, clock: Clock = time.time) -> Tick:
-    """Look at a product, register what is new, and tell which runs to request.
+    """Examine a product, register new files, and decide which runs to request.
 
     Raises
     ------
     AstraError
-        If SAS_BASE_DIR is not set, the outputs cannot be written, or the configuration makes no sense.
+        If SAS_BASE_DIR is not set, the outputs cannot be written, or the configuration is not valid.
     """
     start = time.monotonic()
     made = Tick()
@@ -166,7 +166,7 @@ class _Ticking:
     deadline: float
 
     def run(self) -> None:
-        """All of them, in order."""
+        """Run all steps, in order."""
         self.item = self.watched.product
         self.root = settings.sas_base_dir()
         under_way = self._follow()
@@ -194,7 +194,7 @@ class _Ticking:
         made.more = not made.waits and (not made.look.complete or self.watch.count(State.READY) > 0)
 
     def _follow(self) -> set[int]:
-        """See what became of the runs that were requested; returns the numbers of those that are under way."""
+        """Check the runs that were requested, and return the numbers of those that are under way."""
         under_way = set()
         for number, run_key, _ in self.watch.open_requests():
             statuses = {run.status for run in self._runs({RUN_KEY_TAG: run_key})}
@@ -214,7 +214,7 @@ class _Ticking:
         return under_way
 
     def _not_recorded(self, requested: Sequence[Sighting]) -> set[Sighting]:
-        """Files that a run did not find: then it had nothing to do for them, and did not fail."""
+        """Return the files that a successful run did not find and so did not record."""
         data_ids = {sighting: self._data_id(sighting.release, sighting.path) for sighting in requested}
         known = records.source_records(self.instance, self.item, [one.key for one in data_ids.values() if one])
         undone = set()
@@ -229,7 +229,7 @@ class _Ticking:
         return self.instance.get_runs(dg.RunsFilter(tags=mine, statuses=statuses or None))
 
     def _under_way(self) -> int:
-        """Number of runs to wait for: while they are under way, what they do looks as if nobody did it."""
+        """Return the number of runs to wait for: a new watch does not know which partitions they compute."""
         before = self.watch.fact(UNDER_WAY)
         runs = self._runs({}, NOT_FINISHED_STATUSES) if before is None or before else []
         unfinished = [run.run_id for run in runs]
@@ -240,9 +240,9 @@ class _Ticking:
         return len(waits)
 
     def _tell_gone(self) -> None:
-        """Record files that are gone; of one that has a compressed variant, that is the file now.
+        """Record that files were removed; one that has a compressed variant is examined again instead.
 
-        Of what a disk may have taken away nothing is recorded: when it is back, its files are seen again.
+        Nothing is recorded of files whose disk may be away: when it is back, the files are found again.
         """
         absences = Absences(self.root)
         while (told := self.watch.gone_files(TOGETHER)) and time.monotonic() < self.deadline:
@@ -274,7 +274,7 @@ class _Ticking:
             return None
 
     def _decide(self, ready: Sequence[Sighting]) -> dict[DataID, tuple[list[Sighting], str]]:
-        """Files to request runs for, with what is asked for; all others are done with, or left for later."""
+        """Return the files to request runs for, with what is requested; mark all others as done, or leave them."""
         todo: dict[DataID, tuple[list[Sighting], str]] = {}
         for some in chunks(ready, TOGETHER):
             if time.monotonic() > self.deadline:
@@ -287,7 +287,7 @@ class _Ticking:
                     marks[State.IGNORED].append(sighting)
                 elif is_recent(self.watch, sighting.since) and _is_unfinished(Path(sighting.path)):
                     marks[State.UNFINISHED].append(sighting)
-                elif data_id in todo:  # a compressed variant beside it: both are one partition
+                elif data_id in todo:  # a file and its compressed variant are one partition
                     todo[data_id][0].append(sighting)
                 else:
                     seen.setdefault(data_id, []).append(sighting)
@@ -304,15 +304,15 @@ class _Ticking:
         return todo
 
     def _asked(self, seen: dict[DataID, list[Sighting]]) -> tuple[dict[DataID, str], set[DataID]]:
-        """Which of these files are not complete, with what makes a request for them another one than those before.
+        """Return the files that are not complete, each with a text that sets its request apart from earlier ones.
 
-        That is the version that is to be, the record that it replaces, and how often it was tried. Besides, those that
-        cannot be seen now though the look has seen them and has not found that they are gone: a disk may be away.
+        The text holds the new version, the record that it replaces, and the number of tries. Return as well the files
+        that the watch has seen and that cannot be found now: their disk may be away.
         """
         known = records.source_records(self.instance, self.item, [data_id.key for data_id in seen])
         pointers = records.event_pointers(self.instance, records.asset_key(self.item), list(known))
         tries = {data_id: max(sighting.tries for sighting in sightings) for data_id, sightings in seen.items()}
-        # What is seen for the first time was there just now.
+        # A file that is seen for the first time existed just now: it need not be examined again.
         looked_at = [data_id for data_id in seen if data_id.key in known or tries[data_id]]
         inputs = {found.data_id.key: found for found in sources.examine(self.instance, self.item, looked_at, self.root)}
         away = {data_id for data_id in looked_at if inputs[data_id.key].file is None}
@@ -337,7 +337,7 @@ class _Ticking:
         return asked, away
 
     def _incomplete(self, data_ids: Sequence[DataID], inputs: dict[str, Input]) -> set[str]:
-        """Keys for which a task is to be run, and has not failed before by the fault of the file or of its code."""
+        """Return the keys for which a task is to be run, without those that are given up."""
         outputs = settings.outputs_dir()
         planner = sources.make_planner(self.instance, outputs, self.root)
         planner.inputs[self.item] = inputs
@@ -353,7 +353,7 @@ class _Ticking:
         return incomplete
 
     def _request(self, todo: dict[DataID, tuple[list[Sighting], str]]) -> None:
-        """Register what is new, and remember the runs to request."""
+        """Register new keys, and remember the runs to request."""
         if not todo:
             return
         asked = {data_id.key: said for data_id, (_, said) in todo.items()}
@@ -370,5 +370,5 @@ class _Ticking:
 def _is_unfinished(path: Path) -> bool:
     try:
         return is_cut_short(path)
-    except InputMissingError:  # it went away just now
+    except InputMissingError:  # it was removed just now
         return False
