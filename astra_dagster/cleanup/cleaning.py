@@ -206,7 +206,7 @@ class _Finder:
         return kind, "not in the latest records, but a setting leads there: --other-parameters, --older or --digest"
 
     def _temporary(self, digest: str, file: OwnFile) -> bool:
-        """Offer a temporary file, unless it may be in use: a process on another host may write it for a minute."""
+        """Offer a temporary file unless it may be in use; as other hosts' processes are not seen, wait a minute."""
         with contextlib.suppress(OSError):
             age = (self.now - file.entry.stat(follow_symlinks=False).st_mtime_ns) / 1e9
             if age > HOUR or (age > MINUTE and not _running(layout.writer_of(file.entry.name))):

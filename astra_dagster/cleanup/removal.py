@@ -137,7 +137,7 @@ def _identity(folder: int, name: str) -> Identity:
 
 @contextlib.contextmanager
 def _opened(root: Path, inner: str) -> Iterator[int]:
-    """Open a folder below the root without following a link, and yield its descriptor; the root itself may be a link."""
+    """Open a folder below the root, which may be a link itself, without following links, and yield its descriptor."""
     descriptor = os.open(root, _FOLDER)
     try:
         for part in filter(None, inner.split("/")):

@@ -1,4 +1,4 @@
-"""The command that removes what is no longer needed."""
+"""The command that removes files that are no longer needed."""
 
 from collections.abc import Sequence
 

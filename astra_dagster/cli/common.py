@@ -1,4 +1,4 @@
-"""What the commands share: options, the Dagster instance, runs, and errors told in one line."""
+"""Parts that the commands share: options, the Dagster instance, runs, and errors in one line."""
 
 import json
 import logging
@@ -25,7 +25,7 @@ class Group(click.Group):
     """A group whose commands turn every error into one line on stderr and exit code 1."""
 
     def main(self, *arguments: Any, **named: Any) -> Any:
-        """Run the command line; what fails here already is help that cannot be written."""
+        """Run the command line, and handle the error if its output cannot be written."""
         try:
             return super().main(*arguments, **named)
         except OSError as error:
@@ -36,7 +36,7 @@ class Group(click.Group):
             sys.exit(told.exit_code)
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command that was asked for."""
+        """Run the command, and convert its errors."""
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
@@ -52,14 +52,14 @@ class Group(click.Group):
 
 
 class TaskCommand(click.Command):
-    """A command that is about tasks: it tells besides what is broken of the configuration, and left out."""
+    """A command that uses tasks, and also prints which parts of the configuration are left out as broken."""
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command, and tell what its own error does not tell."""
+        """Run the command, and print the errors of broken parts that its own error does not contain."""
         try:
             done = super().invoke(ctx)
         except (AstraError, click.ClickException, click.exceptions.Exit) as error:
-            with suppress(AstraError):  # of the configuration as a whole: the command has told it
+            with suppress(AstraError):  # the configuration cannot be read: the command has said so
                 self._tell(str(error))
             raise
         self._tell()
@@ -72,13 +72,13 @@ class TaskCommand(click.Command):
 
 
 def tell_left_out(parts: Mapping[str, AstraError]) -> None:
-    """Tell what is left out because it is broken, each in one line."""
+    """Print the errors of parts that are left out, each in one line."""
     for error in parts.values():
         click.echo(f"left out: {error}", err=True)
 
 
 def selection(command: Callable[..., None]) -> Callable[..., None]:
-    """Options that select partitions: ``--release`` and ``--where``."""
+    """Add the options that select partitions to a command: ``--release`` and ``--where``."""
     for option in (
         click.option("--where", "where", multiple=True, metavar="PART=VALUE", help="Only these: mjd=56439."),
         click.option("--release", "releases", multiple=True, metavar="NAME", help="Only this release; repeatable."),
@@ -91,12 +91,12 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 
 
 def put_json(document: object) -> None:
-    """Print a JSON document, to which nothing else may be added on stdout."""
+    """Print a JSON document, which must be all that is printed on stdout."""
     click.echo(json.dumps(document, indent=1, default=str))
 
 
 def task_names(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Names of tasks that begin so, for the completion of the shell."""
+    """Return the names of tasks with this beginning, for completion in the shell."""
     from astra_dagster.tasks import registry
 
     try:
@@ -110,7 +110,7 @@ setting = click.option("--set", "values", multiple=True, metavar="NAME=VALUE", h
 
 @contextmanager
 def open_instance() -> Iterator["dg.DagsterInstance"]:
-    """The Dagster instance of DAGSTER_HOME; the folder is made if it is not there."""
+    """Open the Dagster instance of DAGSTER_HOME; make the folder if it is missing."""
     import dagster as dg
 
     from astra_dagster import settings
@@ -121,7 +121,7 @@ def open_instance() -> Iterator["dg.DagsterInstance"]:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise make_write_error(error, "DAGSTER_HOME", home, hint="set it to a folder that you can write to") from error
-    os.environ["DAGSTER_HOME"] = str(home)  # Dagster reads it too, and what dagster.yaml refers to
+    os.environ["DAGSTER_HOME"] = str(home)  # Dagster and dagster.yaml read it too
     logging.getLogger().addFilter(_no_retries)
     with ExitStack() as stack:
         try:
@@ -132,7 +132,7 @@ def open_instance() -> Iterator["dg.DagsterInstance"]:
 
 
 def _no_retries(record: logging.LogRecord) -> bool:
-    """Leave out what dagster-postgres says each time it tries again: what it says in the end is enough."""
+    """Whether a log record is kept: those of dagster-postgres about each new try are not, as its error is enough."""
     return not record.getMessage().startswith("Retrying failed database")
 
 
@@ -142,7 +142,7 @@ def run_job(
     run_config: Mapping[str, object],
     asset_selection: "Sequence[dg.AssetKey] | None" = None,
 ) -> "dg.ExecuteInProcessResult":
-    """Run a job in this process, without a word but its progress; `raise_failures` says what went wrong."""
+    """Run a job in this process, and print only its progress; `raise_failures` raises its errors."""
     with redirect_stderr(cast(TextIO, _WithoutDagster(sys.stderr))):
         return job.execute_in_process(
             instance=instance, run_config={**run_config, **QUIET}, raise_on_error=False, asset_selection=asset_selection
@@ -150,7 +150,7 @@ def run_job(
 
 
 class _WithoutDagster:
-    """A stream without what Dagster writes past all logs while its records cannot be written."""
+    """A stream without the lines that Dagster prints, beside its logs, if its records cannot be written."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -165,7 +165,7 @@ class _WithoutDagster:
 
 
 def data_id_of(key: str, name: str | None) -> "DataID":
-    """Data ID of a key: of the product that is named, else of the only source asset that has such a key or file."""
+    """Parse a key, as one of the named product or else of the only source asset with such a key or file."""
     from astra_dagster import settings
     from astra_dagster.datamodel import products
     from astra_dagster.orchestration.sources import source_products
@@ -188,7 +188,7 @@ def data_id_of(key: str, name: str | None) -> "DataID":
     if there:
         names = " or ".join(f"--product {data_id.product.name}" for data_id in there)
         raise InvalidKeyError("this is the key of files of several products", key=key, hint=f"add {names}")
-    if len({str(error) for error in errors}) == 1:  # an unknown release, say
+    if len({str(error) for error in errors}) == 1:  # for example an unknown release
         raise errors[0]
     grammar = ", ".join(f"{item.name} {item.key_order}" for item in known)
     raise InvalidKeyError(
@@ -197,7 +197,7 @@ def data_id_of(key: str, name: str | None) -> "DataID":
 
 
 def pair(text: str, option: str) -> tuple[str, object]:
-    """Name and value of ``NAME=VALUE``; the value as JSON where it is JSON, else as text."""
+    """Parse ``NAME=VALUE``; the value is text unless it is valid JSON."""
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise click.UsageError(f"{option} takes NAME=VALUE, not {text!r}")
@@ -208,7 +208,7 @@ def pair(text: str, option: str) -> tuple[str, object]:
 
 
 def where_of(texts: Sequence[str]) -> dict[str, list[str]]:
-    """Values by part name of the ``--where`` options."""
+    """Parse the options ``--where`` to values by the name of the part."""
     where: dict[str, list[str]] = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -219,7 +219,7 @@ def where_of(texts: Sequence[str]) -> dict[str, list[str]]:
 
 
 def failures_of(result: "dg.ExecuteInProcessResult") -> list[dict[str, str]]:
-    """Partitions that failed in a run, with the reason."""
+    """Return the partitions that failed in a run, with the reasons."""
     from dagster import TableMetadataValue
 
     failed = [event.step_failure_data.user_failure_data for event in result.all_events if event.is_step_failure]
@@ -229,7 +229,7 @@ def failures_of(result: "dg.ExecuteInProcessResult") -> list[dict[str, str]]:
 
 
 def raise_failures(result: "dg.ExecuteInProcessResult") -> None:
-    """Say why a run failed: what it said itself where it did, else the name of its error."""
+    """Raise an error that says why a run failed, if it did: its own message, or else that of its error."""
     if result.success:
         return
     for event in result.all_events:

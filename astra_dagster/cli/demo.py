@@ -1,4 +1,4 @@
-"""The command that shows everything on synthetic files."""
+"""The command that runs the whole pipeline on synthetic files."""
 
 import os
 import shlex

@@ -1,4 +1,4 @@
-"""What the command line says when a command fails: one line, and where the whole story lies."""
+"""Errors of the command line: one line for the user, and the traceback in a log."""
 
 import contextlib
 import errno
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from astra_dagster.orchestration.internals import SerializableErrorInfo
 
 LOG = "astra-dagster.log"
-"""File in ``DAGSTER_HOME/logs`` that tracebacks are added to."""
+"""Log of tracebacks in ``DAGSTER_HOME/logs``."""
 
 LARGEST = 1_000_000
-"""Bytes of it from which it is begun anew."""
+"""Size in bytes beyond which the log is started anew."""
 
 STOPPED, NO_READER = 130, 141
-"""Exit codes of what is stopped by Ctrl-C, and of what writes to a pipe that nobody reads: those of a shell."""
+"""Exit codes, as in a shell, after Ctrl-C and after writing to a closed pipe."""
 
 
 def failure(error: BaseException, known: AstraError | None = None) -> click.ClickException:
-    """One line for an error that is none of ours, with what stands behind it; the traceback goes to a log.
+    """Make an error in one line from an unexpected one, with its cause; write the traceback to the log.
 
     Parameters
     ----------
     known
-        What is known of it, if that has been found out already.
+        Error that explains it, if the caller knows one.
     """
     from astra_dagster.orchestration.causes import known_error
 
@@ -50,7 +50,7 @@ def failure(error: BaseException, known: AstraError | None = None) -> click.Clic
 
 
 def of_step(info: "SerializableErrorInfo") -> click.ClickException:
-    """The same for the error of a step of a run, of which Dagster keeps the texts only."""
+    """Make an error in one line from that of a step of a run, of which Dagster keeps only the texts."""
     from astra_dagster.orchestration.causes import PLACE, storage_error
 
     log = write_log(info.to_string())
@@ -63,10 +63,10 @@ def of_step(info: "SerializableErrorInfo") -> click.ClickException:
 
 
 def write_log(text: str) -> Path | str:
-    """Add to the log in DAGSTER_HOME, else make one in the folder for temporary files; where it lies."""
+    """Add to the log in DAGSTER_HOME, or else make one in the folder for temporary files; return its path."""
     command = shlex.join(["astra-dagster", *sys.argv[1:]])
     head = f"{time.strftime('%Y-%m-%d %H:%M:%S')} astra-dagster {__version__}, process {os.getpid()}: {command}\n"
-    entry = re.sub(r"(://[^:/@\s]*):[^@\s]+@", r"\1:***@", f"{head}{text.rstrip()}\n\n")  # no password of a database
+    entry = re.sub(r"(://[^:/@\s]*):[^@\s]+@", r"\1:***@", f"{head}{text.rstrip()}\n\n")  # without passwords of URLs
     with contextlib.suppress(OSError, AstraError):
         path = settings.dagster_home() / "logs" / LOG
         if path.parent.parent.is_dir():
@@ -84,7 +84,7 @@ def write_log(text: str) -> Path | str:
 
 
 def of_output(error: OSError) -> bool:
-    """Whether an error came up as something was printed; then nothing is printed any more, at the end neither."""
+    """Whether an error arose while printing; if so, discard all further output, also that at exit."""
     if all(frame.f_globals.get("__name__") != "click.utils" for frame, _ in traceback.walk_tb(error.__traceback__)):
         return False
     with contextlib.suppress(OSError, ValueError):
@@ -93,7 +93,7 @@ def of_output(error: OSError) -> bool:
 
 
 def without_output(error: OSError) -> click.ClickException:
-    """How a command ends that cannot print its results; quietly, if it is because nobody reads them."""
+    """Make the error of a command that cannot print its results; it is silent if the pipe is closed."""
     if error.errno == errno.EPIPE:
         return _NoReader("")
     return click.ClickException(f"the results cannot be written: {error.strerror}")
@@ -103,4 +103,4 @@ class _NoReader(click.ClickException):
     exit_code = NO_READER
 
     def show(self, file: IO[str] | None = None) -> None:
-        """Nothing."""
+        """Print nothing."""

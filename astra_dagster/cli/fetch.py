@@ -1,4 +1,4 @@
-"""Commands about the Science Archive Server: where files are, and bringing them here."""
+"""Commands about the Science Archive Server: fetch files, and print their paths and URLs."""
 
 import sys
 from collections.abc import Sequence
@@ -117,7 +117,7 @@ def _named(archive: "Archive", data_id: "DataID", path: Path | None = None) -> d
 
 
 def _place(archive: "Archive", data_id: "DataID") -> dict[str, Any]:
-    """Where a file is or would be, and whether it is there; an error in place of that where nobody can tell."""
+    """Return where a file is or would be, and whether it exists, or the error if it cannot be examined."""
     try:
         path = data_id.existing_path(archive.root)
     except UnreachableError as error:
@@ -128,7 +128,7 @@ def _place(archive: "Archive", data_id: "DataID") -> dict[str, Any]:
 def _data_ids(
     keys: Sequence[str], name: str | None, releases: Sequence[str] = (), where: Sequence[str] = ()
 ) -> list[Any]:
-    """Data IDs of the keys given, or else of the registered ones that are selected."""
+    """Return the data IDs of the given keys, or else of the selected registered ones."""
     from astra_dagster.datamodel.products import product as find_product
 
     if keys and (releases or where):

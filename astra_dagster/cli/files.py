@@ -1,4 +1,4 @@
-"""Commands about files: finding and registering them."""
+"""The command that finds and registers files."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -72,9 +72,9 @@ def discover(
             )
         if not dry_run and any(item.to_record or item.new or item.to_forget for item in found):
             result = run_job(discover_job, instance, {"ops": {"discover_files": {"config": config.model_dump()}}})
-            if not unreachable:  # else it fails because of these, which are told below
+            if not unreachable:  # otherwise it fails because of these, which are reported below
                 raise_failures(result)
-        elif not dry_run:  # nothing new, but perhaps a task over groups of what was there already
+        elif not dry_run:  # nothing is new, but a task may require groups of known files
             for product in dict.fromkeys(item.product for item in found):
                 register(instance, product, (), registry.groups())
     if as_json:

@@ -9,7 +9,7 @@ from astra_dagster import settings
 from astra_dagster.errors import AstraError, make_write_error
 
 URL_VARIABLE = "ASTRA_POSTGRES_URL"
-"""Environment variable that dagster.yaml takes the URL of the database from, where the URL holds a password."""
+"""Environment variable from which dagster.yaml takes the URL of the database if the URL holds a password."""
 
 SQLITE = """\
 # Records are written in batches. These are the files of Dagster's own SQLite storage: without this section
@@ -68,7 +68,7 @@ nux:
 
 
 def dagster_yaml(storage: str) -> str:
-    """Contents of dagster.yaml with this section on storage."""
+    """Return the contents of dagster.yaml with this section on storage."""
     head = "# How Dagster runs here. All that may stand in it: https://docs.dagster.io/deployment/oss/dagster-yaml\n\n"
     return f"{head}{storage}{REST}"
 
@@ -104,7 +104,7 @@ def init(postgres: str | None) -> None:
 
 
 def _check(url: str) -> bool:
-    """Whether a URL holds a password; after a look whether the database can be reached."""
+    """Check that the database can be reached, and return whether its URL holds a password."""
     from astra_dagster.orchestration.storage.postgresql import check_server, parse_url
 
     parsed = parse_url(url)

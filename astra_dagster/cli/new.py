@@ -1,4 +1,4 @@
-"""The command that writes a template: a package with one small task in it, to be changed into one's own."""
+"""The command that writes a package with one small task, as a template."""
 
 import importlib.util
 import keyword
@@ -87,7 +87,7 @@ def check_name(name: str) -> None:
     Raises
     ------
     AstraError
-        If Python could not import it, or would import something else.
+        If the name is not valid, or Python would import another package.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name) or name == "tests":
         raise AstraError(
@@ -99,12 +99,12 @@ def check_name(name: str) -> None:
 
 
 def write(place: Path) -> None:
-    """Write the template, all of it or nothing.
+    """Write the template, completely or not at all.
 
     Raises
     ------
     AstraError
-        If there is something already, or it cannot be written.
+        If the folder is not empty, or the template cannot be written.
     """
     if place == Path.cwd():
         raise AstraError("the current folder cannot be replaced", hint="name one to be made: my_tasks, for example")
@@ -125,7 +125,7 @@ def write(place: Path) -> None:
 
 
 def _read_so_far() -> Path | None:
-    """The configuration file that is read now, if there is one."""
+    """Return the path of the configuration file that is read now; None if there is none."""
     try:
         return settings.config_path()
     except AstraError:

@@ -1,4 +1,4 @@
-"""The command that registers what is to come."""
+"""The command that registers the files of a table, which may not exist yet."""
 
 import click
 

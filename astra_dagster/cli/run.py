@@ -126,7 +126,7 @@ def plans_of(
     overwrite: bool,
     key: str | None = None,
 ) -> "tuple[Planner, list[Plan]]":
-    """Plans of tasks and of all that they require, in the order in which they would run, and the planner."""
+    """Make plans of tasks and of all that they require, in the order in which they would run, and their planner."""
     from astra_dagster.orchestration.runs.jobs import jobs_of
     from astra_dagster.orchestration.sources import make_planner
     from astra_dagster.outputs.store import OutputStore
@@ -154,7 +154,7 @@ def _to_do(plan: "Plan", fetch: bool) -> bool:
 
 
 def _raise_unreachable(plans: "Sequence[Plan]") -> None:
-    """Have a plan end with an error where it could not look at everything."""
+    """Raise an error if some partitions of the plans cannot be examined."""
     from astra_dagster.planning.status import Status
 
     count = max(len(plan.of(Status.UNREACHABLE)) for plan in plans)
@@ -163,7 +163,7 @@ def _raise_unreachable(plans: "Sequence[Plan]") -> None:
 
 
 def _document(plan: "Plan") -> dict[str, Any]:
-    """A plan for programs."""
+    """Return a plan as a JSON document."""
     from astra_dagster.planning.status import GONE, NEVER_CAME, Status
 
     def told(status: Status) -> list[dict[str, str]]:
@@ -192,12 +192,12 @@ def _told(plan: "Plan") -> str:
 
 
 def _why(plan: "Plan") -> str:
-    """What becomes of one partition and why; of several, in numbers."""
+    """Describe a plan: for one partition the reason, for several the numbers."""
     return ", ".join(plan.lines()) if len(plan.partitions) != 1 else plan.why(*plan.partitions)
 
 
 def _story(plan: "Plan") -> str:
-    """What is known of one partition of a task, or of those that it requires."""
+    """Describe one partition of a task, or the partitions that it requires, in several lines."""
     store = plan.store
     lines = [f"{store.task.name} (code version {store.task.version}, digest {store.digest})"]
     for name, value in store.parameters.as_dict(all=True).items():

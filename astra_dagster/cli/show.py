@@ -1,4 +1,4 @@
-"""The command that shows spectra: a page to look at with a browser, or a picture."""
+"""The command that shows spectra, as a page for a browser or as a picture."""
 
 import sys
 import webbrowser
@@ -73,7 +73,7 @@ def show(
 
 
 def _keys_and_task(what: Sequence[str]) -> tuple[list[str], str | None]:
-    """Keys have slashes in them, names of tasks have none."""
+    """Separate keys, which contain slashes, from the name of a task."""
     keys, tasks = [text for text in what if "/" in text], [text for text in what if "/" not in text]
     if not keys:
         raise click.UsageError(f"{tasks[0]!r} is no partition key: a key reads release/.../...")

@@ -1,4 +1,4 @@
-"""The command about tables: all results of a task in one file."""
+"""The command that puts all results of a task into one table."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +19,7 @@ from astra_dagster.cli.common import (
 from astra_dagster.errors import AstraError
 
 LISTED = 20
-"""Outputs left out that are spelled out."""
+"""Most left-out outputs that are listed."""
 
 
 @click.command(cls=TaskCommand, short_help="Put all results of TASK into one table: Parquet, FITS.")
