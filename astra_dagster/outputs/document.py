@@ -34,7 +34,7 @@ class InputRef:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What identifies an output: partition key, task, parameters digest and code version."""
+    """The identity of an output: partition key, task, parameters digest and code version."""
 
     key: str
     task: str

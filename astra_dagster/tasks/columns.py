@@ -11,7 +11,7 @@ MAX_CELLS = 64
 
 @dataclass(frozen=True)
 class Column:
-    """What a task promises about a column of results.
+    """The promises of a task about a column of results.
 
     Attributes
     ----------

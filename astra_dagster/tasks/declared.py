@@ -50,7 +50,7 @@ class Declared:
 
 @dataclass(frozen=True)
 class Declarations:
-    """What the files of a folder declare.
+    """The declarations in the files of a folder.
 
     Attributes
     ----------

@@ -24,7 +24,7 @@ Find = Callable[[DataID, Path], Iterable[Parts]]
 
 @dataclass(frozen=True)
 class Requirement:
-    """What a task requires for each of its partitions: files of a product, or results of another task.
+    """A requirement of a task for each of its partitions: files of a product, or results of another task.
 
     Attributes
     ----------
