@@ -48,7 +48,7 @@ HOUR, MINUTE, DAY = 3600.0, 60.0, 86400.0
 
 @dataclass(frozen=True)
 class Selection:
-    """The choice of what a clean-up considers, by default everything, and whether outputs of other parameters go too."""
+    """The choice of what a clean-up considers, by default everything, and whether it removes other parameters too."""
 
     tasks: Collection[str] = ()
     digests: Collection[str] = ()
