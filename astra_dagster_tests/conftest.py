@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from astra_dagster.cli.init import SQLITE
 from astra_dagster.demo import write_mirror
 from astra_dagster.tasks import importing
+from astra_dagster_tests import warm
 from astra_dagster_tests.postgresql import server
 
 for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
@@ -121,6 +122,13 @@ def instance(
     monkeypatch.setenv("ASTRA_OUTPUTS", str(tmp_path / "outputs"))
     with dg.DagsterInstance.get() as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Folder with astra-dagster and dagster, which start at once; not for tests of how a process starts."""
+    with warm.programs(tmp_path_factory.mktemp("warm") / "w") as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")

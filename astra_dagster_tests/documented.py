@@ -100,12 +100,14 @@ def script_of(block: Block) -> str:
 
 
 def run(
-    steps: list[Step], home: Path, start: str = "", stand_ins: Mapping[str, str] | None = None
+    steps: list[Step], home: Path, programs: Path, start: str = "", stand_ins: Mapping[str, str] | None = None
 ) -> list[tuple[int, str]]:
     """Run all steps in one shell; exit code and output of each.
 
     Parameters
     ----------
+    programs
+        Folder with programs that come before others of their name; see `warm`.
     start
         Run before them.
     stand_ins
@@ -123,7 +125,7 @@ def run(
         parts.append(f"{{\n{script}}} > {outputs}/{i} 2>&1 < /dev/null\necho $? > {outputs}/{i}.code\n")
     environment = {
         "HOME": str(home),
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), "/usr/bin", "/bin"]),
+        "PATH": os.pathsep.join([str(programs), str(Path(sys.executable).parent), "/usr/bin", "/bin"]),
         "LANG": "C.UTF-8",
         "NO_COLOR": "1",
         "MPLCONFIGDIR": os.environ.get("MPLCONFIGDIR", str(Path("~/.cache/matplotlib").expanduser())),

@@ -10,9 +10,9 @@ TUTORIAL = DOCS / "tutorial.md"
 
 
 @pytest.mark.slow
-def test_every_command_does_what_the_tutorial_says(tmp_path: Path) -> None:
+def test_every_command_does_what_the_tutorial_says(programs: Path, tmp_path: Path) -> None:
     steps = steps_of_page(TUTORIAL)
-    results = run(steps, tmp_path / "home")
+    results = run(steps, tmp_path / "home", programs)
     assert "\n".join(mistakes(steps, results)) == ""
     # And the comparison notices a wrong digit or word in any of the outputs.
     for step, (_, real) in zip(steps, results, strict=True):

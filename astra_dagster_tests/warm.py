@@ -1,0 +1,164 @@
+"""The commands ``astra-dagster`` and ``dagster`` without the time that Python takes to import Dagster.
+
+Where it is not the start of a process that is tested, a shell gets small programs of these names. Each asks a server,
+which has imported everything and done nothing, to fork: the child has the program's arguments, folder, environment and
+standard streams, runs the command, and ends with its exit code. It is ended when the program is.
+"""
+
+import array
+import contextlib
+import gc
+import importlib
+import io
+import json
+import os
+import pkgutil
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+PROGRAM = """\
+#!{python} -IS
+import array, json, os, signal, socket, sys
+server = socket.socket(socket.AF_UNIX)
+server.connect({address!r})
+request = json.dumps([{name!r}, sys.argv, os.getcwd(), dict(os.environ), os.umask(0o22)]).encode()
+server.sendmsg([len(request).to_bytes(4)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))])
+server.sendall(request)
+answer = server.recv(1)
+sys.exit(answer[0] if answer else 1)
+"""
+
+IMPORTED = (
+    "alembic.command",
+    "astropy.io.fits",
+    "astropy.table",
+    "dagster._core.storage.sqlite_storage",
+    "rich.traceback",
+)
+LEFT_OUT = {"astra_dagster.definitions", "astra_dagster.spectra.loaders"}
+"""Modules that do something when they are imported."""
+
+
+@contextlib.contextmanager
+def programs(folder: Path) -> Iterator[Path]:
+    """Start the server, and make a folder with the programs."""
+    folder.mkdir()
+    address = folder / "s"
+    server = subprocess.Popen([sys.executable, "-m", "astra_dagster_tests.warm", str(address)], stdout=subprocess.PIPE)
+    try:
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"ready\n"
+        (folder / "bin").mkdir()
+        for name in ("astra-dagster", "dagster"):
+            program = folder / "bin" / name
+            program.write_text(PROGRAM.format(python=sys.executable, address=str(address), name=name))
+            program.chmod(0o755)
+        yield folder / "bin"
+    finally:
+        server.terminate()
+        server.communicate()
+
+
+def serve(address: str) -> None:
+    """Fork a child for each request; returns in the child."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(address)
+    listener.listen(20)
+    print("ready", flush=True)
+    watched = selectors.DefaultSelector()
+    watched.register(listener, selectors.EVENT_READ)
+    children: dict[int, tuple[int, socket.socket]] = {}  # by descriptor: of the process, and of the connection
+    while True:
+        for key, _ in watched.select():
+            if key.fileobj is listener:
+                connection = listener.accept()[0]
+                name, request, descriptors = receive(connection)
+                child = os.fork()
+                if child == 0:
+                    watched.close()
+                    listener.close()
+                    connection.close()
+                    become(name, request, descriptors)
+                    return
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                over = os.pidfd_open(child)
+                children[over] = children[connection.fileno()] = child, connection
+                watched.register(over, selectors.EVENT_READ)
+                watched.register(connection, selectors.EVENT_READ)
+                continue
+            child, connection = children[key.fd]
+            if key.fd == connection.fileno():  # the program was ended, and nobody waits for an answer
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGTERM)
+                watched.unregister(connection)
+                continue
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            with contextlib.suppress(OSError):
+                connection.sendall(bytes([code if code >= 0 else 128 - code]))
+            for descriptor in (key.fd, connection.fileno()):
+                children.pop(descriptor)
+                with contextlib.suppress(KeyError):
+                    watched.unregister(descriptor)
+            os.close(key.fd)
+            connection.close()
+
+
+def receive(connection: socket.socket) -> tuple[str, list[object], "array.array[int]"]:
+    """Name of the program, what it was started with, and its standard streams."""
+    descriptors = array.array("i")
+    length, ancillary, *_ = connection.recvmsg(4, socket.CMSG_SPACE(3 * descriptors.itemsize))
+    descriptors.frombytes(ancillary[0][2])
+    left, pieces = int.from_bytes(length), b""
+    while len(pieces) < left:
+        pieces += connection.recv(left - len(pieces))
+    name, *request = json.loads(pieces)
+    return name, request, descriptors
+
+
+def become(name: str, request: list[object], descriptors: "array.array[int]") -> None:
+    """Be as a process that was started so."""
+    arguments, folder, environment, mask = request
+    for target, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, target)
+        os.close(descriptor)
+    os.chdir(str(folder))
+    os.umask(int(str(mask)))
+    os.environ.clear()
+    os.environ.update(dict(environment))  # type: ignore[call-overload]
+    sys.argv = [name, *list(arguments)[1:]]  # type: ignore[call-overload]
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stdout = io.TextIOWrapper(open(1, "wb", closefd=False), "utf-8", line_buffering=os.isatty(1))  # noqa: SIM115
+    sys.stderr = io.TextIOWrapper(
+        open(2, "wb", closefd=False),  # noqa: SIM115
+        "utf-8",
+        "backslashreplace",
+        line_buffering=True,
+    )
+
+
+def main() -> NoReturn:
+    """Serve, and in each child run its command."""
+    from dagster._cli import main as dagster
+
+    import astra_dagster
+
+    ours = {module.name for module in pkgutil.walk_packages(astra_dagster.__path__, "astra_dagster.")}
+    for name in (*IMPORTED, *sorted(ours - LEFT_OUT)):
+        importlib.import_module(name)
+    from astra_dagster.cli import main as astra
+
+    sys.modules["__main__"].__package__ = None  # of which click makes the program's name
+    gc.freeze()
+    serve(sys.argv[1])
+    sys.exit({"astra-dagster": astra, "dagster": dagster}[sys.argv[0]]())
+
+
+if __name__ == "__main__":
+    main()
