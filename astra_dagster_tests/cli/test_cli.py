@@ -164,10 +164,10 @@ def test_dagster_says_in_one_line_why_it_cannot(
     assert message in line
 
 
-def test_the_demo_is_deterministic(tmp_path: Path) -> None:
+def test_the_demo_is_deterministic(programs: Path, tmp_path: Path) -> None:
     trees = []
     for name in ("one", "two"):
-        command = [sys.executable, "-m", "astra_dagster", "demo", str(tmp_path / name)]
+        command = [str(programs / "astra-dagster"), "demo", str(tmp_path / name)]
         result = subprocess.run(command, capture_output=True, text=True, check=True)
         assert "18 computed" in result.stdout
         assert "dagster dev -m astra_dagster.definitions" in result.stdout

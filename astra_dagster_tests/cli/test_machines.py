@@ -95,9 +95,8 @@ def test_completion_of_commands_and_tasks(words: str, expected: str) -> None:
     assert expected in (*tasks(), *COMMANDS)
 
 
-def test_a_pipe_gets_no_progress(places: Path) -> None:
-    run = [sys.executable, "-m", "astra_dagster"]
+def test_a_pipe_gets_no_progress(places: Path, programs: Path) -> None:
     for arguments in (["init"], ["discover"], ["run", "ap_visit_snr"]):
-        made = subprocess.run([*run, *arguments], capture_output=True, text=True, check=True)
+        made = subprocess.run([programs / "astra-dagster", *arguments], capture_output=True, text=True, check=True)
         assert made.stderr == ""
         assert "%|" not in made.stdout

@@ -3,7 +3,6 @@
 import os
 import pty
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -157,11 +156,11 @@ def test_files_with_spectra_of_two_instruments(folder: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(("option", "opened"), [("--open", True), ("--no-open", False)])
-def test_a_browser_is_opened_on_a_terminal_only(folder: Path, option: str, opened: bool) -> None:
+def test_a_browser_is_opened_on_a_terminal_only(folder: Path, programs: Path, option: str, opened: bool) -> None:
     seen, script = folder / "seen", folder / "browser"
     script.write_text(f'#!/bin/sh\necho "$1" > {seen}\n')
     script.chmod(0o755)
-    command = [str(Path(sys.executable).parent / "astra-dagster"), "show", KEYS[0], "--output", "a.html", option]
+    command = [str(programs / "astra-dagster"), "show", KEYS[0], "--output", "a.html", option]
     environment = {**os.environ, "BROWSER": f"{script} %s"}
     subprocess.run(command, env=environment, check=True, capture_output=True)
     assert not seen.exists()

@@ -14,6 +14,7 @@ from astra_dagster.orchestration.runs.preview_metadata import FEW
 from astra_dagster.orchestration.runs.summary import draw_histograms
 
 VISITS = product("apVisit")
+PICTURES = True
 
 
 @pytest.fixture

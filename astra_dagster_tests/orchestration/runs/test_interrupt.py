@@ -74,5 +74,8 @@ def test_a_run_whose_cluster_goes_away_records_what_is_done(
     assert "the Dask cluster is gone" in err
     recorded = len(instance.fetch_materializations(dg.AssetKey("deadly"), limit=100).records)
     assert 0 < recorded < 18
-    assert f"{recorded} complete, {18 - recorded} to do" in CliRunner().invoke(main, ["plan", *RUN[4:]]).output
+    # What the cluster wrote and the run never heard of is there, and not computed again.
+    told = CliRunner().invoke(main, ["plan", *RUN[4:]]).output
+    assert f"{recorded} complete" in told
+    assert f"{18 - recorded} to do" in told or "to be recorded again and not computed" in told
     assert CliRunner().invoke(main, RUN[3:]).exit_code == 0
