@@ -7,8 +7,9 @@ import dagster as dg
 
 from astra_dagster import product
 from astra_dagster.definitions import build_definitions
+from astra_dagster.orchestration.discover import discover_job
 from astra_dagster.orchestration.partitions import registered
-from astra_dagster.orchestration.runs.jobs import update_job_name, update_run_config
+from astra_dagster.orchestration.runs.jobs import update_job, update_run_config
 from astra_dagster.orchestration.sources import make_planner
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.planning.plan import Plan
@@ -71,17 +72,13 @@ CHAIN = ["spec_continuum", "spec_snr", "line_depth", "significance"]
 
 
 def discover(instance: dg.DagsterInstance) -> list[str]:
-    job = build_definitions().resolve_job_def("discover")
-    assert job.execute_in_process(instance=instance).success
+    assert discover_job.execute_in_process(instance=instance).success
     return list(registered(instance, SPEC))
 
 
 def update(instance: dg.DagsterInstance, task: Task, **config: object) -> dg.ExecuteInProcessResult:
-    return (
-        build_definitions()
-        .resolve_job_def(update_job_name(task))
-        .execute_in_process(instance=instance, run_config=update_run_config(task, config), raise_on_error=False)
-    )
+    run_config = update_run_config(task, config)
+    return update_job(task).execute_in_process(instance=instance, run_config=run_config, raise_on_error=False)
 
 
 def launch(instance: dg.DagsterInstance, selection: list[str], first: str, last: str) -> dg.ExecuteInProcessResult:

@@ -16,7 +16,7 @@ from astra_dagster import product
 from astra_dagster.orchestration.clean import CleanConfig, carry_out, holding, survey
 from astra_dagster.orchestration.discover import discover_job
 from astra_dagster.orchestration.partitions import register, registered
-from astra_dagster.orchestration.runs.jobs import update_job_name, update_run_config
+from astra_dagster.orchestration.runs.jobs import update_job, update_job_name, update_run_config
 from astra_dagster.orchestration.sources import make_planner
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.planning.plan import Plan
@@ -29,10 +29,8 @@ VISITS = product("apVisit")
 
 
 def update(instance: dg.DagsterInstance, name: str = NAME, **config: object) -> None:
-    from astra_dagster.definitions import build_definitions
-
     task = registry.tasks()[name]
-    job = build_definitions().resolve_job_def(update_job_name(task))
+    job = update_job(task)
     assert job.execute_in_process(instance=instance, run_config=update_run_config(task, config)).success
 
 

@@ -5,6 +5,7 @@ from one to the other and back. ``astra-dagster init`` writes a ``dagster.yaml``
 is the business of `batches`; PostgreSQL has a module of its own, as its driver need not be installed.
 """
 
+import functools
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,12 +15,23 @@ from typing import Any, Self
 import sqlalchemy as sa
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable  # the table that rows are put into
 from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage  # the base class
-from dagster._core.storage.sqlite_storage import DagsterSqliteStorage, _event_logs_directory  # the same; its folder
+from dagster._core.storage.runs import SqliteRunStorage  # the base class of the storage of runs
+from dagster._core.storage.schedules import SqliteScheduleStorage  # the storage of schedules, as it is
+from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS  # how long Dagster waits for a locked database
+from dagster._core.storage.sqlite_storage import (  # the base class, and its folders
+    DagsterSqliteStorage,
+    _event_logs_directory,
+    _runs_directory,
+    _schedule_directory,
+)
 from dagster._serdes import ConfigurableClassData  # says where dagster.yaml names the storage
 from sqlalchemy.engine import Connection
 
 from astra_dagster.errors import ConfigurationError
 from astra_dagster.orchestration.storage.batches import INSERT, BatchedEventLogStorage
+
+ENGINES = 8
+"""Number of databases whose statements are kept compiled: that of all runs, and those of the runs used last."""
 
 
 class _Transaction(threading.local):
@@ -34,6 +46,7 @@ class BatchedSqliteEventLogStorage(BatchedEventLogStorage, SqliteEventLogStorage
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         self._transaction = _Transaction()
+        self._engines: dict[str, sa.Engine] = {}
         super().__init__(base_dir, inst_data)
         # Dagster holds this lock while a database is open; a batch has several open at once.
         self._db_lock = threading.RLock()  # type: ignore[assignment]
@@ -55,12 +68,35 @@ class BatchedSqliteEventLogStorage(BatchedEventLogStorage, SqliteEventLogStorage
     def _connect(self, shard: str) -> Iterator[Connection]:
         mine = self._transaction
         if mine.stack is None:
-            with super()._connect(shard) as connection:
+            with self._open(shard) as connection:
                 yield connection
         else:
             if shard not in mine.connections:
-                mine.connections[shard] = mine.stack.enter_context(super()._connect(shard))
+                mine.connections[shard] = mine.stack.enter_context(self._open(shard))
             yield mine.connections[shard]
+
+    @contextmanager
+    def _open(self, shard: str) -> Iterator[Connection]:
+        """Open a database, as Dagster does, but with an engine that knows its statements from the time before.
+
+        Dagster makes an engine each time, and SQLAlchemy then compiles each statement anew, which takes longer than
+        the database. No engine keeps a database open.
+        """
+        if shard not in self._initialized_dbs:
+            with super()._connect(shard) as connection:  # which makes the tables
+                yield connection
+            return
+        with self._db_lock:
+            engine = self._engines.pop(shard, None) or sa.create_engine(
+                self.conn_string_for_shard(shard),
+                poolclass=sa.NullPool,
+                connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS},
+            )
+            self._engines[shard] = engine
+            while len(self._engines) > ENGINES:
+                self._engines.pop(next(iter(self._engines))).dispose()
+            with engine.connect() as connection, connection.begin():
+                yield connection
 
     def insert_in_index(self, index: Connection, rows: Sequence[Mapping[str, Any]]) -> Sequence[int]:
         """Insert rows of events, and return their ids, which are consecutive as the transaction locks the database."""
@@ -69,12 +105,30 @@ class BatchedSqliteEventLogStorage(BatchedEventLogStorage, SqliteEventLogStorage
         return range(last - len(rows) + 1, last + 1)
 
 
+class _RunStorage(SqliteRunStorage):
+    """Dagster's storage of runs, with an engine that knows its statements from the time before."""
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        with self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    @functools.cached_property
+    def _engine(self) -> sa.Engine:
+        return sa.create_engine(self._conn_string, poolclass=sa.NullPool)
+
+
 class BatchedSqliteStorage(DagsterSqliteStorage):
     """Dagster's SQLite storage with `BatchedSqliteEventLogStorage`; for ``storage: custom:`` in ``dagster.yaml``."""
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
-        super().__init__(base_dir, inst_data=inst_data)
+        self.base_dir = base_dir
+        self._run_storage = _RunStorage.from_local(_runs_directory(base_dir))
         self._event_log_storage = BatchedSqliteEventLogStorage(_event_logs_directory(base_dir))
+        self._schedule_storage = SqliteScheduleStorage.from_local(_schedule_directory(base_dir))
+        self._inst_data = inst_data
+        # That of the base class would make all of Dagster's storages, to be thrown away.
+        super(DagsterSqliteStorage, self).__init__()  # type: ignore[no-untyped-call]
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData, config_value: Mapping[str, Any]) -> Self:
