@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from astra_dagster.cli.init import SQLITE
 from astra_dagster.demo import write_mirror
 from astra_dagster.tasks import importing
-from astra_dagster_tests import warm
+from astra_dagster_tests import scripts, warm
 from astra_dagster_tests.postgresql import server
 
 for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
@@ -25,6 +25,8 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
 # Each of the hundreds of processes that are started here would translate the whole package again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+scripts.remember()
 
 settings.register_profile(
     "default", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -148,7 +148,9 @@ def main() -> NoReturn:
     from dagster._cli import main as dagster
 
     import astra_dagster
+    from astra_dagster_tests import scripts
 
+    scripts.remember()
     ours = {module.name for module in pkgutil.walk_packages(astra_dagster.__path__, "astra_dagster.")}
     for name in (*IMPORTED, *sorted(ours - LEFT_OUT)):
         importlib.import_module(name)
