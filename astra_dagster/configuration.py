@@ -101,6 +101,10 @@ class Configuration:
         Packages with tasks of one's own; the folder or package of declared ones.
     workers
         Who computes (see `astra_dagster.execution.workers`).
+    clusters
+        Addresses of Dask schedulers by name, among which a launch may choose.
+    readable
+        Folders besides SAS_BASE_DIR from which a launch may have a run read a table.
     fetch
         Whether files that are not on this disk are fetched.
     releases
@@ -119,6 +123,10 @@ class Configuration:
     defs: str | None = _option(None, 'the name of a package or folder, for example defs = "defs"')
     workers: str = _option("processes", 'text, for example workers = "processes:4"')
     fetch: bool = _option(False, "true or false")
+    clusters: Mapping[str, str] = field(
+        default_factory=dict, metadata={"expected": '[clusters] with addresses by name: main = "dask:tcp://host:8786"'}
+    )
+    readable: tuple[str, ...] = _option((), 'a list of folders, for example readable = ["/data/catalogues"]')
     releases: Mapping[str, Mapping[str, str | int | float]] = field(
         default_factory=dict,
         metadata={"expected": '[releases.NAME] with tree = "DR17" and versions: apred = "r13"'},

@@ -76,7 +76,8 @@ class AstraError(Exception):
         """Return the message with these places, given as name and text, and with the hint."""
         where = [f"{name} {value}" for name, value in places if value is not None and value not in self.message]
         text = f"{self.message} ({', '.join(where)})" if where else self.message
-        return f"{text}; {self.hint}" if self.hint else text
+        text = f"{text}; {self.hint}" if self.hint else text
+        return "\n".join(map(printable, text.split("\n")))
 
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions with keyword-only arguments do not unpickle by themselves.
@@ -219,6 +220,11 @@ def describe(error: BaseException) -> str:
         text = ""
     name = type(error).__name__
     return f"{name}: {text}" if text else name
+
+
+def printable(text: str) -> str:
+    """Return a text with escapes for characters that a terminal would act on, as names of files may have them."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def in_one_line(text: str) -> str:

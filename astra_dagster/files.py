@@ -6,6 +6,7 @@ and did not just write itself, is opened here. What is in a file is not the busi
 """
 
 import bz2
+import contextlib
 import errno
 import io
 import json
@@ -15,6 +16,7 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -43,6 +45,26 @@ _UNPACKERS: dict[str, tuple[bytes, Callable[[], Any]]] = {
 """First bytes and decompressor of each form of recognise_compression."""
 
 _ZIP = b"PK\x03\x04"
+
+
+_check: ContextVar[Callable[[Path], None] | None] = ContextVar("check", default=None)
+
+
+@contextlib.contextmanager
+def checked_by(check: Callable[[Path], None]) -> Iterator[None]:
+    """Have `check_may_read` call a function within the context, which raises if a file may not be read."""
+    token = _check.set(check)
+    try:
+        yield
+    finally:
+        _check.reset(token)
+
+
+def check_may_read(path: str | Path) -> None:
+    """Check that a file may be read whose path comes from the parameters of a task; see `checked_by`."""
+    check = _check.get()
+    if check is not None:
+        check(Path(path))
 
 
 class WrongFileError(OSError):

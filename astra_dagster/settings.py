@@ -10,6 +10,8 @@
 ``ASTRA_CONFIG``
     Configuration file (TOML); by default ``astra.toml`` in ``DAGSTER_HOME``, if it exists. What it may hold is in
     `astra_dagster.configuration`.
+``TREE_DIR``
+    Folder of an SDSS tree product with path templates; by default those of the installed package sdss-tree.
 ``ASTRA_POSTGRES_URL``
     Database of Dagster's records, where ``dagster.yaml`` says so.
 
@@ -80,6 +82,27 @@ def sas_url() -> str | None:
     return value
 
 
+def tree_dir() -> Path | None:
+    """Folder of an SDSS tree product, whose path templates are used; None for those of the installed package.
+
+    Raises
+    ------
+    ConfigurationError
+        If ``TREE_DIR`` is not such a folder.
+    """
+    value = os.environ.get("TREE_DIR", "").strip()
+    if not value:
+        return None
+    folder = _expanded("TREE_DIR", value)
+    if not is_folder(folder / "data"):
+        raise ConfigurationError(
+            "TREE_DIR is not the folder of an SDSS tree, as it has no folder data",
+            path=folder,
+            hint="unset it to use the installed package sdss-tree",
+        )
+    return folder
+
+
 def dagster_home() -> Path:
     """Folder where Dagster keeps its records.
 
@@ -136,6 +159,25 @@ def check_outputs_dir() -> Path:
             "the outputs cannot be written", path=folder, hint="set ASTRA_OUTPUTS to a folder that you can write to"
         )
     return folder
+
+
+def check_readable(path: Path) -> None:
+    """Check that a launch may have a run read a file: below SAS_BASE_DIR, or a folder that the configuration names.
+
+    Whoever may launch runs would otherwise see what messages tell of any file of the service's user.
+
+    Raises
+    ------
+    ConfigurationError
+        If it may not. Whether there is such a file is not told.
+    """
+    folders = [sas_base_dir(), *(_expanded("readable", folder).resolve() for folder in config().readable)]
+    if not any(path.expanduser().resolve().is_relative_to(folder) for folder in folders):
+        raise ConfigurationError(
+            "a launch may only read files below SAS_BASE_DIR, and the folders of `readable` in the configuration file",
+            path=path,
+            hint="put it there, or use the command line",
+        )
 
 
 def config_path() -> Path | None:

@@ -88,6 +88,15 @@ def test_every_query_of_the_web_pages_is_answered(run: Run) -> None:
     assert all(float(cell) > 0 for cells in asked.values() for cell in cells)
 
 
+def test_damaged_files_change_no_number_without_a_word(run: Run) -> None:
+    rows = run("damage.py", "--flips", "6500", "--mutations", "650", "--runs", "48")
+    for kind, least in (("flips", 6000), ("mutations", 600), ("runs", 40)):
+        trials, refused, unharmed, wrong = map(int, rows[kind])
+        assert trials == refused + unharmed >= least
+        assert refused > 0
+        assert wrong == 0
+
+
 def test_outputs_that_differ_are_told(tmp_path: Path) -> None:
     made = python(f"""
 from pathlib import Path

@@ -8,11 +8,13 @@ file.
 
 import hashlib
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import requests
 import urllib3
 
+from astra_dagster import files
 from astra_dagster.archive.checksums import Checksums
 from astra_dagster.archive.partial import Busy, Partial, Version
 from astra_dagster.archive.web import Client, Stopped, Transient, describe_failure
@@ -23,8 +25,15 @@ _BLOCK = 1 << 20  # bytes
 _BUSY = 0.5  # s to wait before looking again at a file that another process is fetching
 
 
-def download(client: Client, checksums: Checksums, url: str, target: Path) -> int:
+def download(
+    client: Client, checksums: Checksums, url: str, target: Path, is_whole: Callable[[Path], bool] = Path.is_file
+) -> int:
     """Fetch a file, unless it is on disk already.
+
+    Parameters
+    ----------
+    is_whole
+        Whether what is on disk is the file, and need not be fetched; else it stays until another is complete.
 
     Returns
     -------
@@ -41,9 +50,9 @@ def download(client: Client, checksums: Checksums, url: str, target: Path) -> in
         If `client` was stopped; the part that has come is kept.
     """
     try:
-        while not target.is_file():
+        while not is_whole(target):
             try:
-                with Partial(target) as partial:
+                with Partial(target, is_whole) as partial:
                     transfer = _Transfer(client, checksums, url, partial)
                     client.retry(transfer.attempt)
                     return transfer.received
@@ -52,6 +61,28 @@ def download(client: Client, checksums: Checksums, url: str, target: Path) -> in
     except OSError as error:
         raise make_write_error(error, "it", target, hint="make it writable", kind=DownloadError) from error
     return 0
+
+
+def check_sum(path: Path, url: str, checksums: Checksums) -> None:
+    """Compare a file on this disk with the checksum that the server publishes for it, if there is one.
+
+    Raises
+    ------
+    ChecksumError
+        If they differ.
+    DownloadError
+        If the server does not answer.
+    """
+    right = checksums.find(url)
+    if right:
+        with files.open_file(path) as stream:
+            digest = hashlib.file_digest(stream, lambda: hashlib.sha1(usedforsecurity=False)).hexdigest()
+        if digest not in right:
+            raise ChecksumError(
+                f"its SHA-1 is {digest}, and {' or '.join(sorted(right))} by the checksum file beside {url}",
+                path=path,
+                hint="fetch it again, with --overwrite",
+            )
 
 
 class _Transfer:
@@ -95,6 +126,8 @@ class _Transfer:
             size = response.headers.get("Content-Length", "")
             if not size.isdecimal():
                 raise DownloadError(f"the server does not say how long the file is: {self._url}")
+            if int(size) == 0:
+                raise DownloadError(f"the server sends a file of length 0: {self._url}", hint="try again later")
             return Version(etag, modified, int(size))
         match = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", "").strip())
         return Version(etag, modified, int(match[2])) if match is not None and int(match[1]) == offset else None

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from io import FileIO
 from pathlib import Path
@@ -48,10 +49,17 @@ class Version:
 
 
 class Partial:
-    """The fetched part of a file, locked for others while the context is open; an empty part is removed."""
+    """The fetched part of a file, locked for others while the context is open; an empty part is removed.
 
-    def __init__(self, target: Path) -> None:
+    Parameters
+    ----------
+    is_whole
+        Whether the file that has its own name need not be fetched.
+    """
+
+    def __init__(self, target: Path, is_whole: Callable[[Path], bool] = Path.is_file) -> None:
         self.target = target
+        self.is_whole = is_whole
         self.path = target.with_name(f".{target.name}.part")
         self.note = target.with_name(f".{target.name}.part.json")
         self._stream: FileIO | None = None
@@ -133,7 +141,7 @@ class Partial:
                 pass  # a file system without locks
             if not self._is_ours(stream):
                 raise Busy
-            if self.target.is_file():
+            if self.is_whole(self.target):
                 self._remove()
                 raise Busy
         except BaseException:

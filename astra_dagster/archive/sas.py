@@ -13,10 +13,19 @@ from typing import Self
 
 from astra_dagster import settings
 from astra_dagster.archive.checksums import Checksums
-from astra_dagster.archive.download import download
+from astra_dagster.archive.download import check_sum, download
 from astra_dagster.archive.web import Client, Patience, Stopped
 from astra_dagster.datamodel.products import DataID
-from astra_dagster.errors import AstraError, DiskFullError, NotOnSASError
+from astra_dagster.errors import (
+    AstraError,
+    ChecksumError,
+    DiskFullError,
+    DownloadError,
+    InputMissingError,
+    NotOnSASError,
+)
+from astra_dagster.fits.reader import FitsFile
+from astra_dagster.fits.truncation import is_cut_short
 
 WORKERS = 8
 """Number of requests at a time."""
@@ -126,8 +135,43 @@ class Archive:
             client.close()
         return True
 
-    def fetch(self, data_ids: Iterable[DataID], workers: int = WORKERS) -> Iterator[Fetched]:
-        """Fetch files to this disk, several at a time; files that are on disk already stay as they are.
+    def verify(self, data_ids: Iterable[DataID]) -> Iterator[Fetched]:
+        """Compare files on this disk with the checksums in them, and with those that the server publishes.
+
+        Yields
+        ------
+        Fetched
+            One for each file, in their order. Its error is a `DownloadError`, but no `ChecksumError`, once at most: if
+            the server does not answer, it is not asked again.
+        """
+        client = Client(self.patience, threading.Event())
+        checksums = Checksums(client)
+        answers = True
+        try:
+            for data_id in data_ids:
+                try:
+                    path = data_id.existing_path(self.root)
+                    if path is None:
+                        raise InputMissingError("the file is not there", path=data_id.path(self.root))
+                    with FitsFile(path) as file:
+                        file.verify()
+                    url = self.url(data_id)
+                    if answers and url.endswith(path.name):
+                        check_sum(path, url, checksums)
+                    yield Fetched(data_id, path)
+                except AstraError as error:
+                    answers &= isinstance(error, ChecksumError) or not isinstance(error, DownloadError)
+                    error.key = data_id.key
+                    yield Fetched(data_id, None, error=error)
+        finally:
+            client.close()
+
+    def fetch(
+        self, data_ids: Iterable[DataID], workers: int = WORKERS, *, overwrite: bool = False
+    ) -> Iterator[Fetched]:
+        """Fetch files to this disk, several at a time; whole files that are on disk already stay as they are.
+
+        A file that is shorter than its headers say is fetched again, and replaced when it has come.
 
         Nothing happens before the first result is asked for. Each file is whole or absent, even if the process is
         killed; the part of an incomplete file that has come is kept for the next time. The length of a file is
@@ -141,6 +185,8 @@ class Archive:
             Each is fetched once, however often it is named.
         workers
             Largest number of requests at a time.
+        overwrite
+            Whether to fetch all files again, and replace those that are on disk.
 
         Yields
         ------
@@ -161,7 +207,7 @@ class Archive:
         def work() -> None:
             try:
                 while not stop.is_set() and (data_id := todo.get()) is not None:
-                    done.put(self._fetch_one(data_id, client, checksums))
+                    done.put(self._fetch_one(data_id, client, checksums, overwrite))
             except Stopped:
                 pass
             except BaseException as error:  # raised in the caller's thread
@@ -195,15 +241,24 @@ class Archive:
             for thread in threads:
                 thread.join(max(0.0, until - time.monotonic()))
 
-    def _fetch_one(self, data_id: DataID, client: Client, checksums: Checksums) -> Fetched:
+    def _fetch_one(self, data_id: DataID, client: Client, checksums: Checksums, overwrite: bool) -> Fetched:
         path = data_id.path(self.root)
+        is_whole = _is_never_whole if overwrite else _is_whole
         try:
             there = data_id.existing_path(self.root)
-            if there is not None:
+            if there is not None and is_whole(there):
                 return Fetched(data_id, there)
-            return Fetched(data_id, path, download(client, checksums, self.url(data_id), path))
+            return Fetched(data_id, path, download(client, checksums, self.url(data_id), path, is_whole))
         except DiskFullError:  # none of the others would fare better
             raise
         except AstraError as error:
             error.key = data_id.key
             return Fetched(data_id, None, error=error)
+
+
+def _is_whole(path: Path) -> bool:
+    return path.is_file() and not is_cut_short(path)
+
+
+def _is_never_whole(_: Path) -> bool:
+    return False

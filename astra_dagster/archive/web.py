@@ -10,11 +10,12 @@ import http.client
 import http.cookiejar
 import logging
 import random
+import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
@@ -209,11 +210,23 @@ class Client:
 
 
 class _Session(requests.Session):
-    """A session that keeps no cookies, and sends a login only to its own machine."""
+    """A session that keeps no cookies, sends a login only to its own machine, and stays with https."""
 
     def __init__(self) -> None:
         super().__init__()
         self.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Return where an answer redirects to; from https to http nothing is asked for, as anybody could answer."""
+        target = super().get_redirect_target(resp)
+        if target is not None and urlsplit(resp.url).scheme == "https":
+            there = urlsplit(urljoin(resp.url, target))
+            if there.scheme != "https":
+                raise DownloadError(
+                    f"the server redirects from https to {there.scheme}://{there.hostname}: {resp.url}",
+                    hint="a file could be changed on its way: tell whoever runs the server",
+                )
+        return target
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
         """Remove the login where a redirect leads to another machine; requests would look for another login."""
@@ -258,9 +271,21 @@ def _make_error(error: Exception, url: str) -> DownloadError:
         urllib3.exceptions.ProtocolError,
         urllib3.exceptions.TimeoutError,
     )
+    proxy = _find_proxy(url)
+    if proxy and isinstance(error, requests.exceptions.InvalidSchema):
+        hint = "install it: pip install 'requests[socks]'" if proxy.startswith("socks") else "is it right?"
+        return DownloadError(f"the proxy {proxy} cannot be used: {url}", hint=hint)
+    if proxy and isinstance(error, requests.exceptions.ProxyError):
+        return Transient(f"the proxy {proxy} does not answer ({type(error).__name__}): {url}")
     if not isinstance(error, passing):
         return DownloadError(f"the answer makes no sense ({type(error).__name__}): {url}")
     return Transient(f"{describe_failure(error)}: {url}")
+
+
+def _find_proxy(url: str) -> str | None:
+    """Return the proxy that the environment names for an address, without a login; None if there is none."""
+    proxy = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
+    return None if proxy is None else re.sub(r"//[^/@]*@", "//", proxy)
 
 
 def describe_failure(error: Exception) -> str:

@@ -24,6 +24,7 @@ KINDS = {
     "other-parameters": "outputs of parameters that a setting leads to, and that are no task's defaults",
     "code": "outputs of another code version than today's",
     "unrecorded": "outputs without a record that are made from another input or code than today's",
+    "altered": "outputs that differ from their records, where they were verified",
     "unregistered": "outputs of recorded partitions that are not registered any more",
     "no-input": "outputs whose input file was removed, or may be on a disk that is away",
     "failures": "notes of failures of partitions that are complete, or not registered",
@@ -35,7 +36,7 @@ KINDS = {
 }
 """Kinds of what can be cleaned up, with their meanings."""
 
-NEED_PLAN = frozenset({"code", "unrecorded", "no-input", "failures", "recordable"})
+NEED_PLAN = frozenset({"code", "unrecorded", "altered", "no-input", "failures", "recordable"})
 """Kinds that can be found only with a plan."""
 
 LAST = "they cannot be computed again: --kind no-input"
@@ -170,6 +171,8 @@ class _Finder:
                 self._offer("no-input", digest, file, "" if "no-input" in self.selection.kinds else LAST)
             elif status is Status.UNREACHABLE:
                 self._offer("no-input", digest, file, OUTAGE)
+            elif key in known.altered.get(digest, ()):
+                self._offer("altered", digest, file)
             elif digest in known.statuses and (inspected := self._inspect(digest, file)):
                 if not whole or inspected.code_version not in {task.version for task in known.today[digest]}:
                     self._offer("code", digest, file, inspected=inspected)

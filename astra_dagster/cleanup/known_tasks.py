@@ -29,12 +29,15 @@ class Family:
     statuses
         Status of each key in a plan, by the digest of today's parameters; empty if no plan was made. Keys that wait or
         whose input never existed are left out, so that NO_INPUT means that the input was removed.
+    altered
+        Keys of outputs that differ from their records, by digest, if the plan was to read them.
     """
 
     tasks: Sequence[Task]
     registered: Collection[str] = frozenset()
     records: Mapping[str, Mapping[str, Record]] = field(default_factory=dict)
     statuses: Mapping[str, Mapping[str, Status]] = field(default_factory=dict)
+    altered: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     @cached_property
     def today(self) -> dict[str, list[Task]]:

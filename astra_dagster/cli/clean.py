@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import click
 
-from astra_dagster.cli.common import TaskCommand, json_option, open_instance, put_json
+from astra_dagster.cli.common import TaskCommand, json_option, open_instance, put_json, verify_option
+from astra_dagster.errors import printable
 
 
 @click.command(cls=TaskCommand, short_help="List what is no longer needed; with --yes, remove it.")
@@ -15,6 +16,7 @@ from astra_dagster.cli.common import TaskCommand, json_option, open_instance, pu
 @click.option("--older", type=click.FloatRange(min=0), metavar="DAYS", help="Only files not modified for so long.")
 @click.option("--kind", "kinds", multiple=True, metavar="KIND", help="Only this kind; repeatable.")
 @click.option("--other-parameters", is_flag=True, help="Remove outputs of other parameters too.")
+@verify_option
 @json_option
 def clean(
     yes: bool,
@@ -24,6 +26,7 @@ def clean(
     older: float | None,
     kinds: Sequence[str],
     other_parameters: bool,
+    verify: bool,
     as_json: bool,
 ) -> None:
     """List what is no longer needed below the outputs folder; with --yes, remove it.
@@ -35,6 +38,7 @@ def clean(
                       --older or --digest
     code              of another code version than today's
     unrecorded        without a record, and no run would take them up
+    altered           other than was recorded; found only with --verify
     unregistered      of recorded partitions that are not registered any more
     no-input          whose input file was removed; stay, except with --kind
                       no-input, and in any case where its disk may be away
@@ -54,7 +58,7 @@ def clean(
     Example: astra-dagster clean --task ap_visit_snr --older 30 --list
     """  # noqa: D301 (click takes the character itself)
     from astra_dagster import settings
-    from astra_dagster.orchestration.clean import CleanConfig, carry_out, shown, size_text, survey, table
+    from astra_dagster.orchestration.clean import CleanConfig, carry_out, size_text, survey, table
 
     root = settings.outputs_dir()
     config = CleanConfig(
@@ -65,7 +69,7 @@ def clean(
         other_parameters=other_parameters,
     )
     with open_instance() as instance:
-        found = survey(instance, root, config.selection(root))
+        found = survey(instance, root, config.selection(root), verify=verify)
         if as_json:
             removal = carry_out(instance, root, found) if yes else None
             gone = {item.path for item in removal.removed} if removal else set()
@@ -93,7 +97,7 @@ def clean(
         click.echo("\n".join(table(found)))
         for item in found.candidates if paths else ():
             place = item.path if item.kind == "lost" else str(root / item.path)
-            click.echo(f"{'stays' if item.kept else 'remove'}  {item.kind}  {shown(place)}")
+            click.echo(f"{'stays' if item.kept else 'remove'}  {item.kind}  {printable(place)}")
         _warn(found.problems)
         if not yes:
             if any(not item.kept for item in found.candidates):
@@ -109,7 +113,6 @@ def clean(
 
 
 def _warn(problems: Sequence[tuple[str, str]], what: str = "") -> None:
-    from astra_dagster.orchestration.clean import shown
 
     for path, reason in problems:
-        click.echo(f"{what}{shown(path)}: {reason}", err=True)
+        click.echo(f"{what}{printable(path)}: {reason}", err=True)

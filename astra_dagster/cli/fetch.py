@@ -23,6 +23,7 @@ product = click.option("--product", "name", metavar="NAME", help="What the files
 @product
 @selection
 @click.option("--workers", type=click.IntRange(1, 64), default=8, show_default=True, help="Requests at a time.")
+@click.option("--overwrite", is_flag=True, help="Fetch files again that are here.")
 @click.option("--dry-run", is_flag=True, help="Say what is here, what would be fetched, and from where.")
 @json_option
 def fetch(
@@ -31,12 +32,14 @@ def fetch(
     releases: Sequence[str],
     where: Sequence[str],
     workers: int,
+    overwrite: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
     """Fetch files from the Science Archive Server into SAS_BASE_DIR: those of KEYs, or registered ones.
 
-    Files that are here stay as they are; what has come when it breaks off is kept for the next time. Proprietary
+    Files that are here stay as they are, but for those that are shorter than their headers say, and with --overwrite;
+    what has come when it breaks off is kept for the next time. Proprietary
     releases need a login in ~/.netrc. ASTRA_SAS_URL names a mirror to fetch from.
 
     Example: astra-dagster fetch DR17/apo25m/120+12/5226/56000/001
@@ -61,7 +64,7 @@ def fetch(
     listed = []
     with tqdm(total=len(wanted), unit="file", disable=None) as progress:
         try:
-            for result in archive.fetch(wanted, workers):
+            for result in archive.fetch(wanted, workers, overwrite=overwrite):
                 progress.update()
                 told = {"received": result.received, "error": str(result.error) if result.error else None}
                 listed.append({**_named(archive, result.data_id, result.path), **told})

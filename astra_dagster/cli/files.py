@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,13 +16,17 @@ from astra_dagster.cli.common import (
     selection,
     where_of,
 )
-from astra_dagster.errors import AstraError
+from astra_dagster.errors import AstraError, printable
+
+if TYPE_CHECKING:
+    from astra_dagster.datamodel.products import DataID
 
 
 @click.command(cls=TaskCommand, short_help="Find files below SAS_BASE_DIR, register and record them.")
 @click.option("--product", "products", multiple=True, metavar="NAME", help="Only this product; repeatable.")
 @selection
-@click.option("--by-content", is_flag=True, help="Tell files apart by a hash of their contents; reads every file.")
+@click.option("--by-content", is_flag=True, help="Tell files apart by a hash of their contents; reads all of them.")
+@click.option("--verify", is_flag=True, help="Compare all files with the checksums in them, and with those of the SAS.")
 @click.option("--forget", is_flag=True, help="Unregister files that were here and are not: no disk is away.")
 @click.option("--dry-run", is_flag=True, help="Say what would be registered and recorded.")
 @json_option
@@ -30,6 +35,7 @@ def discover(
     releases: Sequence[str],
     where: Sequence[str],
     by_content: bool,
+    verify: bool,
     forget: bool,
     dry_run: bool,
     as_json: bool,
@@ -58,7 +64,9 @@ def discover(
             click.echo(str(item))
             for skipped in item.skipped:
                 if skipped.error is None:
-                    click.echo(f"  skipped {skipped.path}: {skipped.reason}", err=True)
+                    click.echo(printable(f"  skipped {skipped.path}: {skipped.reason}"), err=True)
+            for path in item.incomplete:
+                click.echo(printable(f"  incomplete, shorter than its headers say: {path}"), err=True)
         unreachable: Counter[str] = Counter()
         for item in found:
             unreachable.update(item.unreachable)
@@ -88,11 +96,35 @@ def discover(
                     "to_record": len(item.to_record),
                     "gone": len(item.gone),
                     "forgotten": len(item.to_forget),
+                    "incomplete": [str(path) for path in item.incomplete],
                     "unreachable": [{"reason": why, "files": count} for why, count in item.unreachable.items()],
                     "skipped": [{"path": skipped.path, "reason": skipped.reason} for skipped in item.skipped],
                 }
                 for item in found
             ]
         )
+    damaged = _verify([one.data_id for item in found for one in item.inputs if one.file]) if verify else 0
     if unreachable:
         raise click.ClickException(make_refusal(unreachable))
+    if damaged:
+        raise click.ClickException(f"{damaged} files are damaged")
+
+
+def _verify(data_ids: "Sequence[DataID]") -> int:
+    """Tell which files do not agree with their checksums, and return their number."""
+    from tqdm import tqdm
+
+    from astra_dagster.archive.sas import Archive
+    from astra_dagster.errors import ChecksumError, DownloadError
+
+    damaged = 0
+    with tqdm(total=len(data_ids), unit="file", disable=None) as progress:
+        for result in Archive.from_settings().verify(data_ids):
+            progress.update()
+            error = result.error
+            if error is None:
+                continue
+            silent = isinstance(error, DownloadError) and not isinstance(error, ChecksumError)
+            damaged += not silent
+            click.echo(f"not compared with the SAS: {error}" if silent else str(error), err=True)
+    return damaged

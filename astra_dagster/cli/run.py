@@ -19,6 +19,7 @@ from astra_dagster.cli.common import (
     selection,
     setting,
     task_names,
+    verify_option,
     where_of,
 )
 from astra_dagster.presence import is_file
@@ -38,6 +39,7 @@ if TYPE_CHECKING:  # slow to import
 @click.option("--overwrite", is_flag=True, help="Compute complete partitions again.")
 @click.option("--fetch", is_flag=True, help="Fetch files that are not on this disk from the SAS first.")
 @click.option("--workers", default="", metavar="HOW", help="in-process, processes:4, dask:4, dask:tcp://host:8786.")
+@verify_option
 @json_option
 def run(
     tasks: Sequence[str],
@@ -48,6 +50,7 @@ def run(
     overwrite: bool,
     fetch: bool,
     workers: str,
+    verify: bool,
     as_json: bool,
 ) -> None:
     """Run each TASK, and first what it requires, on everything that is not complete, in one Dagster run.
@@ -60,7 +63,7 @@ def run(
     wanted = where_of(where)
     with open_instance() as instance:
         declare_dead(instance)
-        planner, plans = plans_of(instance, tasks, values, releases, wanted, overwrite)
+        planner, plans = plans_of(instance, tasks, values, releases, wanted, overwrite, verify=verify)
         for plan in plans if not as_json else ():
             click.echo(_told(plan))
         if dry_run or not any(_to_do(plan, fetch) for plan in plans):
@@ -76,6 +79,7 @@ def run(
             "where": wanted,
             "overwrite": overwrite,
             "fetch": fetch,
+            "verify": verify,
         }
         result = run_job(update_job(store.task, planner), instance, update_run_config(store.task, config, workers))
         if as_json and not result.success:
@@ -95,6 +99,7 @@ def run(
 @selection
 @setting
 @click.option("--explain", "key", metavar="KEY", help="The whole story of one partition.")
+@verify_option
 @json_option
 def plan(
     task: str,
@@ -102,6 +107,7 @@ def plan(
     where: Sequence[str],
     values: Sequence[str],
     key: str | None,
+    verify: bool,
     as_json: bool,
 ) -> None:
     """Say what a run of TASK would do, and why.
@@ -109,7 +115,7 @@ def plan(
     Example: astra-dagster plan ap_visit_snr --explain DR17/apo25m/120+12/5226/56000/001
     """
     with open_instance() as instance:
-        _, plans = plans_of(instance, [task], values, releases, where_of(where), overwrite=False, key=key)
+        _, plans = plans_of(instance, [task], values, releases, where_of(where), False, key, verify=verify)
         if as_json:
             put_json([{**_document(item), **({"why": _why(item)} if key else {})} for item in plans])
         for item in plans if not as_json else ():
@@ -125,6 +131,8 @@ def plans_of(
     where: dict[str, list[str]],
     overwrite: bool,
     key: str | None = None,
+    *,
+    verify: bool = False,
 ) -> "tuple[Planner, list[Plan]]":
     """Make plans of tasks and of all that they require, in the order in which they would run, and their planner."""
     from astra_dagster.orchestration.runs.jobs import jobs_of
@@ -140,7 +148,7 @@ def plans_of(
     root = settings.sas_base_dir()
     outputs = settings.check_outputs_dir()
     stores = [OutputStore(outputs, task, own) for task, own in zip(found, parameters, strict=True)]
-    planner = make_planner(instance, outputs, root)
+    planner = make_planner(instance, outputs, root, verify=verify)
     jobs = jobs_of(instance, stores, releases, where, key=key, overwrite=overwrite)
     return planner, [planner.plan(job.store, job.keys, job.overwrite) for job in jobs]
 

@@ -112,11 +112,14 @@ def _make_reader(table: "_Table", product: Product, text: str, wanted: str | Non
     missing = [part for part, texts in columns.items() if texts is None and not part.optional]
     paths = table.texts(*_PATHS) if missing else None
     if missing and not any("/" in path for path in paths or ()):
-        there = ", ".join(table.names[:_SHOWN]) + (", ..." if table.names[_SHOWN:] else "")
+        there = f"it has {', '.join(table.names[:_SHOWN])}{', ...' if table.names[_SHOWN:] else ''}; "
+        known = {_fold_name(other) for part in template.keys.values() for other in _list_names(part)}
+        if table.is_text and known.isdisjoint(map(_fold_name, table.names)):
+            there = ""  # whatever it is, it is no such table, and what is in it is nobody's business
         raise CatalogueError(
             f"the table has no column {', '.join(part.name for part in missing)}, which {product.name} in {name} needs",
             path=table.path,
-            hint=f"it has {there}; add it, or a column path with whole paths below SAS_BASE_DIR",
+            hint=f"{there}add it, or a column path with whole paths below SAS_BASE_DIR",
         )
     given = {part: texts for part, texts in columns.items() if texts is not None}
     run2d = template.versions.get("run2d")
@@ -188,6 +191,7 @@ class _Table:
     values: Callable[[str], Any]
     rows: int
     broken: Mapping[int, str] = field(default_factory=dict)
+    is_text: bool = False
 
     def __post_init__(self) -> None:
         if self.rows > _MAX_ROWS:
@@ -266,7 +270,10 @@ def _open_votable(path: Path, contents: bytes) -> _Table:
         raise ValueError("it is a VOTable whose data are elsewhere or compressed")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # VOTables break their standard in many harmless ways
-        made = Table.read(io.BytesIO(contents), format="votable", use_names_over_ids=True)
+        try:
+            made = Table.read(io.BytesIO(contents), format="votable", use_names_over_ids=True)
+        except Exception as error:  # whose message may quote what is in the file
+            raise ValueError(f"it is no VOTable ({type(error).__name__})") from None
     return _Table(path, made.colnames, made.__getitem__, len(made))
 
 
@@ -327,4 +334,4 @@ def _open_text(path: Path, text: str) -> _Table:
     n = len(header)
     broken = {i: f"{len(r)} values, and {n} columns" for i, r in enumerate(rows) if len(r) < n or any(r[n:])}
     columns = dict(zip(header, zip_longest(*rows, fillvalue=""), strict=False))
-    return _Table(path, header, lambda name: columns.get(name, ()), len(rows), broken)
+    return _Table(path, header, lambda name: columns.get(name, ()), len(rows), broken, is_text=True)

@@ -8,13 +8,13 @@ the snapshots of two releases cannot mix. What a template means is not decided h
 import configparser
 import functools
 import importlib.metadata
-import os
 import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from astra_dagster import settings
 from astra_dagster.errors import ConfigurationError, UnknownReleaseError, nearest
 
 SAS = "@SAS@"
@@ -45,11 +45,28 @@ class Tree:
         return _read_environment(self.name)
 
 
+_ASPCAP_STAR = "$APOGEE_REDUX/{apred}/{apstar}/{aspcap}/{results}"
+
+CORRECTIONS: Mapping[str, Mapping[str, str]] = {
+    name: {
+        "aspcapStar": _ASPCAP_STAR + "/{location}/aspcapStar-{apred}-{results}-{obj}.fits",
+        "aspcapStar-1m": _ASPCAP_STAR + "/{field}/aspcapStar-{apred}-{results}-{reduction}.fits",
+    }
+    for name in ("DR12", "DR13", "DR14", "DR15")
+}
+"""Templates by tree and product that differ from the tree's, because the files of the archive do.
+
+The names of aspcapStar files of DR12 to DR15 begin with the reduction (``aspcapStar-r5-v603-...``,
+``aspcapStar-r8-l31c.2-...``). Sources: the functions for these paths in https://github.com/jobovy/apogee
+(apogee/tools/path.py) and https://github.com/henrysky/astroNN (astroNN/apogee/downloader.py).
+"""
+
+
 def configuration_folder() -> Path:
     """Return the folder of the tree's configuration files: ``$TREE_DIR/data``, else the installed distribution's."""
-    tree_dir = os.environ.get("TREE_DIR")
-    if tree_dir and (Path(tree_dir) / "data").is_dir():
-        return Path(tree_dir) / "data"
+    tree_dir = settings.tree_dir()
+    if tree_dir is not None:
+        return tree_dir / "data"
     try:
         folder = importlib.metadata.distribution("sdss-tree").locate_file("tree/data")
     except importlib.metadata.PackageNotFoundError as error:
@@ -86,6 +103,7 @@ def tree(name: str) -> Tree:
     sections = _merge_sections(name)
     defaults = sections[configparser.DEFAULTSECT]
     templates = {product: text for product, text in sections.get("PATHS", {}).items() if product not in defaults}
+    templates |= CORRECTIONS.get(name, {})
     return Tree(name, MappingProxyType(templates))
 
 

@@ -3,8 +3,10 @@
 Standard: https://fits.gsfc.nasa.gov/fits_standard.html (version 4.0), section 4.
 """
 
+import functools
 import math
 import re
+from collections.abc import Iterator
 
 Scalar = bool | int | float | str | None
 
@@ -20,13 +22,22 @@ class Header:
 
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
-        self._places: dict[bytes, int] = {}
         self._values: dict[str, Scalar] = {}
-        for place in range(0, len(raw), CARD):
-            self._places.setdefault(raw[place : place + 8], place)
+
+    @functools.cached_property
+    def _places(self) -> dict[bytes, int]:
+        places: dict[bytes, int] = {}
+        for place in range(0, len(self.raw), CARD):
+            places.setdefault(self.raw[place : place + 8], place)
+        return places
 
     def __contains__(self, keyword: str) -> bool:
         return keyword.encode().ljust(8) in self._places
+
+    def keywords(self) -> Iterator[str]:
+        """Yield the keyword of each card, in their order."""
+        for place in range(0, len(self.raw), CARD):
+            yield self.raw[place : place + 8].decode("ascii", "replace").rstrip()
 
     def get(self, keyword: str) -> Scalar:
         """Return the value of the first card of a keyword; None if there is none, or it cannot be read."""
@@ -38,13 +49,13 @@ class Header:
         place = self._places.get(keyword.encode().ljust(8))
         if place is None or self.raw[place + 8 : place + 10] != b"= ":
             return None
-        value = _parse_value(self.raw[place + 10 : place + CARD])
+        value = parse_value(self.raw[place + 10 : place + CARD])
         if not isinstance(value, str):
             return value
         pieces = [value]
         while pieces[-1].endswith("&"):
             place += CARD
-            more = _parse_value(self.raw[place + 10 : place + CARD])
+            more = parse_value(self.raw[place + 10 : place + CARD])
             if self.raw[place : place + 8] != b"CONTINUE" or not isinstance(more, str):
                 break
             pieces[-1] = pieces[-1][:-1]
@@ -73,7 +84,8 @@ class Header:
         return None if value is None or isinstance(value, bool) else str(value).strip()
 
 
-def _parse_value(text: bytes) -> Scalar:
+def parse_value(text: bytes) -> Scalar:
+    """Return the value of a card, from the text after its "= "; None if it has none, or it is not legal."""
     word = text.strip()
     if word.startswith(b"'"):
         match = _STRING.match(word)

@@ -24,16 +24,18 @@ from astra_dagster.arrays import AnyArray
 from astra_dagster.errors import CutShortError, InputMissingError, SpectrumFileError, UnreachableError
 from astra_dagster.fits.header import CARD, Header
 from astra_dagster.fits.model import Model, say_lengths
+from astra_dagster.fits.structure import Sizes, add_up, find_damage, find_garbage, is_one_bit_off, read_sizes
 
 BLOCK = 2880
+FETCH = "fetch it again"
 
 LARGEST = 1 << 28
 """Largest size in bytes of an array, a table, or an unpacked file: five times that of the largest real files."""
 
 _MAX_HEADER = 2000 * BLOCK
 _MAX_KNOWN = 20 * BLOCK  # bytes of a header that is cached for the next file
+_MAX_PADDING = 10 * BLOCK  # by the standard a record has ten blocks at most
 _MAX_HDUS = 10_000
-_MAX_COLUMNS = 999  # by the standard
 _MAX_TEXT = 1000  # characters of a text in a table
 _IMAGE_TYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 _COLUMN_TYPES = {
@@ -53,73 +55,122 @@ def _parse_header(raw: bytes) -> Header:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a binary table: its number, the letter of its format, its offset in a row in bytes, and its type."""
+    """A column of a binary table: its number, letter of its format, offset in a row in bytes, type, and null value."""
 
     number: int
     code: str
     offset: int
     dtype: np.dtype[Any]
+    null: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class HDU:
-    """A header and data unit; `kind` is "image", "table" or "other", `offset` and `size` of the data are in bytes."""
+    """A header and data unit; its data begin at the byte `offset` of the file."""
 
     index: int
-    kind: str
     header: Header
-    shape: tuple[int, ...]
+    sizes: Sizes
     offset: int
-    size: int
+
+    @property
+    def kind(self) -> str:
+        """Sort of the data: "image", "table" or "other"."""
+        return self.sizes.kind
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the data, slowest axis first."""
+        return self.sizes.shape
+
+    @property
+    def size(self) -> int:
+        """Size of the data in bytes, without padding."""
+        return self.sizes.bytes
+
+    @property
+    def end(self) -> int:
+        """Place in the file where the padding of the data ends."""
+        return self.offset + -(-self.size // BLOCK) * BLOCK
 
     @property
     def name(self) -> str:
         """Value of EXTNAME; empty if there is none."""
         return self.header.text("EXTNAME") or ""
 
-    def columns(self) -> Mapping[str, Column]:
-        """Return the columns of a table by name in lower case."""
-        return _known_columns(self.header) if len(self.header.raw) <= _MAX_KNOWN else _find_columns(self.header)
-
 
 def _find_columns(header: Header) -> Mapping[str, Column]:
+    """Return the columns of a table.
+
+    Raises
+    ------
+    ValueError
+        If the header does not say what they are, or they do not fill the rows.
+    """
     found: dict[str, Column] = {}
     offset = 0
-    for number in range(1, min(header.integer("TFIELDS") or 0, _MAX_COLUMNS) + 1):
+    for number in range(1, (header.integer("TFIELDS") or 0) + 1):
         match = _TFORM.match(header.text(f"TFORM{number}") or "")
         if match is None:
-            break
+            raise ValueError(f"has no format TFORM{number} of a column")
         count, code = int(match[1] or 1), match[2]
         name = (header.text(f"TTYPE{number}") or "").lower()
+        if not name or name in found:
+            raise ValueError(f"has {'two columns ' + name if name else f'no name TTYPE{number} of a column'}")
         base = {"A": f"S{count}", "X": "u1"}.get(code) or _COLUMN_TYPES[code]
         shape = {"A": (), "X": ((count + 7) // 8,)}.get(code, (count,) if count != 1 else ())
-        column = Column(number, code, offset, np.dtype((base, shape) if shape else base))  # (S0, ()) is not a type
-        found.setdefault(name, column)
+        null = header.integer(f"TNULL{number}") if code in "BIJK" else None
+        dtype = np.dtype((base, shape) if shape else base)  # (S0, ()) is not a type
+        column = Column(number, code, offset, dtype, null)
+        found[name] = column
         offset += column.dtype.itemsize
+    if offset != header.integer("NAXIS1"):
+        raise ValueError(f"has rows of {header.integer('NAXIS1')} bytes, but its columns have {offset}")
     return found
 
 
+_known_damage = functools.lru_cache(maxsize=64)(find_damage)
 _known_columns = functools.lru_cache(maxsize=64)(_find_columns)
 
 
 class FitsFile:
     """A FITS file open for reading; a context manager that closes it.
 
-    Every error is an `AstraError` that names the file, the HDU and what was expected there.
+    All headers are read at once, so that a file which was cut short is recognised whatever is read of it. What is read
+    is compared with the checksums of its HDU, if it has any. Every error is an `AstraError` that names the file, the
+    HDU and what was expected there.
+
+    Parameters
+    ----------
+    hint
+        What to do about a file that is damaged.
 
     Raises
     ------
     InputMissingError
         If there is no such file.
     SpectrumFileError
-        If the file cannot be read, or is not FITS.
+        If the file cannot be read, is not FITS, or is damaged in a way that can be seen from its headers.
+    CutShortError
+        If it ends before what its headers announce.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, hint: str = FETCH) -> None:
         self.path = path
+        self.hint = hint
         self._hdus: list[HDU] = []
         self._descriptor = -1
         self._contents = b""
+        try:
+            self._open_or_raise(path, hint)
+            if self.size == 0:
+                raise CutShortError("incomplete: the file is empty", path=path, hint=hint)
+            self._find_hdus()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open_or_raise(self, path: Path, hint: str) -> None:
         try:
             self._open()
         except FileNotFoundError as error:
@@ -131,22 +182,21 @@ class FitsFile:
         except OSError as error:
             raise UnreachableError(f"cannot be read: {error.strerror}", path=path) from error
         except ValueError as error:
-            raise SpectrumFileError(f"cannot be read: {error}", path=path, hint="fetch it again") from error
-        if self.size == 0:
-            self.close()
-            raise CutShortError("not a FITS file: it is empty", path=path, hint="fetch it again")
+            raise SpectrumFileError(f"cannot be read: {error}", path=path, hint=hint) from error
 
     def _open(self) -> None:
-        form = self.path.suffix.removeprefix(".")
-        if form == "fz":
+        """Open the file, and unpack it if its first bytes are those of a compressed one, whatever its name is."""
+        if self.path.suffix == ".fz":
             raise SpectrumFileError("compressed with fpack", path=self.path, hint="unpack it with funpack")
-        if form in ("gz", "bz2", "zip"):
-            with files.open_file(self.path) as stream:
-                self._contents = files.unpack_file(stream, form, LARGEST, self.path)
-            self.size = len(self._contents)
-        else:
-            self._descriptor = files.open_descriptor(self.path)
+        self._descriptor = files.open_descriptor(self.path)
+        form = files.recognise_compression(os.pread(self._descriptor, 8, 0))
+        if form is None:
             self.size = os.fstat(self._descriptor).st_size
+            return
+        descriptor, self._descriptor = self._descriptor, -1
+        with os.fdopen(descriptor, "rb") as stream:
+            self._contents = files.unpack_file(stream, form, LARGEST, self.path)
+        self.size = len(self._contents)
 
     def __enter__(self) -> Self:
         return self
@@ -164,17 +214,12 @@ class FitsFile:
 
     def hdu(self, index: int, expected: str = "") -> HDU:
         """Return an HDU by its number, counted from 0; `expected` says in error messages what it should hold."""
-        while len(self._hdus) <= index:
-            found = self._next()
-            if found is None:
-                raise self.error(index, f"is missing: the file has {len(self._hdus)} HDUs", expected)
-            self._hdus.append(found)
+        if index >= len(self._hdus):
+            raise self.error(index, f"is missing: the file has {len(self._hdus)} HDUs", expected)
         return self._hdus[index]
 
     def hdus(self) -> list[HDU]:
         """Return all HDUs. Their headers are read, their data are not."""
-        while (found := self._next()) is not None:
-            self._hdus.append(found)
         return self._hdus
 
     def image(self, index: int, expected: str, model: Model) -> AnyArray:
@@ -193,15 +238,23 @@ class FitsFile:
         hdu = self.hdu(index, expected)
         if hdu.kind != "image" or 0 in hdu.shape or not hdu.shape:
             raise self.error(index, "holds no image", expected)
+        self._check_header(hdu, expected)
         if not model.has(hdu.shape):
             raise self.error(index, f"has shape {_say_shape(hdu.shape)}, not {model.shape}", expected)
-        dtype = np.dtype(_IMAGE_TYPES[self._integer(hdu.header, "BITPIX", index)])
+        dtype = np.dtype(_IMAGE_TYPES[hdu.sizes.bits])
         scale, zero = hdu.header.number("BSCALE"), hdu.header.number("BZERO")
         made = dtype if scale is zero is None else _scale(np.empty(0, dtype), scale, zero).dtype
         if made.kind not in model.kinds:
             raise self.error(index, f"holds numbers of type {made.name}, not {model.type}", expected)
-        array = np.frombuffer(self._read(hdu, math.prod(hdu.shape) * dtype.itemsize, expected), dtype)
-        return _scale(array, scale, zero).reshape(hdu.shape)
+        count = math.prod(hdu.shape)
+        array = np.frombuffer(self._read(hdu, count * dtype.itemsize, expected), dtype, count)
+        decoded = _scale(array, scale, zero).reshape(hdu.shape)
+        null = hdu.header.integer("BLANK") if dtype.kind in "iu" else None
+        if null is not None:
+            decoded = _leave_out(decoded, (array == null).reshape(hdu.shape))
+            if isinstance(decoded, np.ma.MaskedArray):
+                raise self.error(index, "has pixels that are blank", expected)
+        return decoded
 
     def table(
         self,
@@ -216,6 +269,7 @@ class FitsFile:
         """Read columns of a binary table, by name in lower case.
 
         Text is decoded and stripped, logical columns are bool, bits stay packed in bytes, numbers are as in images.
+        Where whole numbers are null, the array is a masked one.
 
         Parameters
         ----------
@@ -231,10 +285,8 @@ class FitsFile:
             Columns that are read only if the table has them, and they hold what is given here.
         """
         hdu = self.hdu(index, expected)
-        if hdu.kind != "table" or len(hdu.shape) != 2:
-            raise self.error(index, "holds no binary table", expected)
+        known = self.columns(index, expected)
         count, size = hdu.shape
-        known = hdu.columns()
         missing = [name for name in columns if name not in known]
         if missing:
             raise self.error(index, f"has no column {', '.join(missing)}", expected)
@@ -247,14 +299,16 @@ class FitsFile:
         for name, model in (optional or {}).items():
             if name in known and _holds(known[name], model, hdu.header):
                 wanted[name] = known[name]
+            elif name in known and known[name].code in "CM":
+                raise self.error(index, f"has a column {name} of complex numbers", expected, damaged=True)
+            if name not in known and (damaged := [other for other in known if is_one_bit_off(name, other)]):
+                raise self.error(index, f"has a column {damaged[0]}, where {name} is expected", expected, damaged=True)
         if not wanted:
             return {}
         if count not in rows:
             raise self.error(index, f"has {count} rows, not {say_lengths(rows)}", expected)
         if size > width:
             raise self.error(index, f"has rows of {size} bytes, where at most {width} are expected", expected)
-        if any(column.offset + column.dtype.itemsize > size for column in wanted.values()):
-            raise self.error(index, f"has rows of {size} bytes, which do not fit its columns", expected)
         layout = np.dtype(
             {
                 "names": list(wanted),
@@ -264,51 +318,115 @@ class FitsFile:
             }
         )
         records = np.frombuffer(self._read(hdu, count * size, expected), layout, count=count)
-        return {name: _decode(records[name], column, hdu.header) for name, column in wanted.items()}
+        decoded = {name: _decode(records[name], column, hdu.header) for name, column in wanted.items()}
+        for name in columns:
+            if isinstance(decoded[name], np.ma.MaskedArray):
+                raise self.error(index, f"has rows in which the column {name} is null", expected)
+        return decoded
+
+    def columns(self, index: int, expected: str = "") -> Mapping[str, Column]:
+        """Return the columns of a binary table, by name in lower case."""
+        hdu = self.hdu(index, expected)
+        if hdu.kind != "table":
+            raise self.error(index, "holds no binary table", expected)
+        self._check_header(hdu, expected)
+        try:
+            return _known_columns(hdu.header) if len(hdu.header.raw) <= _MAX_KNOWN else _find_columns(hdu.header)
+        except ValueError as error:
+            raise self.error(index, str(error), expected, damaged=True) from error
+
+    def _check_header(self, hdu: HDU, expected: str) -> None:
+        short = len(hdu.header.raw) <= _MAX_KNOWN
+        if problem := (_known_damage if short else find_damage)(hdu.header):
+            raise self.error(hdu.index, problem, expected, damaged=True)
+
+    def verify(self) -> None:
+        """Check the headers of all HDUs, and compare all data with the checksums in their headers, if there are any.
+
+        Raises
+        ------
+        SpectrumFileError
+            If a header is damaged, or data do not agree with their checksum.
+        """
+        for hdu in self._hdus:
+            if hdu.kind == "table":
+                self.columns(hdu.index)
+            elif hdu.index:
+                self._check_header(hdu, "")
+            self._read(hdu, hdu.size, "")
 
     def error(
-        self, index: int, problem: str, expected: str = "", kind: type[SpectrumFileError] = SpectrumFileError
+        self,
+        index: int,
+        problem: str,
+        expected: str = "",
+        kind: type[SpectrumFileError] = SpectrumFileError,
+        *,
+        damaged: bool = False,
     ) -> SpectrumFileError:
-        """Make an error that names the HDU, the problem and what was expected."""
+        """Make an error that names the HDU, the problem and what was expected, and for damage what to do."""
         what = f" ({expected})" if expected else ""
-        hint = "fetch it again" if kind is CutShortError else None
+        again = self.hint if self.hint != FETCH else f"{FETCH}, with --overwrite"  # what is there seems to be whole
+        hint = self.hint if kind is CutShortError else again if damaged else None
         return kind(f"HDU {index}{what} {problem}", path=self.path, hint=hint)
 
-    def _next(self) -> HDU | None:
-        """Read the HDU after the last known one, without its data; None at the end of the file."""
-        index = len(self._hdus)
-        last = self._hdus[-1] if self._hdus else None
-        start = last.offset + -(-last.size // BLOCK) * BLOCK if last else 0
-        if last is not None and start >= self.size:
-            return None
-        if index == _MAX_HDUS:
-            raise self.error(index, f"is one too many: at most {_MAX_HDUS} are expected")
-        raw = self._header(start, index)
-        if not raw:
-            return None
-        # The headers of extensions are mostly the same, card for card, in all files of a product.
-        header = _parse_header(raw) if index and len(raw) <= _MAX_KNOWN else Header(raw)
-        bits = self._integer(header, "BITPIX", index)
-        axes = self._integer(header, "NAXIS", index)
-        if bits not in _IMAGE_TYPES or not 0 <= axes <= 999:
-            raise self.error(index, f"has an impossible BITPIX {bits} or NAXIS {axes}")
-        shape = tuple(self._integer(header, f"NAXIS{i}", index) for i in range(axes, 0, -1))
-        heap = 0 if index == 0 else header.integer("PCOUNT") or 0
-        groups = 1 if index == 0 else header.integer("GCOUNT") or 1
-        if min(shape, default=0) < 0 or heap < 0 or groups != 1:
-            raise self.error(index, "has an impossible NAXISn, PCOUNT or GCOUNT")
-        size = abs(bits) // 8 * (math.prod(shape) + heap) if shape else 0
-        return HDU(index, _find_hdu_kind(header) if index else "image", header, shape, start + len(raw), size)
+    def _find_hdus(self) -> None:
+        """Read the headers of all HDUs, and check that each begins where the one before it ends."""
+        start = 0
+        while start < self.size and not (self._hdus and self._is_padding(start)):
+            index = len(self._hdus)
+            if index == _MAX_HDUS:
+                raise self.error(index, f"is one too many: at most {_MAX_HDUS} are expected")
+            raw = self._header(start, index)
+            try:
+                sizes = read_sizes(raw, primary=index == 0)
+            except ValueError as error:
+                raise self.error(index, str(error), damaged=True) from error
+            # The headers of extensions are mostly the same, card for card, in all files of a product.
+            header = _parse_header(raw) if index and len(raw) <= _MAX_KNOWN else Header(raw)
+            hdu = HDU(index, header, sizes, start + len(raw))
+            if hdu.size > LARGEST:
+                problem = f"has {hdu.size} bytes, where at most {LARGEST} are expected"
+                raise self.error(index, problem, damaged=True)
+            self._hdus.append(hdu)
+            start = hdu.end
+        if start > self.size:
+            problem = f"is incomplete: the file ends at byte {self.size}, the HDU at byte {start}"
+            raise self.error(len(self._hdus) - 1, problem, kind=CutShortError)
+        self._check_primary()
+
+    def _is_padding(self, start: int) -> bool:
+        """Whether nothing but NULs or blanks follows, to fill a record of a tape."""
+        rest = self.size - start
+        return rest < _MAX_PADDING and not self._pread(rest, start).strip(b"\0 ")
+
+    def _check_primary(self) -> None:
+        """Check the header of the first HDU, from which readers take what they tell of the object."""
+        hdu = self._hdus[0]
+        if problem := find_garbage(hdu.header.raw):
+            raise self.error(0, problem, damaged=True)
+        if not hdu.size and b"CHECKSUM" in hdu.header.raw:
+            self._verify(hdu, b"")
+
+    def _verify(self, hdu: HDU, data: bytes) -> None:
+        """Compare an HDU with the checksums in its header; `data` has the padding."""
+        wanted, data_sum = hdu.header.text("DATASUM"), add_up(data)
+        if wanted and wanted != str(data_sum):
+            raise self.error(hdu.index, "does not agree with the DATASUM in its header", damaged=True)
+        if hdu.header.text("CHECKSUM") and add_up(hdu.header.raw, data_sum) not in (0, 0xFFFFFFFF):
+            raise self.error(hdu.index, "does not agree with the CHECKSUM in its header", damaged=True)
 
     def _header(self, start: int, index: int) -> bytes:
         read: list[bytes] = []
         for place in range(0, _MAX_HEADER, 5 * BLOCK):
             more = self._pread(5 * BLOCK, start + place)
-            if not read and not more.startswith(b"XTENSION=" if index else b"SIMPLE  ="):
-                if index:  # special records may follow the last HDU, and are ignored
-                    return b""
+            begin = b"XTENSION=" if index else b"SIMPLE  ="
+            if not read and more[: len(begin)] != begin[: len(more)]:
+                if index:
+                    problem = f"does not begin at byte {start}, where the HDU before it ends by its header"
+                    raise self.error(index, problem, damaged=True)
                 raise SpectrumFileError(
-                    "not a FITS file: it does not begin with SIMPLE", path=self.path, hint="fetch it again"
+                    "not a FITS file: it does not begin with SIMPLE", path=self.path, hint=self.hint
                 )
             end = more.find(_END)
             while end >= 0 and end % CARD:
@@ -319,22 +437,20 @@ class FitsFile:
             if len(more) < 5 * BLOCK:
                 break
             read.append(more)
-        raise self.error(index, "is cut short: its header does not end", kind=CutShortError)
-
-    def _integer(self, header: Header, keyword: str, index: int) -> int:
-        value = header.integer(keyword)
-        if value is None:
-            raise self.error(index, f"has no whole number {keyword} in its header")
-        return value
+        raise self.error(index, "is incomplete: its header does not end", kind=CutShortError)
 
     def _read(self, hdu: HDU, size: int, expected: str) -> bytes:
-        if size > LARGEST:
-            raise self.error(hdu.index, f"has {size} bytes, where at most {LARGEST} are expected", expected)
-        there = self.size - hdu.offset
-        contents = self._pread(size, hdu.offset) if size <= there else b""
-        if len(contents) < size:
-            problem = f"is cut short: {max(there, 0)} of its {size} bytes are there"
-            raise self.error(hdu.index, problem, expected, CutShortError)
+        """Read the data of an HDU, of which the first `size` bytes are wanted; compare them with its checksums."""
+        has_sums = b"DATASUM " in hdu.header.raw or b"CHECKSUM" in hdu.header.raw
+        whole = has_sums or size == hdu.size
+        wanted = hdu.end - hdu.offset if whole else size
+        contents = self._pread(wanted, hdu.offset)
+        if len(contents) < wanted:  # it was as long as that when it was opened
+            raise self.error(hdu.index, "is incomplete: the file was changed as it was read", expected, CutShortError)
+        if whole and contents[hdu.size :].strip(b"\0 "):
+            raise self.error(hdu.index, "has data beyond the end that its header gives them", expected, damaged=True)
+        if has_sums:
+            self._verify(hdu, contents)
         return contents
 
     def _pread(self, size: int, offset: int) -> bytes:
@@ -344,10 +460,6 @@ class FitsFile:
             return os.pread(self._descriptor, size, offset)
         except OSError as error:
             raise UnreachableError(f"cannot be read: {error.strerror}", path=self.path) from error
-
-
-def _find_hdu_kind(header: Header) -> str:
-    return {"IMAGE": "image", "BINTABLE": "table"}.get(header.text("XTENSION") or "", "other")
 
 
 def _say_shape(shape: tuple[int, ...]) -> str:
@@ -374,8 +486,16 @@ def _decode(values: AnyArray, column: Column, header: Header) -> AnyArray:
     if column.code == "A":
         return np.char.strip(np.char.decode(values, "ascii", "replace"))
     if column.code in "BIJKEDCM":
-        return _scale(values, header.number(f"TSCAL{column.number}"), header.number(f"TZERO{column.number}"))
+        scaled = _scale(values, header.number(f"TSCAL{column.number}"), header.number(f"TZERO{column.number}"))
+        return scaled if column.null is None else _leave_out(scaled, values == column.null)
     return values
+
+
+def _leave_out(decoded: AnyArray, null: AnyArray) -> AnyArray:
+    """Return numbers without those that are null: NaN in place of them, or a masked array of whole numbers."""
+    if not null.any():
+        return decoded
+    return np.where(null, np.nan, decoded) if decoded.dtype.kind == "f" else np.ma.MaskedArray(decoded, null)
 
 
 def _scale(values: AnyArray, scale: float | None, zero: float | None) -> AnyArray:

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from astra_dagster.datamodel.templates import COMPRESSIONS
-from astra_dagster.errors import CutShortError, SpectrumFileError
-from astra_dagster.fits.reader import BLOCK, FitsFile
+from astra_dagster import files
+from astra_dagster.errors import CutShortError, InputMissingError, SpectrumFileError
+from astra_dagster.fits.reader import FitsFile
 
 
 def is_cut_short(path: Path) -> bool:
@@ -18,13 +18,15 @@ def is_cut_short(path: Path) -> bool:
     InputMissingError
         If there is no such file.
     """
-    if path.suffix in COMPRESSIONS:
-        return False
     try:
-        with FitsFile(path) as file:
-            last = file.hdus()[-1]
-            return last.offset + -(-last.size // BLOCK) * BLOCK > file.size
+        with files.open_file(path) as stream:
+            if files.recognise_compression(stream.read(8)) is not None:
+                return False
+        with FitsFile(path):
+            return False
     except CutShortError:
         return True
-    except SpectrumFileError:
+    except FileNotFoundError as error:
+        raise InputMissingError("the file is not there", path=path) from error
+    except (SpectrumFileError, OSError):
         return False

@@ -53,7 +53,7 @@ def task_asset(task: Task) -> dg.AssetsDefinition:
         later = _find_later_in_run(context, task)
         if not context.partition_keys:
             raise dg.Failure(
-                "no partition is in this range: in the order of registration, its first partition comes after its last",
+                "no partition is in this range: its first partition comes after its last",
                 allow_retries=False,
             )
         with plain_failures():
@@ -62,7 +62,9 @@ def task_asset(task: Task) -> dg.AssetsDefinition:
             jobs = [Job(store, context.partition_keys, config.overwrite)]
             jobs += _find_companions(context, jobs[0])
             here = context.op_execution_context
-            every = materialise(here, jobs, executor.choose(), record_all=bool(later), fetching=config.fetching)
+            every = materialise(
+                here, jobs, executor.choose(), record_all=bool(later), fetching=config.fetching, verify=config.verify
+            )
             done = every[task.name]
         if done.failures and not later:
             raise make_failure(done.failures, len(context.partition_keys), done.metadata)

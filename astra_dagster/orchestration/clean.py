@@ -14,7 +14,7 @@ from astra_dagster.cleanup import cleaning
 from astra_dagster.cleanup.cleaning import KINDS, Found, Selection
 from astra_dagster.cleanup.known_tasks import Family
 from astra_dagster.cleanup.removal import Removal, remove
-from astra_dagster.errors import AstraError, ConfigurationError, nearest
+from astra_dagster.errors import AstraError, ConfigurationError, nearest, printable
 from astra_dagster.orchestration import records
 from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.internals import NOT_FINISHED_STATUSES
@@ -51,6 +51,7 @@ class CleanConfig(dg.Config):
     other_parameters: bool = Field(
         default=False, description="Remove outputs of other parameters too, unless the latest records carry them."
     )
+    verify: bool = Field(default=False, description="Read all outputs; those that differ from their records go too.")
     remove: bool = Field(default=False, description="Remove what is listed; else it is only listed.")
 
     def selection(self, root: Path) -> Selection:
@@ -76,8 +77,13 @@ class CleanConfig(dg.Config):
         return Selection(self.tasks, self.digests, self.kinds, self.older_days, self.other_parameters)
 
 
-def survey(instance: dg.DagsterInstance, root: Path, selection: Selection) -> Found:
+def survey(instance: dg.DagsterInstance, root: Path, selection: Selection, *, verify: bool = False) -> Found:
     """Find what there is to clean below the outputs folder; change nothing.
+
+    Parameters
+    ----------
+    verify
+        Whether outputs are read and compared with their records, not only their sizes.
 
     Raises
     ------
@@ -95,7 +101,7 @@ def survey(instance: dg.DagsterInstance, root: Path, selection: Selection) -> Fo
     for name, tasks in found.items():
         names = {name, *(task.name for task in tasks)}
         if not selection.tasks or not names.isdisjoint(selection.tasks):
-            families[name] = _family(instance, root, tasks, selection)
+            families[name] = _family(instance, root, tasks, selection, verify)
     return cleaning.find(root, families, selection, began=began, held=held)
 
 
@@ -110,13 +116,16 @@ def carry_out(instance: dg.DagsterInstance, root: Path, found: Found, own_run: s
     return removal
 
 
-def _family(instance: dg.DagsterInstance, root: Path, tasks: Sequence[Task], selection: Selection) -> Family:
+def _family(
+    instance: dg.DagsterInstance, root: Path, tasks: Sequence[Task], selection: Selection, verify: bool
+) -> Family:
     keys = registered(instance, tasks[0].domain)
     latest = {}
     for task in tasks:
         recorded = instance.get_materialized_partitions(dg.AssetKey(task.name))
         latest[task.name] = records.task_records(instance, task, sorted(recorded))
     statuses: dict[str, dict[str, Status]] = {}
+    altered: dict[str, set[str]] = {}
     planned = not selection.kinds or not cleaning.NEED_PLAN.isdisjoint(selection.kinds)
     for task in tasks:
         store = OutputStore(root, task, task.values())
@@ -128,18 +137,19 @@ def _family(instance: dg.DagsterInstance, root: Path, tasks: Sequence[Task], sel
                 for key, record in latest[task.name].items()
                 if record.digest == store.digest and record.code_version != task.version
             }
-            made = _statuses(instance, store, [key for key in keys if key not in outdated])
+            planner = make_planner(instance, store.root, settings.sas_base_dir(), verify=verify)
+            plan = planner.plan(store, [key for key in keys if key not in outdated]).partitions.values()
+            altered.setdefault(store.digest, set()).update(
+                one.key for one in plan if one.kind is ReasonKind.OUTPUT_ALTERED
+            )
+            # Of partitions whose output may be one to keep, or to remove.
+            made = {
+                one.key: one.status for one in plan if one.status in _BEST and one.kind is not ReasonKind.NEVER_CAME
+            }
             known = statuses.setdefault(store.digest, {})
             for key, status in {**dict.fromkeys(outdated, Status.TO_DO), **made}.items():
                 known[key] = max(status, known.get(key, status), key=_BEST.index)
-    return Family(tasks, frozenset(keys), latest, statuses)
-
-
-def _statuses(instance: dg.DagsterInstance, store: OutputStore, keys: Sequence[str]) -> dict[str, Status]:
-    """What a plan says of each partition whose output may be one to keep, or to remove."""
-    planner = make_planner(instance, store.root, settings.sas_base_dir())
-    planned = planner.plan(store, keys).partitions.values()
-    return {one.key: one.status for one in planned if one.status in _BEST and one.kind is not ReasonKind.NEVER_CAME}
+    return Family(tasks, frozenset(keys), latest, statuses, altered)
 
 
 def holding(instance: dg.DagsterInstance) -> dict[str, str]:
@@ -211,23 +221,18 @@ def size_text(size: float) -> str:
     return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
 
 
-def shown(path: str) -> str:
-    """A path as it can be printed, whatever characters its name has."""
-    return path if path.isprintable() else ascii(path)[1:-1]
-
-
 @dg.op(description="List what is no longer needed below the outputs folder, and remove it if that is asked for.")
 def clean_outputs(context: dg.OpExecutionContext, config: CleanConfig) -> None:
     """One table, logged and kept with the run."""
     root = settings.outputs_dir()
     with plain_failures():
-        found = survey(context.instance, root, config.selection(root))
+        found = survey(context.instance, root, config.selection(root), verify=config.verify)
         context.log.info("\n".join(table(found)))
         for path, reason in found.problems[:LISTED]:
-            context.log.warning(f"{shown(path)}: {reason}")
+            context.log.warning(f"{printable(path)}: {reason}")
         removal = carry_out(context.instance, root, found, context.run_id) if config.remove else Removal()
     for path, reason in removal.left[:LISTED]:
-        context.log.warning(f"left {shown(path)}: {reason}")
+        context.log.warning(f"left {printable(path)}: {reason}")
     numbers = ("recorded", "files", "size")
     schema = [dg.TableColumn(name, "int" if name in numbers else "string") for name in Row._fields]
     made = [dg.TableRecord(row._asdict()) for row in rows(found)]
@@ -239,7 +244,7 @@ def clean_outputs(context: dg.OpExecutionContext, config: CleanConfig) -> None:
         }
     )
     if removal.failed or (found.problems and config.remove):
-        told = [f"{shown(path)}: {reason}" for path, reason in (*removal.failed, *found.problems)]
+        told = [f"{printable(path)}: {reason}" for path, reason in (*removal.failed, *found.problems)]
         raise dg.Failure(f"{len(told)} could not be removed\n" + "\n".join(told[:LISTED]), allow_retries=False)
 
 

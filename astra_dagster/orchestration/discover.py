@@ -1,6 +1,7 @@
 """The job `discover`, which finds files below SAS_BASE_DIR, registers their keys, and records them."""
 
 import contextlib
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pydantic import Field
 
 from astra_dagster import settings
 from astra_dagster.archive.discovery import Skipped, find_files
+from astra_dagster.archive.watching import RECENT
 from astra_dagster.datamodel.products import Product, Where, product, releases
 from astra_dagster.errors import (
     AstraError,
@@ -19,7 +21,9 @@ from astra_dagster.errors import (
     InvalidKeyError,
     UnknownProductError,
     UnresolvableTemplateError,
+    printable,
 )
+from astra_dagster.fits.truncation import is_cut_short
 from astra_dagster.orchestration import records, sources
 from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.partitions import register, registered, unregister
@@ -56,6 +60,8 @@ class Discovery:
         Files that were here before and were not found: they were removed, or it cannot be told whether they were.
     to_forget
         Keys of missing files that are to be unregistered.
+    incomplete
+        New and changed files of the last day that are shorter than their headers say, and may still be written.
     """
 
     product: Product
@@ -65,6 +71,7 @@ class Discovery:
     skipped: tuple[Skipped, ...]
     missing: tuple[Input, ...] = ()
     to_forget: tuple[str, ...] = ()
+    incomplete: tuple[Path, ...] = ()
 
     @property
     def to_record(self) -> tuple[Input, ...]:
@@ -88,6 +95,7 @@ class Discovery:
         skipped = sum(skipped.error is None for skipped in self.skipped)
         gone = f", {len(self.gone)} gone" if self.gone else ""
         gone += f", {len(self.to_forget)} to forget" if self.to_forget else ""
+        gone += f", {len(self.incomplete)} incomplete" if self.incomplete else ""
         return (
             f"{self.product.name} in {self.release}: {len(self.inputs)} files, {len(self.new)} new, "
             f"{changed} changed, {skipped} skipped{gone}"
@@ -137,7 +145,8 @@ def search(instance: dg.DagsterInstance, config: DiscoverConfig) -> Iterator[Dis
             gone = [one for one in missing if one.gone or isinstance(one.error, AwayError)] if config.forget else []
             to_forget = tuple(one.data_id.key for one in gone)
             left = tuple(one for one in missing if one not in gone)
-            yield Discovery(item, name, tuple(inputs), new, tuple(skipped), left, to_forget)
+            incomplete = _find_incomplete(inputs)
+            yield Discovery(item, name, tuple(inputs), new, tuple(skipped), left, to_forget, incomplete)
     if refusal is not None and not accepted:
         raise refusal
 
@@ -161,6 +170,17 @@ def _find_missing(instance: dg.DagsterInstance, item: Product, keys: set[str], r
     return [found for found in seen if found.file is None]
 
 
+def _find_incomplete(inputs: Sequence[Input]) -> tuple[Path, ...]:
+    since = (time.time() - RECENT) * 1e9
+    recent = (found.file for found in inputs if not found.recorded and found.file and found.file.mtime_ns > since)
+    incomplete = []
+    for file in recent:
+        with contextlib.suppress(AstraError):  # it was removed just now, or nobody can tell
+            if is_cut_short(file.path):
+                incomplete.append(file.path)
+    return tuple(incomplete)
+
+
 def make_refusal(unreachable: Counter[str]) -> str:
     """Say which files and folders could not be examined, and why."""
     reasons = [f"{f'{count} known files: ' if count else ''}{why}" for why, count in unreachable.most_common(LISTED)]
@@ -174,7 +194,9 @@ def register_found(context: dg.OpExecutionContext, found: Discovery) -> None:
     sources.record(context, found.product, found.to_record)
     context.log.info(str(found))
     for skipped in found.skipped[:LISTED]:
-        context.log.warning(f"skipped {skipped.path}: {skipped.reason}")
+        context.log.warning(printable(f"skipped {skipped.path}: {skipped.reason}"))
+    for path in found.incomplete[:LISTED]:
+        context.log.warning(printable(f"incomplete, shorter than its headers say: {path}"))
 
 
 @dg.op(description="Find files below SAS_BASE_DIR, register their partition keys and record each file.")

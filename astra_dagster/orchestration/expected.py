@@ -29,7 +29,10 @@ SHOWN = 20
 class RegisterConfig(dg.Config):
     """The table to read, and the files that it lists."""
 
-    table: str = Field(description="Path of the table: FITS, VOTable, Parquet, CSV or ECSV; one row a file.")
+    table: str = Field(
+        description="Path of the table, below SAS_BASE_DIR or a folder of `readable` in the configuration file: FITS, "
+        "VOTable, Parquet, CSV or ECSV; one row a file."
+    )
     product: str = Field(description="Product of the files: apVisit.")
     release: str = Field(default="", description="Release of the files; if empty, the table has a column release.")
 
@@ -113,6 +116,7 @@ def register_expected(instance: dg.DagsterInstance, expected: Expected) -> None:
 def register_table(context: dg.OpExecutionContext, config: RegisterConfig) -> None:
     """Register keys that are new, and log a warning for each rejected row."""
     with plain_failures():
+        settings.check_readable(Path(config.table))
         expected = expect(context.instance, config)
         register_expected(context.instance, expected)
     context.log.info(str(expected))

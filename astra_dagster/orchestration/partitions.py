@@ -86,7 +86,7 @@ def unregister(instance: dg.DagsterInstance, item: Product, keys: Iterable[str],
 
 
 def registered(instance: dg.DagsterInstance, item: Domain) -> Sequence[str]:
-    """All registered partition keys, in the order of their registration."""
+    """All registered partition keys, in the order of their text; Dagster's own storage has that of registration."""
     return instance.get_dynamic_partitions(item.asset_name)
 
 

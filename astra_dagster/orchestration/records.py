@@ -67,7 +67,7 @@ class DagsterLedger:
     instance: dg.DagsterInstance
 
     def registered(self, domain: Domain, selection: Selection) -> Iterator[Sequence[str]]:
-        """Registered partition keys that are selected, in the order of their registration."""
+        """Registered partition keys that are selected, in Dagster's order."""
         keys = registered(self.instance, domain)
         if selection.releases or selection.where:
             keys = domain.select(keys, selection.releases, selection.where)

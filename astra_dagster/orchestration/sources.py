@@ -125,20 +125,22 @@ def compare(
     instance: dg.DagsterInstance, item: Product, files: Sequence[FoundFile], *, by_content: bool
 ) -> list[Input]:
     """Compare files that were found with their records, by size and modification time or by content."""
-    by_content = by_content or tells_by_content(item)
+    hashed = by_content or tells_by_content(item)
     known = records.source_records(instance, item, [file.data_id.key for file in files])
-    return [inputs.compare(file, known.get(file.data_id.key), by_content=by_content) for file in files]
+    return [inputs.compare(file, known.get(file.data_id.key), by_content=hashed, again=by_content) for file in files]
 
 
-def make_planner(instance: dg.DagsterInstance, outputs: Path, root: Path) -> Planner:
+def make_planner(instance: dg.DagsterInstance, outputs: Path, root: Path, *, verify: bool = False) -> Planner:
     """Planner that goes by Dagster's records, and by the configuration of the products that are watched.
 
     Parameters
     ----------
     outputs, root
         Folder of all outputs, and top of the SAS mirror.
+    verify
+        Whether outputs are read and compared with their records, not only their sizes.
     """
-    return Planner(records.DagsterLedger(instance), outputs, root, tells_by_content)
+    return Planner(records.DagsterLedger(instance), outputs, root, tells_by_content, verify)
 
 
 def record(context: dg.OpExecutionContext, item: Product, files: Iterable[Input]) -> None:

@@ -13,6 +13,7 @@ from astra_dagster.orchestration.assets import describe_column, list_promised_co
 from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.partitions import chunks, registered
 from astra_dagster.orchestration.runs.launchpad import Launchpad
+from astra_dagster.orchestration.runs.preview_metadata import escape_markdown
 from astra_dagster.orchestration.runs.summary import SHOWN
 from astra_dagster.outputs.record import Record
 from astra_dagster.outputs.store import OutputStore
@@ -162,7 +163,7 @@ def _make_preview(made: "Collection") -> str:
     from astra_dagster.tables.table import read_head
 
     names = [name for name in made.schema.names if name not in PROVENANCE]
-    lines = [names, ["---"] * len(names)]
+    lines = [list(map(escape_markdown, names)), ["---"] * len(names)]
     lines += [[_write_cell(row[name]) for name in names] for row in read_head(made.parquet, PREVIEW)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -171,4 +172,4 @@ def _write_cell(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(map(_write_cell, value))
     text = f"{value:.6g}" if isinstance(value, float) else "" if value is None else str(value)
-    return text.replace("|", "\\|").replace("\n", " ")
+    return escape_markdown(text.replace("\n", " "))

@@ -20,7 +20,10 @@ from astra_dagster.spectra import output
 from astra_dagster.spectra.batch import SpectrumBatch
 
 FORMAT = 2
-"""Version of the layout of the outputs."""
+"""Version of the layout of the outputs that are written."""
+
+READABLE = frozenset({FORMAT})
+"""Versions of the layout that are read; outputs of others are made again, and never mixed with these in a table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +56,11 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class StoredOutput:
-    """The contents of an output without its spectra, and its size in bytes."""
+    """The contents of an output without its spectra, its data version and its size in bytes."""
 
     origin: Origin
     results: Mapping[str, Any]
+    version: str
     size: int
 
 
@@ -76,8 +80,9 @@ def encode(
         Whether the results are lists with one value for each spectrum.
     """
     if spectra is None:
-        document = {"key": origin.label.key, "results": dict(results), "provenance": _provenance(origin)}
-        return encode_json(document), _version(results)
+        version = _version(results)
+        document = {"key": origin.label.key, "results": dict(results), "version": version}
+        return encode_json({**document, "provenance": _provenance(origin)}), version
     about = {name: values for name, values in spectra.meta.items() if name not in results}
     hdus = output.encode_spectra(replace(spectra, meta=about))
     version = _version(results, hdus)
@@ -99,7 +104,7 @@ def read_same(path: Path, suffix: str, origin: Origin) -> tuple[dict[str, Any], 
         document = parse_json(contents)
         if document["provenance"] != _provenance(origin) or document["key"] != origin.label.key:
             raise ValueError("of another origin")
-        return document["results"], _version(document["results"]), len(contents)
+        return document["results"], _check_version(document), len(contents)
     contents = read_file(path, 2 * LARGEST)
     if not contents.startswith(writer.begin_of_primary(_provenance_cards(origin))):
         raise ValueError("of another origin")
@@ -121,16 +126,17 @@ def read(path: Path, suffix: str) -> StoredOutput:
         If there is none, or it cannot be read.
     """
     if suffix == "fits":
-        with FitsFile(path) as file:
+        with FitsFile(path, hint="run its task again") as file:
             header, size = file.hdu(0).header, file.size
-        return StoredOutput(_origin_in(header), output.results_in(header), size)
+        _check_layout(header.get("FORMAT"))
+        return StoredOutput(_origin_in(header), output.results_in(header), header.text("VERSION") or "", size)
     contents = read_file(path)
     document = parse_json(contents)
     about = document["provenance"]
+    _check_layout(about["format"])
     inputs = (InputRef(str(item["name"]), str(item["path"]), str(item["data_version"])) for item in about["inputs"])
-    return StoredOutput(
-        Origin(_label_in(document), about["parameters"], tuple(inputs)), dict(document["results"]), len(contents)
-    )
+    origin = Origin(_label_in(document), about["parameters"], tuple(inputs))
+    return StoredOutput(origin, dict(document["results"]), _check_version(document), len(contents))
 
 
 def read_results(path: Path) -> dict[str, Any]:
@@ -141,7 +147,24 @@ def read_results(path: Path) -> dict[str, Any]:
     OSError, ValueError, KeyError, TypeError
         If there is none, or it cannot be read.
     """
-    return dict(parse_json(read_file(path))["results"])
+    document = parse_json(read_file(path))
+    _check_version(document)
+    return dict(document["results"])
+
+
+def read_version(path: Path, suffix: str) -> str:
+    """Work out the data version of an output from all that it holds.
+
+    Raises
+    ------
+    OSError, ValueError, KeyError, TypeError, AttributeError, AstraError
+        If there is none, or it is damaged.
+    """
+    if suffix == "json":
+        return _check_version(parse_json(read_file(path)))
+    with FitsFile(path, hint="run its task again") as file:
+        header, start = file.hdu(0).header, file.hdu(0).offset
+    return _version(output.results_in(header), read_file(path, 2 * LARGEST)[start:])
 
 
 def read_label(stream: BinaryIO, suffix: str) -> Label:
@@ -217,6 +240,19 @@ def _origin_in(header: Header) -> Origin:
         number = len(inputs) + 1
         inputs.append(InputRef(name, header.text(f"INPATH{number}") or "", header.text(f"INVER{number}") or ""))
     return Origin(_label_cards(header), output.read_pairs(header, "PAR"), tuple(inputs))
+
+
+def _check_layout(version: object) -> None:
+    if version not in READABLE:
+        raise ValueError(f"its layout {version} is not one of {', '.join(map(str, sorted(READABLE)))}")
+
+
+def _check_version(document: Mapping[str, Any]) -> str:
+    """Return the hash of the results of a JSON output; they must have the one that it holds, as all but old ones do."""
+    version = _version(document["results"])
+    if document.get("version", version) != version:
+        raise ValueError("damaged: the results do not agree with their hash")
+    return version
 
 
 def _version(results: Mapping[str, Any], hdus: bytes = b"") -> str:

@@ -5,7 +5,11 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
+from astra_dagster.outputs.document import FORMAT
 from astra_dagster.outputs.store import OutputStore, PartitionWork, StoredOutput
+
+FIRST = 2
+"""Layout of the outputs of records that do not say which it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,8 @@ class Record:
         Hash of the data version of the inputs.
     size
         Size of the output in bytes.
+    layout
+        Version of the layout of the output.
     """
 
     results: str
@@ -33,15 +39,17 @@ class Record:
     code_version: str
     input: str
     size: int
+    layout: int = FORMAT
 
     def __str__(self) -> str:
-        return f"{self.results}.{self.digest}.{self.code_version}.{self.input}.{self.size}"
+        text = f"{self.results}.{self.digest}.{self.code_version}.{self.input}.{self.size}"
+        return text if self.layout == FIRST else f"{text}.{self.layout}"
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
         """Parse the text of a record; None if the text is not one."""
-        match = re.fullmatch(r"([0-9a-f]+)\.([0-9a-f]+)\.([^.]+)\.([0-9a-f]+)\.([0-9]+)", text)
-        return cls(match[1], match[2], match[3], match[4], int(match[5])) if match else None
+        match = re.fullmatch(r"([0-9a-f]+)\.([0-9a-f]+)\.([^.]+)\.([0-9a-f]+)\.([0-9]+)(?:\.([0-9]+))?", text)
+        return cls(match[1], match[2], match[3], match[4], int(match[5]), int(match[6] or FIRST)) if match else None
 
 
 def record_of(store: OutputStore, work: PartitionWork, written: StoredOutput) -> Record:

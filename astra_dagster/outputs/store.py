@@ -206,6 +206,13 @@ class OutputStore:
             return None
         return StoredOutput(path, size, version, results)
 
+    def version_of(self, data_id: PartitionID) -> str | None:
+        """Return the data version of an output, from all that it holds; None if it cannot be read."""
+        try:
+            return document.read_version(self.path(data_id), self.task.output)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, AstraError):
+            return None
+
     def read(self, data_id: PartitionID) -> SpectrumBatch | Results:
         """Read the output of a partition: its spectra, or its columns if the task makes no spectra.
 

@@ -97,16 +97,25 @@ def locate(
             yield data_id, error
 
 
-def compare(file: FoundFile, record: SourceRecord | None, *, by_content: bool) -> Input:
-    """Compare an existing file with its record."""
+def compare(file: FoundFile, record: SourceRecord | None, *, by_content: bool, again: bool = False) -> Input:
+    """Compare an existing file with its record.
+
+    Parameters
+    ----------
+    by_content
+        Whether its data version is a hash of its contents.
+    again
+        Whether to read it even if its size and modification time are those recorded.
+    """
     before = record.version if record else None
     state = file_version(file.size, file.mtime_ns)
     hashed = record is not None and record.version.startswith(HASHED)
-    if record is not None and record.file == state and (hashed or not by_content):
+    if record is not None and record.file == state and (hashed or not by_content) and not again:
         return Input(file.data_id, file, record.version, recorded=True, before=before)
     # A file that was recorded by its contents stays so: an unchanged copy with a new date keeps its version.
     try:
         version = content_version(file.path) if by_content or hashed else state
     except UnreachableError as error:
         return Input(file.data_id, None, None, recorded=False, before=before, error=error)
-    return Input(file.data_id, file, version, recorded=False, before=before)
+    same = record is not None and (record.version, record.file) == (version, state)
+    return Input(file.data_id, file, version, recorded=same, before=before)

@@ -39,6 +39,8 @@ class Planner:
         Folder of all outputs, and top of the SAS mirror.
     by_content
         Whether data versions of the files of a product are hashes of their contents.
+    verify
+        Whether outputs are read and compared with their records, not only their sizes.
     inputs
         Files examined so far, by product and key.
     plans
@@ -51,6 +53,7 @@ class Planner:
     outputs: Path
     root: Path
     by_content: Callable[[Product], bool] = lambda product: False
+    verify: bool = False
     inputs: dict[Product, dict[str, Input]] = field(default_factory=dict)
     plans: dict[tuple[str, str, tuple[str, ...], bool], Plan] = field(default_factory=dict)
     data_ids: dict[Domain, dict[str, PartitionID]] = field(default_factory=dict)
@@ -107,7 +110,7 @@ class Planner:
                 planned[key] = _lacking(key, min(reasons, key=_weight))
                 continue
             work = PartitionWork(data_id, tuple(state for state in given if isinstance(state, InputFiles)))
-            planned[key] = _planned(store, key, work, known.get(key), overwrite)
+            planned[key] = _planned(store, key, work, known.get(key), overwrite, self.verify)
         return Plan(store, planned, self.inputs, known)
 
     def _states(self, requirement: Requirement, data_ids: Sequence[PartitionID]) -> dict[str, State]:
@@ -193,17 +196,18 @@ def members(ledger: Ledger, requirement: Requirement, keys: Sequence[str], root:
 
 
 def _planned(
-    store: OutputStore, key: str, work: PartitionWork, record: Record | None, overwrite: bool
+    store: OutputStore, key: str, work: PartitionWork, record: Record | None, overwrite: bool, verify: bool
 ) -> PartitionPlan:
     """Make the plan for a partition that has all its inputs."""
     try:
-        reason = why_incomplete(record, work, store)
+        reason = why_incomplete(record, work, store, verify=verify)
     except UnreachableError as error:  # its output may exist, and is not made again
         return _lacking(key, Reason(ReasonKind.UNREACHABLE, cause=error))
     if not overwrite:
         if reason is None:
             return PartitionPlan(key, Status.COMPLETE, work=work)
-        if written := store.find(work):
+        altered = reason.kind is ReasonKind.OUTPUT_ALTERED
+        if not altered and (written := store.find(work)):
             return PartitionPlan(key, Status.TO_RECORD, reason, work, written)
     if failure := store.failure(work):
         reason = Reason(ReasonKind.FAILED_BEFORE, cause=failure)

@@ -36,10 +36,14 @@ class ReasonKind(Enum):
     NO_RECORD = auto()
     PARAMETERS_CHANGED = auto()
     CODE_CHANGED = auto()
+    LAYOUT_CHANGED = auto()
+    """Its output was written by another version of this package, in a way that this one does not read."""
     INPUT_CHANGED = auto()
     UPSTREAM_CHANGED = auto()
     OUTPUT_MISSING = auto()
     OUTPUT_DAMAGED = auto()
+    OUTPUT_ALTERED = auto()
+    """Its output has the recorded size, and holds something else than was recorded."""
     OVERWRITE = auto()
     """It is complete, but is to be computed again."""
     FAILED_BEFORE = auto()
@@ -106,10 +110,12 @@ SENTENCES: Mapping[ReasonKind, str] = {
     ReasonKind.NO_RECORD: "no record",
     ReasonKind.PARAMETERS_CHANGED: "parameters changed: {all}",
     ReasonKind.CODE_CHANGED: "code version {0} -> {1}",
+    ReasonKind.LAYOUT_CHANGED: "layout of outputs {0} -> {1}",
     ReasonKind.INPUT_CHANGED: "input changed",
     ReasonKind.UPSTREAM_CHANGED: "upstream changed: {all}",
     ReasonKind.OUTPUT_MISSING: "output missing",
     ReasonKind.OUTPUT_DAMAGED: "output has {0} bytes, recorded were {1}",
+    ReasonKind.OUTPUT_ALTERED: "output differs from its record",
     ReasonKind.OVERWRITE: "overwrite",
     ReasonKind.FAILED_BEFORE: "failed before: {cause}",
     ReasonKind.REQUIRED_FIRST: "{0} first: {cause}",

@@ -5,6 +5,7 @@ https://data.sdss.org/datamodel/files/APOGEE_ASPCAP/APRED_VERS/ASPCAP_VERS/TELES
 """
 
 import functools
+import math
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,9 @@ from astra_dagster.spectra.batch import FLUX_UNIT, SpectrumBatch
 from astra_dagster.spectra.masks import find_flagged, from_errors, to_native, wrap_values
 
 PIXELS = 8575
+
+GRID = (4.179, 6e-6)
+"""Decimal logarithm of the first wavelength in Angstrom of the common APOGEE grid, and its step."""
 
 MAX_ROWS = 1000
 """Largest number of rows that a file may have, far more than any star has visits."""
@@ -38,7 +42,7 @@ ASPCAP_BAD = 10.0
 
 
 @functools.lru_cache(maxsize=8)
-def log_grid(first: float = 4.179, step: float = 6e-6, pixels: int = PIXELS) -> FloatArray:
+def log_grid(first: float = GRID[0], step: float = GRID[1], pixels: int = PIXELS) -> FloatArray:
     """Return the wavelengths ``10**(first + step * i)`` in Angstrom, as a read-only array of shape (pixels,)."""
     grid = np.asarray(10 ** (first + step * np.arange(pixels)), dtype=np.float64)
     grid.flags.writeable = False
@@ -74,7 +78,7 @@ def read_ap_star(path: Path, *, wavelength: bool = True, bitmask: bool = False) 
         shapes = (file.hdu(1).shape,)
         error = to_native(_read_rows(file, 2, "error", "f", shapes))
         mask = _read_rows(file, 3, "mask", "iu", shapes)
-        grid = _find_grid(file, 1)
+        grid = _check_grid(file, 1)
         header = file.hdu(0).header
         return from_errors(
             file,
@@ -116,7 +120,7 @@ def read_aspcap_star(path: Path, *, wavelength: bool = True, bitmask: bool = Fal
         _read_rows(
             file, 3, "best-fitting model", "f", shapes
         )  # an apStar file of one row has its mask there, and is the same otherwise
-        grid = _find_grid(file, 1)
+        grid = _check_grid(file, 1)
         header = file.hdu(0).header
         meta = wrap_values({"object": header.text("OBJ") or header.text("OBJID"), "field": header.text("FIELD")})
         return from_errors(
@@ -129,15 +133,15 @@ def _read_rows(file: FitsFile, index: int, name: str, kinds: str, shapes: tuple[
     return file.image(index, name, Model(kinds, shapes)).reshape(-1, PIXELS)
 
 
-def _find_grid(file: FitsFile, index: int) -> FloatArray:
-    """Return the grid of wavelengths that the header describes; if it describes none, the common APOGEE grid."""
+def _check_grid(file: FitsFile, index: int) -> FloatArray:
+    """Return the common APOGEE grid; what the header says of the grid must agree with it."""
     header = file.hdu(index).header
     first, step = header.number("CRVAL1"), header.number("CDELT1")
-    if first is None or step is None:
-        return log_grid()
-    if not (3 < first < 5 and 1e-7 < step < 1e-4):
-        raise file.error(index, f"has the grid 10**({first} + {step} i), which is no APOGEE grid", "wavelength")
-    return log_grid(first, step)
+    for said, true in ((first, GRID[0]), (step, GRID[1]), (header.number("CRPIX1"), 1.0)):
+        if said is not None and not math.isclose(said, true, rel_tol=1e-9):
+            found = f"has the grid 10**({first} + {step} i), where APOGEE's is 10**({GRID[0]} + {GRID[1]} i)"
+            raise file.error(index, found, "wavelength", damaged=True)
+    return log_grid()
 
 
 def _make_meta(header: Header, rows: int) -> dict[str, tuple[Scalar, ...]]:

@@ -16,6 +16,9 @@ from astra_dagster.spectra.masks import check_increasing, find_flagged, from_err
 SHAPES: tuple[Shape, ...] = ((3, 2048), (3, 4096))
 """Number of chips and of pixels in each, for undithered and for dithered visits."""
 
+RANGE = (15_000.0, 17_100.0)
+"""Between these wavelengths in Angstrom lie all those of the instrument."""
+
 CHIPS = ("blue", "green", "red")
 
 
@@ -50,7 +53,7 @@ def read_ap_visit(path: Path, *, wavelength: bool = True, bitmask: bool = False)
         grid = None
         if wavelength:
             grid = to_native(_read_chips(file, 4, "wavelength", "f", shapes))
-            check_increasing(file, grid, 4)
+            check_increasing(file, grid, 4, RANGE)
         pixels = flux.shape[1] // 3
         header = file.hdu(0).header
         return from_errors(

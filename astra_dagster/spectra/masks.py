@@ -1,5 +1,6 @@
 """The rule for bad pixels, one for all APOGEE and BOSS products, and the assembly of a batch that is checked."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -97,18 +98,22 @@ def wrap_values(values: Mapping[str, Scalar]) -> dict[str, tuple[Scalar, ...]]:
     return {name: (value,) for name, value in values.items()}
 
 
-def check_increasing(file: FitsFile, wavelength: FloatArray, index: int) -> None:
-    """Check that a wavelength grid is finite, positive and increasing.
+def check_increasing(
+    file: FitsFile, wavelength: FloatArray, index: int, limits: tuple[float, float] = (0.0, math.inf)
+) -> None:
+    """Check that a wavelength grid is finite and increasing, and lies between limits.
 
     Raises
     ------
     SpectrumFileError
         If the grid is not.
     """
-    if not (wavelength[..., 1:] > wavelength[..., :-1]).all() or not (
-        np.isfinite(wavelength[..., -1]).all() and (wavelength[..., 0] > 0).all()
-    ):
+    low, high = limits
+    if not (wavelength[..., 1:] > wavelength[..., :-1]).all():
         raise SpectrumFileError(f"HDU {index} (wavelength) is not one increasing grid", path=file.path)
+    if not ((wavelength[..., 0] > low).all() and (wavelength[..., -1] < high).all()):
+        problem = f"HDU {index} (wavelength) has values that are not between {low:g} and {high:g} Angstrom"
+        raise SpectrumFileError(problem, path=file.path)
 
 
 def check_good(file: FitsFile, batch: SpectrumBatch) -> SpectrumBatch:

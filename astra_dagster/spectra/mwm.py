@@ -23,6 +23,9 @@ from astra_dagster.spectra.spec import PLAIN, to_plain
 TABLES = {"BOSS": (1, 2), "APOGEE": (3, 4)}
 """Numbers of the HDUs of each spectrograph, north and south."""
 
+GRIDS = {"BOSS": (3.5523, 1e-4), "APOGEE": ap_star.GRID}
+"""Decimal logarithm of the first wavelength in Angstrom of each instrument, and the step."""
+
 ROWS = range(1, 1001)
 """Numbers of spectra that a table may have; the largest is far more than any star has visits."""
 
@@ -89,7 +92,7 @@ def read_mwm(
 def _read(file: FitsFile, hdu: HDU, instrument: str, wavelength: bool, bitmask: bool) -> SpectrumBatch:
     expected = f"{hdu.name or instrument} spectra"
     columns = dict.fromkeys(("flux", "ivar", *(("pixel_flags",) if bitmask else ())), _SPECTRA)
-    if "wavelength" in hdu.columns():
+    if "wavelength" in file.columns(hdu.index, expected):
         columns["wavelength"] = _SPECTRA
     details = dict.fromkeys(_DETAILS, PLAIN)
     table = file.table(hdu.index, columns, expected, rows=ROWS, width=_WIDTH, optional=details)
@@ -98,7 +101,7 @@ def _read(file: FitsFile, hdu: HDU, instrument: str, wavelength: bool, bitmask: 
         if table[name].shape != shape:
             problem = f"has a column {name} of shape {table[name].shape[1:]}, the flux has {shape[1:]}"
             raise file.error(hdu.index, problem, expected)
-    grid = _find_grid(file, hdu, shape[1], table.get("wavelength"), expected)
+    grid = _check_grid(file, hdu, instrument, shape[1], table.get("wavelength"), expected)
     meta: dict[str, tuple[Scalar, ...]] = {
         name: tuple(map(to_plain, values)) for name, values in table.items() if name in _DETAILS
     }
@@ -113,13 +116,20 @@ def _read(file: FitsFile, hdu: HDU, instrument: str, wavelength: bool, bitmask: 
     )
 
 
-def _find_grid(file: FitsFile, hdu: HDU, pixels: int, column: FloatArray | None, expected: str) -> FloatArray:
-    """Return the grid of the header. The wavelength column of mwmStar files is the same in single precision."""
-    first, step = hdu.header.number("CRVAL"), hdu.header.number("CDELT")
-    if first is None or step is None or not (3 < first < first + step * pixels < 6 and 1e-7 < step < 1e-3):
-        raise file.error(hdu.index, f"has the grid 10**({first} + {step} i)", expected)
+def _check_grid(
+    file: FitsFile, hdu: HDU, instrument: str, pixels: int, column: FloatArray | None, expected: str
+) -> FloatArray:
+    """Return the grid of an instrument, which the header, and a column of wavelengths, must agree with.
+
+    The wavelength column of mwmStar files is the same in single precision.
+    """
+    first, step = GRIDS[instrument]
+    said = hdu.header.number("CRVAL"), hdu.header.number("CDELT")
+    if None in said or not np.allclose(np.array(said, float), (first, step), rtol=1e-9, atol=0):
+        problem = f"has the grid 10**({said[0]} + {said[1]} i), where that of {instrument} is 10**({first} + {step} i)"
+        raise file.error(hdu.index, problem, expected, damaged=True)
     grid = ap_star.log_grid(first, step, pixels)
-    if column is not None and (column.shape[1:] != grid.shape or not np.allclose(column, grid, rtol=1e-5, atol=0)):
+    if column is not None and (column.shape[1:] != grid.shape or not np.allclose(column, grid, rtol=1e-6, atol=0)):
         raise file.error(hdu.index, "has wavelengths that are not those of its header", expected)
     return grid
 

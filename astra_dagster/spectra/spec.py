@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from astra_dagster.errors import SpectrumFileError, UnreachableError
 from astra_dagster.fits.header import Scalar
 from astra_dagster.fits.model import Model
 from astra_dagster.fits.reader import FitsFile
@@ -18,9 +17,16 @@ from astra_dagster.spectra.masks import check_increasing, from_ivar, to_native, 
 ROWS = range(2, 20_001)
 """Numbers of pixels that a spectrum may have; real ones have 3,810 to 4,648."""
 
+STEP = 1e-4
+"""Step of the grid in the decimal logarithm of the wavelength; in single precision it is kept to 0.4 %."""
+
+RANGE = (2500.0, 12_000.0)
+"""Between these wavelengths in Angstrom lie all those of the instruments."""
+
 _WIDTH, _WIDTH_OF_DETAILS = 1000, 100_000  # bytes a row; in real files 36 and 4,016 at most
 _FLOATS, _INTEGERS, PLAIN = Model("f", ((),)), Model("iu", ((),)), Model("biufU", ((),))
-_DETAILS = ("run2d", "plug_ra", "plug_dec", "class", "subclass", "z", "sn_median_all", "sdss_id", "catalogid")
+_IS_ROW = {"class", "subclass", "z"}  # columns of the pipeline's row, and of no other table
+_DETAILS = ("run2d", "plug_ra", "plug_dec", "class", "subclass", "sn_median_all", "sdss_id", "catalogid")
 
 
 def read_spec(path: Path, *, wavelength: bool = True, bitmask: bool = False) -> SpectrumBatch:
@@ -51,12 +57,16 @@ def read_spec(path: Path, *, wavelength: bool = True, bitmask: bool = False) -> 
         if bitmask:
             columns["and_mask"] = _INTEGERS
         table = file.table(1, columns, "coadded spectrum", rows=ROWS, width=_WIDTH)
+        loglam = to_native(table["loglam"])[None]
+        with np.errstate(invalid="ignore"):
+            equal = abs(loglam - loglam[0, 0] - STEP * np.arange(loglam.size)) < STEP / 10
+        if not equal.all():
+            raise file.error(1, f"has wavelengths that are not at equal steps of {STEP} in log10", "coadded spectrum")
         grid = None
         if wavelength:
-            loglam = to_native(table["loglam"])[None]
-            with np.errstate(over="ignore", invalid="ignore"):
+            with np.errstate(over="ignore"):
                 grid = np.power(10.0, loglam)
-            check_increasing(file, grid, 1)
+            check_increasing(file, grid, 1, RANGE)
         return from_ivar(
             file,
             to_native(table["flux"])[None],
@@ -74,14 +84,14 @@ def _read_meta(file: FitsFile) -> dict[str, Scalar]:
     Coordinates are those of the object, not of the telescope's axis, which RA and DEC of the header are.
     """
     header = file.hdu(0).header
-    try:
+    row: dict[str, Scalar] = {}
+    hdus = file.hdus()
+    if len(hdus) > 2 and hdus[2].kind == "table" and not _IS_ROW.isdisjoint(file.columns(2, "row of the pipeline")):
         details = dict.fromkeys(_DETAILS, PLAIN)
-        table = file.table(2, {}, "", rows=range(1, 2), width=_WIDTH_OF_DETAILS, optional=details)
+        table = file.table(
+            2, {"z": PLAIN}, "row of the pipeline", rows=range(1, 2), width=_WIDTH_OF_DETAILS, optional=details
+        )
         row = {name: to_plain(values[0]) for name, values in table.items()}
-    except UnreachableError:
-        raise
-    except SpectrumFileError:  # the spectrum can be used without the row
-        row = {}
     return {
         "run2d": header.text("RUN2D") or row.get("run2d"),
         "plate": header.integer("PLATEID"),
@@ -100,6 +110,8 @@ def _read_meta(file: FitsFile) -> dict[str, Scalar]:
 
 
 def to_plain(value: np.generic) -> Scalar:
-    """Convert a value of a column to a plain number or text; None if it is a number that is not finite."""
+    """Convert a value of a column to a plain number or text; None if it is null, or a number that is not finite."""
+    if np.ma.getmask(value):
+        return None
     made: Scalar = value.item()
     return None if isinstance(made, float) and not np.isfinite(made) else made

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from astra_dagster.errors import AstraError, OutputError
 from astra_dagster.fits.reader import FitsFile
 from astra_dagster.outputs.atomic import replacing
+from astra_dagster.outputs.document import READABLE
 from astra_dagster.outputs.layout import table_name
 from astra_dagster.outputs.record import Record
 from astra_dagster.outputs.store import OutputStore
@@ -161,7 +162,7 @@ def _list_wanted(
         complete = [
             (key, str(record))
             for key, record in chunk
-            if record.digest == store.digest and record.code_version == store.task.version
+            if record.digest == store.digest and record.code_version == store.task.version and record.layout in READABLE
         ]
         complete += _find_last_run_otherwise(
             store, [key for key, record in chunk if record.digest != store.digest], had
@@ -185,7 +186,9 @@ def _find_last_run_otherwise(store: OutputStore, keys: list[str], had: pa.Table)
             size = store.path(store.task.domain.parse_key(key)).stat().st_size
         except (OSError, AstraError):
             continue
-        if record is not None and record.size == size and record.code_version == store.task.version:
+        if record is None or record.layout not in READABLE:
+            continue
+        if record.size == size and record.code_version == store.task.version:
             kept.append((key, version))
     return kept
 

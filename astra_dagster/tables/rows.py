@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -126,7 +126,9 @@ def _read(store: OutputStore, key: str, version: str) -> tuple[Mapping[str, Any]
         raise OutputError("the output is of another origin", key=key, path=path)
     if found.size != record.size:
         raise OutputError(f"the output has {found.size} bytes, recorded were {record.size}", key=key, path=path)
+    if found.version != record.results:
+        raise OutputError("the results differ from those recorded", key=key, path=path, hint="run it with --verify")
     given = document.input_version(item.version for item in found.origin.inputs)
-    if Record(record.results, store.digest, task.version, hash_version(given), found.size) != record:
+    if replace(record, digest=store.digest, code_version=task.version, input=hash_version(given)) != record:
         raise OutputError("the output was made from another input than was recorded", key=key, path=path)
     return found.results, given

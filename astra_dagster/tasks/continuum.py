@@ -6,6 +6,7 @@ from astra_dagster.analysis.continuum import fit_continuum, normalise
 from astra_dagster.analysis.regions import NAMED, named_regions, read_regions
 from astra_dagster.datamodel.products import product
 from astra_dagster.errors import ParameterError
+from astra_dagster.files import check_may_read
 from astra_dagster.presence import is_file
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.tasks.decorator import spectrum_task
@@ -38,6 +39,7 @@ class ContinuumParameters(Parameters):
     def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.continuum_regions, str) and self.continuum_regions not in NAMED:
+            check_may_read(self.continuum_regions)
             if not is_file(self.continuum_regions):
                 raise ParameterError(
                     f"continuum_regions cannot be {self.continuum_regions!r}",

@@ -69,11 +69,6 @@ def test_a_compressed_variant_stands_for_the_file(server: Server, archive: Archi
     assert server.requests == []
 
 
-def test_an_empty_file_is_a_file(server: Server, archive: Archive) -> None:
-    server.files[PATH] = File(b"")
-    assert_arrived(archive, fetch_one(archive), b"")
-
-
 @pytest.mark.parametrize("how", PASSES)
 def test_failures_that_pass(server: Server, archive: Archive, how: str) -> None:
     server.scripts[PATH].extend(PASSES[how])

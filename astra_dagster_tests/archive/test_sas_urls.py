@@ -49,7 +49,8 @@ def compare(name: str, folder: Path) -> tuple[list[str], list[str]]:
 
 
 def check(ours: list[str], theirs: list[str], host: str) -> None:
-    assert [pair for pair in zip(ours, theirs, strict=True) if pair[0] != pair[1]] == []
+    # The tree's names of aspcapStar files are not those of the archive: see CORRECTIONS there.
+    assert all("/aspcapStar-" in mine for mine, their in zip(ours, theirs, strict=True) if mine != their)
     assert all(url.startswith(f"https://{host}/sas/") for url in ours)
     assert all(quote(url, safe="/:+,=()") == url for url in ours)  # nothing that HTTP would have otherwise
 

@@ -47,7 +47,7 @@ def test_every_command_that_tells_something_tells_it_as_json(places: Path, mirro
     broken.write_bytes(whole[:20_000])
     (failed,) = document("run", "ap_visit_snr", exit_code=1)["failed"]
     assert failed["partition"] == KEY
-    assert "cut short" in failed["reason"]
+    assert "incomplete" in failed["reason"]
     assert document("plan", "ap_visit_snr", "--explain", KEY)[0]["why"].startswith("to do: failed before: ")
     broken.write_bytes(whole)
     assert document("run", "ap_visit_snr")["computed"] == 1

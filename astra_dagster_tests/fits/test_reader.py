@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from astra_dagster.errors import InputMissingError, SpectrumFileError
+from astra_dagster.errors import CutShortError, InputMissingError, SpectrumFileError
 from astra_dagster.fits.header import CARD
-from astra_dagster.fits.model import Model
 from astra_dagster.fits.reader import FitsFile
 from astra_dagster_tests.fits.agreement import check_file
 from astra_dagster_tests.fits.damage import blocks, changed_card, opened, renamed
-from astra_dagster_tests.fits.unchecked import ALL, read_image, read_table
+from astra_dagster_tests.fits.unchecked import read_image, read_table
 from astra_dagster_tests.spectra.synthetic import WRITERS, compressed
 
 REAL = {"apVisit": 36, "apStar": 8, "spec": 2}
@@ -72,8 +71,7 @@ def test_scaled_images(code: str, tmp_path: Path) -> None:
         assert found.dtype == np.float64
 
 
-@pytest.mark.parametrize("odd", [0.0, 1e300, "1E9999", "NAN", True])
-def test_odd_scales_raise_no_warnings(odd: object, tmp_path: Path) -> None:
+def check_odd_scales(odd: object, tmp_path: Path) -> None:
     path = tmp_path / "odd.fits"
     image, table = fits.ImageHDU(np.full((2, 3), 1e30)), fits.BinTableHDU.from_columns([fits.Column("a", "E")], nrows=2)
     image.header.update(ZSCALE=odd, ZZERO=odd)
@@ -86,6 +84,21 @@ def test_odd_scales_raise_no_warnings(odd: object, tmp_path: Path) -> None:
         assert "TZERO1" in file.hdu(2).header
         assert read_image(file, 1, "").shape == (2, 3)
         assert read_table(file, 2, ["a"], "")["a"].shape == (2,)
+
+
+def test_a_large_scale_raises_no_warning(tmp_path: Path) -> None:
+    check_odd_scales(1e300, tmp_path)
+
+
+@pytest.mark.parametrize("odd", [0.0, "1E9999", "NAN", "1.o", True])
+def test_a_scale_that_is_no_number_is_not_taken_for_one(odd: object, tmp_path: Path) -> None:
+    with pytest.raises(SpectrumFileError, match=r"HDU 1 has no usable number in its card BSCALE .*fetch it again"):
+        check_odd_scales(odd, tmp_path)
+    with (
+        FitsFile(tmp_path / "odd.fits") as file,
+        pytest.raises(SpectrumFileError, match=r"HDU 2 has no usable number in its card TSCAL1"),
+    ):
+        read_table(file, 2, ["a"], "")
 
 
 def test_no_image(tmp_path: Path) -> None:
@@ -125,7 +138,7 @@ def test_impossible_images(old: str, new: str, tmp_path: Path) -> None:
     path = tmp_path / "bad.fits"
     fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(np.ones((3, 4), "f4"))]).writeto(path)
     changed_card(path, old, new)
-    with FitsFile(path) as file, pytest.raises(SpectrumFileError, match=r"HDU 1 "):
+    with pytest.raises(SpectrumFileError, match=r"HDU [12] "), FitsFile(path) as file:
         read_image(file, 1, "flux", "f")
 
 
@@ -136,11 +149,8 @@ def test_more_axes_than_an_array_can_have(tmp_path: Path) -> None:
     fits.PrimaryHDU().writeto(path)
     raw = "".join(card.ljust(CARD) for card in cards)
     path.write_bytes(path.read_bytes() + raw.ljust(-(-len(raw) // 2880) * 2880).encode() + blocks(1))
-    with (
-        FitsFile(path) as file,
-        pytest.raises(SpectrumFileError, match=r"HDU 1 \(cube\) has shape of 100 axes"),
-    ):
-        file.image(1, "cube", Model(ALL, ((1,),)))
+    with pytest.raises(SpectrumFileError, match=r"HDU 1 has an impossible BITPIX 8 or NAXIS 100"):
+        FitsFile(path)
 
 
 @pytest.mark.parametrize(
@@ -151,12 +161,10 @@ def test_more_axes_than_an_array_can_have(tmp_path: Path) -> None:
         blocks(1),
         blocks(7),
         blocks(3, b" "),
-        b"special record" + blocks(2, b"x"),
-        b"SIMPLE  =" + blocks(1),
     ],
     ids=len,
 )
-def test_what_follows_the_last_hdu_is_ignored(more: bytes, tmp_path: Path) -> None:
+def test_padding_after_the_last_hdu_is_ignored(more: bytes, tmp_path: Path) -> None:
     path = WRITERS["aspcapStar"][1](tmp_path)
     path.write_bytes(path.read_bytes() + more)
     with FitsFile(path) as file:
@@ -166,6 +174,14 @@ def test_what_follows_the_last_hdu_is_ignored(more: bytes, tmp_path: Path) -> No
             file.hdu(5)
 
 
+@pytest.mark.parametrize("more", [b"special record" + blocks(2, b"x"), b"SIMPLE  =" + blocks(1), blocks(10)], ids=len)
+def test_a_file_that_does_not_end_with_its_last_hdu_is_refused(more: bytes, tmp_path: Path) -> None:
+    path = WRITERS["aspcapStar"][1](tmp_path)
+    path.write_bytes(path.read_bytes() + more)
+    with pytest.raises(SpectrumFileError, match=r"HDU 5 does not begin at byte .*; fetch it again"):
+        FitsFile(path)
+
+
 def test_a_header_cut_short_is_not_the_end_of_the_file(tmp_path: Path) -> None:
     path = WRITERS["aspcapStar"][1](tmp_path)
     with fits.open(path) as hdus:
@@ -173,8 +189,8 @@ def test_a_header_cut_short_is_not_the_end_of_the_file(tmp_path: Path) -> None:
     contents = path.read_bytes()
     for cut in (9, 80, 2000, 2879):
         path.write_bytes(contents[: start + cut])
-        with FitsFile(path) as file, pytest.raises(SpectrumFileError, match=r"HDU 4 is cut short.*; fetch it again$"):
-            file.hdus()
+        with pytest.raises(CutShortError, match=r"HDU 4 is incomplete.*; fetch it again$"):
+            FitsFile(path)
 
 
 def test_long_headers(tmp_path: Path) -> None:
@@ -223,7 +239,7 @@ def test_an_empty_archive(tmp_path: Path) -> None:
     path = tmp_path / "spec.fits.zip"
     with zipfile.ZipFile(path, "w"):
         pass
-    with pytest.raises(SpectrumFileError, match="not a FITS file: it is empty"):
+    with pytest.raises(SpectrumFileError, match="not a FITS file"):
         FitsFile(path)
 
 

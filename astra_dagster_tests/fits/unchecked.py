@@ -18,7 +18,7 @@ def read_table(
     file: FitsFile, index: int, names: Sequence[str], expected: str = "", optional: Sequence[str] = ()
 ) -> dict[str, AnyArray]:
     """Columns of the types and shapes that their header says."""
-    known = file.hdu(index).columns()
+    known = file.columns(index, expected)
     models = {name: Model("fciubUV", (column.dtype.shape,)) for name, column in known.items()}
     return file.table(
         index,

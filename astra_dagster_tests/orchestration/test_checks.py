@@ -262,7 +262,7 @@ def test_the_table_of_a_task(instance: dg.DagsterInstance, visits: Sequence[str]
     assert failing(found) == ["all_inputs_done", "no_duplicates"]
     (missing,) = listed(found["all_inputs_done"])
     assert missing["key"] == FIRST
-    assert missing["value"].startswith("failed: HDU 1 (flux) is cut short")
+    assert missing["value"].startswith("failed: HDU 1 is incomplete")
     (twice,) = listed(found["no_duplicates"])
     assert (twice["key"], twice["value"]) == (VISIT, f"same results as {OTHER}")
     assert {one.severity for one in found.values()} == {dg.AssetCheckSeverity.WARN}

@@ -9,7 +9,7 @@ import pytest
 from astropy.table import Table
 from click.testing import CliRunner, Result
 
-from astra_dagster import product
+from astra_dagster import product, settings
 from astra_dagster.archive.discovery import find_files
 from astra_dagster.cli import main
 from astra_dagster.definitions import defs
@@ -28,6 +28,7 @@ def astra(*arguments: str) -> Result:
 
 
 def launch(instance: dg.DagsterInstance, **config: str) -> dg.ExecuteInProcessResult:
+    (settings.dagster_home() / "astra.toml").write_text(f"readable = ['{Path(config['table']).parent}']\n")
     return register_job.execute_in_process(
         instance=instance, run_config={"ops": {"register_table": {"config": config}}}, raise_on_error=False
     )

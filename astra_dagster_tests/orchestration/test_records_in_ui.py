@@ -1,6 +1,7 @@
 """What a record and a run show in the web UI: numbers, places, a picture, counts, failures and histograms."""
 
 import base64
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from astra_dagster import product
 from astra_dagster.definitions import defs
 from astra_dagster.orchestration.partitions import registered
-from astra_dagster.orchestration.runs.preview_metadata import FEW
+from astra_dagster.orchestration.runs.preview_metadata import FEW, escape_markdown
 from astra_dagster.orchestration.runs.summary import draw_histograms
 
 VISITS = product("apVisit")
@@ -54,7 +55,7 @@ def test_the_record_of_a_partition(instance: dg.DagsterInstance, keys: list[str]
         assert isinstance(shown["snr"], dg.FloatMetadataValue)
     text = shown["preview"].value
     head = "](data:image/png;base64,"
-    assert text.startswith(f"![{'apVisit' if asset == 'ap_visit_snr' else asset} {keys[0]}{head}")
+    assert text.startswith(f"![{'apVisit' if asset == 'ap_visit_snr' else escape_markdown(asset)} {keys[0]}{head}")
     png = base64.b64decode(text.partition(head)[2].removesuffix(")"))
     assert png.startswith(b"\x89PNG")
     assert len(png) < 60_000
@@ -150,3 +151,12 @@ def test_the_launchpad_refuses_a_bad_value_before_there_is_a_run(
             run_config=config,
         )
     assert not [run for run in instance.get_runs() if run.job_name != "discover"]
+
+
+@pytest.mark.parametrize(
+    "text", ["a|b", "<img src=x onerror=alert(1)>", "[x](javascript:alert(1))", "`code`", "&lt;", "a_b*c*", "\\"]
+)
+def test_no_text_is_markdown(text: str) -> None:
+    escaped = escape_markdown(text)
+    assert re.sub(r"\\([\\`*_\[\]|<>&~])", r"\1", escaped) == text
+    assert not re.search(r"(?<!\\)[`*_\[\]|<>&~]", re.sub(r"\\\\", "", escaped))

@@ -9,8 +9,10 @@ import pytest
 
 from astra_dagster import product
 from astra_dagster.errors import InvalidKeyError
+from astra_dagster.outputs import document
 from astra_dagster.outputs.record import Record
 from astra_dagster.outputs.store import OutputStore
+from astra_dagster.planning import completeness
 from astra_dagster.planning.ledger import Ledger, Selection, select_keys
 from astra_dagster.planning.status import ReasonKind, Status
 from astra_dagster_tests.outages import circle
@@ -34,6 +36,34 @@ def test_planning_imports_no_dagster() -> None:
     names = [path.stem for path in (Path(__file__).parents[2] / "astra_dagster" / "planning").glob("*.py")]
     script = "import sys\n" + "".join(f"import astra_dagster.planning.{name}\n" for name in names)
     subprocess.run([sys.executable, "-c", script + "assert 'dagster' not in sys.modules"], check=True)
+
+
+def test_outputs_of_a_layout_that_is_not_read_are_made_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = world.tasks[0]
+    world.run(task)
+    record = world.plan(task).records[KEYS[0]]
+    assert Record.parse(str(replace(record, layout=3))) == replace(record, layout=3)
+    for module in (document, completeness):
+        monkeypatch.setattr(module, "FORMAT", 3)
+        monkeypatch.setattr(module, "READABLE", frozenset({3}))
+    assert world.plan(task).why(KEYS[0]) == "to do: layout of outputs 2 -> 3"
+    with pytest.raises(ValueError, match="its layout 2 is not one of 3"):
+        document.read(world.store(task).path(VISITS.parse_key(KEYS[0])), task.output)
+
+
+def test_outputs_are_read_if_asked(world: World) -> None:
+    task = world.tasks[0]
+    world.run(task)
+    path = world.store(task).path(VISITS.parse_key(KEYS[0]))
+    contents = path.read_text()
+    place = contents.index('"results"')
+    digit = next(i for i in range(place, len(contents)) if contents[i].isdigit())
+    path.write_text(contents[:digit] + str(9 - int(contents[digit])) + contents[digit + 1 :])
+    assert world.plan(task).why(KEYS[0]) == "complete"
+    assert world.plan(task, verify=True).why(KEYS[0]) == "to do: output differs from its record"
+    assert world.plan(task, verify=True).why(KEYS[1]) == "complete"
+    path.write_text(contents)
+    assert world.plan(task, verify=True).why(KEYS[0]) == "complete"
 
 
 def test_every_reason(world: World) -> None:

@@ -23,6 +23,8 @@ TOLD = [
     (Reason(ReasonKind.UPSTREAM_CHANGED, ("a", "b")), Status.TO_DO, None, "upstream changed: a, b"),
     (Reason(ReasonKind.OUTPUT_MISSING), Status.TO_DO, None, "output missing"),
     (Reason(ReasonKind.OUTPUT_DAMAGED, ("5", "7")), Status.TO_DO, None, "output has 5 bytes, recorded were 7"),
+    (Reason(ReasonKind.OUTPUT_ALTERED), Status.TO_DO, None, "output differs from its record"),
+    (Reason(ReasonKind.LAYOUT_CHANGED, ("1", "2")), Status.TO_DO, None, "layout of outputs 1 -> 2"),
     (Reason(ReasonKind.OVERWRITE), Status.TO_DO, None, "overwrite"),
     (FAILED, Status.TO_DO, Fault.FILE, "failed before: no flux (file /a.fits)"),
     (Reason(ReasonKind.REQUIRED_FIRST, ("a",), NO_RECORD), Status.WAITING, None, "a first: no record"),

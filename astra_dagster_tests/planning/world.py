@@ -106,14 +106,16 @@ class World:
         self.ledger.register(VISITS, keys)
         self.ledger.register(self.tasks[2].domain, [self.tasks[2].domain.key_of(key) for key in keys])
 
-    def planner(self) -> Planner:
+    def planner(self, *, verify: bool = False) -> Planner:
         """A planner that has seen nothing."""
-        return Planner(self.ledger, self.folder / "outputs", self.sas)
+        return Planner(self.ledger, self.folder / "outputs", self.sas, verify=verify)
 
-    def plan(self, task: Task, *, overwrite: bool = False, planner: Planner | None = None) -> Plan:
+    def plan(
+        self, task: Task, *, overwrite: bool = False, planner: Planner | None = None, verify: bool = False
+    ) -> Plan:
         """Plan a task over all that is registered."""
         keys = self.ledger.keys.get(task.domain.asset_name, [])
-        return (planner or self.planner()).plan(self.store(task), keys, overwrite)
+        return (planner or self.planner(verify=verify)).plan(self.store(task), keys, overwrite)
 
     def run(self, task: Task, broken: Collection[str] = (), *, overwrite: bool = False) -> list[str]:
         """Do what is to do, and record it; returns the keys of what was computed, also of what failed."""

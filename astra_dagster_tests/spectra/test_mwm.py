@@ -119,10 +119,7 @@ def test_a_table_without_name(tmp_path: Path) -> None:
 def test_grids(card: str, value: object, star: bool, tmp_path: Path) -> None:
     path = write_mwm(tmp_path / "mwm.fits", (0, 0, 0, 1), star=star)
     fits.setval(path, card, value=value, ext=4)
-    if not star and value in (4.5, 6e-5):  # possible, and nothing there to compare them with
-        assert np.all(np.diff(read_mwm(path).wavelength) > 0)
-        return
-    with pytest.raises(SpectrumFileError, match=r"HDU 4 \(APOGEE/LCO spectra\) has (the grid|wavelengths)"):
+    with pytest.raises(SpectrumFileError, match=r"HDU 4 \(APOGEE/LCO spectra\) has (the grid|no usable number)"):
         read_mwm(path)
 
 

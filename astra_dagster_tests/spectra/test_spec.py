@@ -137,7 +137,7 @@ def test_a_spectrum_without_its_row_is_a_spectrum(keep: int, tmp_path: Path) -> 
     """Without the pipeline's table, or with that of another spectrum's lines in its place."""
     path = write_spec(tmp_path / "spec.fits")
     with fits.open(path, memmap=False) as hdus:
-        lines = [fits.BinTableHDU.from_columns([fits.Column("Z", "E", array=np.zeros(3))])] if keep == 1 else []
+        lines = [fits.BinTableHDU.from_columns([fits.Column("LINEZ", "E", array=np.zeros(3))])] if keep == 1 else []
         fits.HDUList([*hdus[:2], *lines]).writeto(path, overwrite=True)
     spectrum = read_spec(path)
     assert spectrum.meta["run2d"] == ("v6_1_3",)
@@ -152,9 +152,11 @@ def test_wavelengths_that_are_none(row: int, loglam: float, tmp_path: Path) -> N
     path = write_spec(tmp_path / "spec.fits")
     with fits.open(path, mode="update", memmap=False) as hdus:
         hdus[1].data["LOGLAM"][row] = loglam
-    with pytest.raises(SpectrumFileError, match=r"HDU 1 \(wavelength\) is not one increasing grid"):
-        read_spec(path)
-    assert read_spec(path, wavelength=False).wavelength is None
+    for wavelength in (True, False):
+        with pytest.raises(
+            SpectrumFileError, match=r"HDU 1 \(coadded spectrum\) has wavelengths that are not at equal"
+        ):
+            read_spec(path, wavelength=wavelength)
 
 
 @pytest.mark.parametrize("rows", [0, 1])

@@ -58,7 +58,7 @@ def update_job(task: Task, planner: Planner | None = None) -> dg.JobDefinition:
             store = OutputStore(settings.check_outputs_dir(), task, parameters)
             stores = [store, *(OutputStore(store.root, other, other.values()) for other in map(find_task, config.also))]
             jobs = jobs_of(context.instance, stores, config.releases, config.where, overwrite=config.overwrite)
-            run_jobs(context, jobs, executor, planner, fetching=config.fetching)
+            run_jobs(context, jobs, executor, planner, fetching=config.fetching, verify=config.verify)
 
     @dg.job(
         name=update_job_name(task),
@@ -79,6 +79,7 @@ def run_jobs(
     planner: Planner | None = None,
     *,
     fetching: bool = False,
+    verify: bool = False,
 ) -> None:
     """Bring partitions up to date in a run without a range of partitions, and mark those that fail as failed.
 
@@ -90,7 +91,7 @@ def run_jobs(
         If no partition can be run at all.
     """
     first: dict[str, str] = {}  # the first failure of each key, of which later ones in the chain are consequences
-    done = materialise(context, jobs, executor.choose(), planner=planner, fetching=fetching)
+    done = materialise(context, jobs, executor.choose(), planner=planner, fetching=fetching, verify=verify)
     for job in jobs:
         failed = done[job.store.task.name].failures
         records.write_planned(context, job.store.task, [key for key, _ in failed])

@@ -8,7 +8,8 @@ import dagster as dg
 from pydantic import Field, create_model
 
 from astra_dagster import settings
-from astra_dagster.errors import ParameterError
+from astra_dagster.errors import ConfigurationError, ParameterError
+from astra_dagster.files import checked_by
 from astra_dagster.orchestration.internals import PostProcessingError
 from astra_dagster.tasks.parameters import Parameters, bounds, descriptions
 from astra_dagster.tasks.task import Task
@@ -22,6 +23,9 @@ class RunConfig(dg.Config):
         default=False,
         description="Fetch files that are not on this disk from the Science Archive Server first; "
         "so does `fetch = true` in the configuration file.",
+    )
+    verify: bool = Field(
+        default=False, description="Read all outputs, and compute those again that differ from their records."
     )
 
     @property
@@ -81,7 +85,7 @@ class _CheckedFields(dg.Shape):
         """Check values, of which Dagster has checked that they are complete and of the right types."""
         try:
             _make_parameters(self.task, value)
-        except ParameterError as error:
+        except (ParameterError, ConfigurationError) as error:
             raise PostProcessingError(str(error)) from None
         return value
 
@@ -96,7 +100,9 @@ def describe_parameters(task: Task) -> dict[str, str]:
 
 
 def _make_parameters(task: Task, values: Mapping[str, object]) -> Parameters:
-    return task.values({name: values[name] for name in task.values().as_dict(all=True) if name in values})
+    """Make parameters of values that may come from anybody who may launch a run: see `settings.check_readable`."""
+    with checked_by(settings.check_readable):
+        return task.values({name: values[name] for name in task.values().as_dict(all=True) if name in values})
 
 
 def _find_config_type(hint: object) -> object:

@@ -61,6 +61,7 @@ def materialise(
     *,
     record_all: bool = False,
     fetching: bool = False,
+    verify: bool = False,
     planner: Planner | None = None,
 ) -> dict[str, TaskSummary]:
     """Bring partitions up to date and record them. Tasks that do not require one another are run together.
@@ -74,19 +75,22 @@ def materialise(
         Tasks with their partitions; tasks that others require come first.
     fetching
         Whether to fetch files that are not on this disk first.
+    verify
+        Whether outputs are read and compared with their records, not only their sizes.
     planner
         Planner that has just looked at the files and records of these jobs, if there is one.
     """
     records.warn_if_slow(context)
     every: dict[str, TaskSummary] = {}
     for level in _sort_into_levels(jobs):
-        planner = planner or make_planner(context.instance, level[0].store.root, settings.sas_base_dir())
+        if planner is None:
+            planner = make_planner(context.instance, level[0].store.root, settings.sas_base_dir(), verify=verify)
         plans = [planner.plan(job.store, job.keys, job.overwrite) for job in level]
         unfetched: dict[str, AstraError] = {}
         absent = planner.absent if fetching else []
         if absent:
             unfetched = fetch(context, absent)
-            planner = make_planner(context.instance, planner.outputs, planner.root)
+            planner = make_planner(context.instance, planner.outputs, planner.root, verify=verify)
             plans = [planner.plan(job.store, job.keys, job.overwrite) for job in level]
         for plan in plans:
             name = plan.store.task.name

@@ -1,6 +1,7 @@
 """Make the picture and the page of a spectrum in the record of a partition, for runs over a few partitions."""
 
 import base64
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,11 @@ from astra_dagster.viewer.preview import preview_png
 
 FEW = 4
 """Largest number of partitions of a run with pictures and pages, which take half a second for each."""
+
+
+def escape_markdown(text: str) -> str:
+    """Return a text that Markdown shows as it is: results and names may hold links, pictures and HTML."""
+    return re.sub(r"([\\`*_\[\]|<>&~])", r"\\\1", text)
 
 
 def make_preview_metadata(store: OutputStore, work: PartitionWork, root: Path) -> dict[str, Any]:
@@ -40,6 +46,6 @@ def make_preview_metadata(store: OutputStore, work: PartitionWork, root: Path) -
         reason = error.without_key() if isinstance(error, AstraError) else describe(error)
         return {"preview": f"cannot be shown: {reason}"}
     return {
-        "preview": dg.MetadataValue.md(f"![{shown.title}](data:image/png;base64,{picture})"),
+        "preview": dg.MetadataValue.md(f"![{escape_markdown(shown.title)}](data:image/png;base64,{picture})"),
         "page": dg.MetadataValue.path(str(page)),
     }

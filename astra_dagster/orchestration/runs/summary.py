@@ -108,9 +108,9 @@ def draw_histograms(columns: Mapping[str, Sequence[float]]) -> str:
     for name, values in list(columns.items())[:COLUMNS]:
         numbers = np.array(values, dtype=float)
         counts, edges = np.histogram(numbers, BINS)
-        lines.append(
-            f"{name}: {len(numbers)} from {numbers.min():.4g} to {numbers.max():.4g}, median {np.median(numbers):.4g}"
-        )
+        low, high, middle = numbers.min(), numbers.max(), np.median(numbers)
+        label = name.replace("`", "")  # which would end the block
+        lines.append(f"{label}: {len(numbers)} from {low:.4g} to {high:.4g}, median {middle:.4g}")
         for count, start in zip(counts, edges[:-1], strict=True):
             bar = "#" * -(-WIDTH * int(count) // int(counts.max()))
             lines.append(f"{start:>12.4g} | {bar} {count if count else ''}".rstrip())

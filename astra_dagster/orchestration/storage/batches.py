@@ -18,6 +18,7 @@ from typing import Any
 import dagster as dg
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable  # the table that rows are put into
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage  # the base class
+from dagster._core.types.pagination import PaginatedResults, ValueIndexCursor  # pages of partition keys
 from sqlalchemy.engine import Connection
 
 from astra_dagster.orchestration.runs.signs_of_life import show_life
@@ -50,6 +51,25 @@ class BatchedEventLogStorage(SqlEventLogStorage):
         """Belong to an instance from now on, which reads from the environment how many events are a batch."""
         super().register_instance(instance)
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", str(BATCH))
+
+    def get_dynamic_partitions(self, partitions_def_name: str) -> Sequence[str]:
+        """Return partition keys in the order of their text, in which people see and name ranges of them.
+
+        Dagster has them in the order of their registration, so that a range leaves out what was found later.
+        """
+        return sorted(super().get_dynamic_partitions(partitions_def_name))
+
+    def get_paginated_dynamic_partitions(
+        self, partitions_def_name: str, limit: int, ascending: bool, cursor: str | None = None
+    ) -> PaginatedResults[str]:
+        """Return some partition keys in the order of their text; the cursor has the last one before them."""
+        keys = self.get_dynamic_partitions(partitions_def_name)[:: 1 if ascending else -1]
+        last = None if cursor is None else ValueIndexCursor.from_cursor(cursor).value
+        if last is not None:
+            keys = [key for key in keys if (key > last if ascending else key < last)]
+        page = list(keys[:limit])
+        after = ValueIndexCursor(value=page[-1] if page else last).to_string()
+        return PaginatedResults(results=page, cursor=after, has_more=len(keys) > limit)
 
     def store_event(self, event: dg.EventLogEntry) -> None:
         """Write one event. If it says that a run has started, this process is that of the run, and shows its life."""

@@ -130,7 +130,7 @@ class BatchedPostgresStorage(DagsterPostgresStorage):
         """Make the storage from its section of ``dagster.yaml``."""
         return cls(
             inst_data=inst_data,
-            postgres_url=pg_url_from_config(config_value),
+            postgres_url=pg_url_from_config(config_value).strip(),  # a file may have ended with more than the URL
             should_autocreate_tables=config_value.get("should_autocreate_tables", True),
             token_provider=get_token_provider_from_config(config_value),
         )

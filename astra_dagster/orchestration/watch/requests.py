@@ -1,7 +1,7 @@
 """Divide partitions of a product among the runs to request.
 
-Keys that were registered together follow one another: such a stretch is a range of partitions, and a run of assets
-takes one range. Scattered keys go to the job that takes partitions by name.
+Keys of a night or a plate follow one another: such a stretch is a range of partitions, and a run of assets takes one
+range. Scattered keys go to the job that takes partitions by name.
 """
 
 import hashlib
@@ -21,9 +21,6 @@ TO = "..."
 
 LONG = 100
 """Fewest keys of a stretch that has a run of its own, if there are several stretches."""
-
-NEWEST = 1_000
-"""Number of the newest keys, beyond that of the wanted ones, that are searched before all keys are."""
 
 
 @dataclass(frozen=True)
@@ -100,13 +97,9 @@ def _request(
 
 
 def stretches(instance: dg.DagsterInstance, item: Product, keys: Mapping[str, object]) -> list[list[str]]:
-    """Return registered keys in the order of registration, split where other keys lie between them."""
-    newest = instance.get_paginated_dynamic_partitions(item.asset_name, limit=len(keys) + NEWEST, ascending=False)
-    order: Sequence[str] = newest.results[::-1]
-    if not keys.keys() <= set(order):
-        order = registered(instance, item)
+    """Return registered keys in their order, split where other keys lie between them."""
     found: list[list[str]] = [[]]
-    for key in order:
+    for key in registered(instance, item):
         if key in keys:
             found[-1].append(key)
         elif found[-1]:
@@ -136,6 +129,8 @@ def named(instance: dg.DagsterInstance, item: Product, partitions: Sequence[str]
                     hint=f"run astra-dagster discover --product {item.name}",
                 )
         if place[last] < place[first]:
-            raise AstraError(f"the range {text} ends before it begins", hint="ranges go in the order of registration")
+            raise AstraError(
+                f"the range {text} ends before it begins", hint="ranges go in the order that the web UI shows"
+            )
         keys += order[place[first] : place[last] + 1]
     return list(dict.fromkeys(keys))

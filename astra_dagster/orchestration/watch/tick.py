@@ -32,7 +32,7 @@ from astra_dagster.archive.watch_state import BusyError, Sighting, State, Watch,
 from astra_dagster.archive.watching import Look, is_recent, look_at
 from astra_dagster.datamodel.products import DataID
 from astra_dagster.datamodel.releases import releases
-from astra_dagster.errors import AstraError, InputMissingError, OutputError, UnreachableError
+from astra_dagster.errors import AstraError, InputMissingError, OutputError, UnreachableError, printable
 from astra_dagster.fits.truncation import is_cut_short
 from astra_dagster.orchestration import records, sources
 from astra_dagster.orchestration.internals import NOT_FINISHED_STATUSES, RUN_KEY_TAG, SENSOR_NAME_TAG
@@ -180,7 +180,7 @@ class _Ticking:
             deadline=self.deadline,
         )
         made.notes += [f"cannot be examined: {path}" for path in made.look.unreachable]
-        made.notes += [f"skipped {skipped.path}: {skipped.reason}" for skipped in made.look.skipped]
+        made.notes += [printable(f"skipped {skipped.path}: {skipped.reason}") for skipped in made.look.skipped]
         self._tell_gone()
         made.waits = self._under_way()
         if not made.waits:
@@ -188,7 +188,7 @@ class _Ticking:
             self._request(self._decide(sorted(ready, key=lambda sighting: sighting.path)))
         made.requests = [Request.parse(run) for number, _, run in self.watch.open_requests() if number not in under_way]
         unfinished = self.watch.sightings(State.UNFINISHED)
-        made.notes += [f"shorter than its own headers say: {sighting.path}" for sighting in unfinished]
+        made.notes += [printable(f"incomplete, shorter than its headers say: {one.path}") for one in unfinished]
         made.writing = len(unfinished) + self.watch.count(State.WAITING)
         made.later = self.watch.count(State.READY, due=False)
         made.more = not made.waits and (not made.look.complete or self.watch.count(State.READY) > 0)
@@ -270,7 +270,7 @@ class _Ticking:
         try:
             return self.item.parse_path(path, release, top_folder(self.item.template(release), self.root))
         except AstraError as error:
-            self.made.notes.append(f"skipped {path}: {error}")
+            self.made.notes.append(printable(f"skipped {path}: {error}"))
             return None
 
     def _decide(self, ready: Sequence[Sighting]) -> dict[DataID, tuple[list[Sighting], str]]:

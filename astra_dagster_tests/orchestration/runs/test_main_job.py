@@ -12,6 +12,7 @@ from dagster._core.storage.partition_status_cache import get_and_update_asset_st
 from astra_dagster import product
 from astra_dagster.definitions import build_definitions, defs
 from astra_dagster.orchestration import records
+from astra_dagster.orchestration.discover import DiscoverConfig, search
 from astra_dagster.orchestration.partitions import register, registered
 from astra_dagster.orchestration.sources import make_planner
 from astra_dagster.outputs.store import OutputStore
@@ -83,6 +84,24 @@ def test_discovery_registers_and_records_each_file_once(instance: dg.DagsterInst
     os.utime(path, ns=(1, 1))
     assert [m.partition for m in events(discover(instance))] == [made.partition]
     assert len(registered(instance, VISITS)) == 18
+
+
+def test_discovery_by_content_reads_every_file(instance: dg.DagsterInstance, mirror: Path) -> None:
+    """A bit that flips on the disk changes neither size nor date."""
+    discover(instance, by_content=True, products=["apVisit"])
+    path = next(mirror.rglob("apVisit-*.fits"))
+    before = path.stat()
+    contents = bytearray(path.read_bytes())
+    contents[100_000] ^= 1
+    path.write_bytes(contents)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    config = DiscoverConfig(products=["apVisit"])
+    assert not any(found.to_record for found in search(instance, config))
+    again = DiscoverConfig(products=["apVisit"], by_content=True)
+    changed = [one for found in search(instance, again) for one in found.to_record]
+    assert [one.file.path for one in changed if one.file] == [path]
+    discover(instance, by_content=True, products=["apVisit"])
+    assert not any(found.to_record for found in search(instance, again))
 
 
 def test_discovery_by_content_keeps_the_version_of_an_unchanged_copy(
@@ -221,10 +240,21 @@ def test_a_corrupt_file_costs_itself(
     assert failed(instance) == set()
 
 
+def test_a_range_takes_what_was_found_later(instance: dg.DagsterInstance, mirror: Path) -> None:
+    wanted = [f"DR17/apo25m/120+12/5226/56000/{fibre:03}" for fibre in range(1, 9)]
+    path = VISITS.parse_key(wanted[2]).path(mirror)
+    path.rename(mirror / "late")
+    assert discover(instance, products=["apVisit"]).success
+    (mirror / "late").rename(path)
+    assert discover(instance, products=["apVisit"]).success
+    assert materialise(instance, wanted[0], wanted[-1]).success
+    assert recorded(instance) == set(wanted)
+
+
 def test_a_range_that_holds_no_partition_says_so(instance: dg.DagsterInstance, keys: list[str]) -> None:
     result = materialise(instance, keys[3], keys[1])
     (event,) = [e for e in result.all_events if e.is_step_failure]
-    assert "order of registration" in event.step_failure_data.user_failure_data.description
+    assert "its first partition comes after its last" in event.step_failure_data.user_failure_data.description
     assert recorded(instance) == set()
 
 
@@ -290,7 +320,7 @@ def test_selection_of_keys(instance: dg.DagsterInstance, keys: list[str]) -> Non
 def test_many_keys_are_registered_and_looked_up_in_chunks(instance: dg.DagsterInstance) -> None:
     many = [f"DR17/apo25m/120+12/{plate}/56000/{fibre:03d}" for plate in range(1, 101) for fibre in range(1, 301)]
     register(instance, VISITS, many)
-    assert registered(instance, VISITS) == many
+    assert registered(instance, VISITS) == sorted(many)
     assert records.source_records(instance, VISITS, many) == {}
     assert records.event_pointers(instance, dg.AssetKey("ap_visit"), many) == {}
 

@@ -100,7 +100,9 @@ def config_of(factor: float, workers: str = "") -> dict[str, Any]:
 @DASK
 def test_runs_of_the_web_ui_of_backfills_and_of_sensors(places: dict[str, str], elsewhere: str, tmp_path: Path) -> None:
     """With services that are started in the folder / as systemd does; the daemon last, for it looks twice a minute."""
-    launched = {10.0: "in-process", 11.0: "processes:2", 12.0: elsewhere}
+    launched = {10.0: "in-process", 11.0: "processes:2", 12.0: "elsewhere"}
+    with Path(places["ASTRA_CONFIG"]).open("a") as config:  # the address of a scheduler comes from there alone
+        config.write(f'[clusters]\nelsewhere = "{elsewhere}"\n')
     with ExitStack() as services:
         address = services.enter_context(web_ui.web_ui(tmp_path, places, cwd=Path("/"), daemon=False))
         for factor, workers in launched.items():

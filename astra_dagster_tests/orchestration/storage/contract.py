@@ -103,6 +103,22 @@ class BatchedStorageContract(StorageContract):
 
     ours = True
 
+    def test_partition_keys_are_in_the_order_of_their_text(self, instance: dg.DagsterInstance) -> None:
+        """So a range takes what was found later, too."""
+        for late in (["DR17/b", "DR17/a/10"], ["DR13/z"], ["DR17/a/2", "DR17/a"]):
+            instance.add_dynamic_partitions("files", late)
+        keys = ["DR13/z", "DR17/a", "DR17/a/10", "DR17/a/2", "DR17/b"]
+        assert list(instance.get_dynamic_partitions("files")) == keys
+        for ascending in (True, False):
+            found: list[str] = []
+            cursor, more = None, True
+            while more:
+                page = instance.event_log_storage.get_paginated_dynamic_partitions("files", 2, ascending, cursor)
+                found, cursor, more = [*found, *page.results], page.cursor, page.has_more
+                assert 0 < len(page.results) <= 2
+            assert found == (keys if ascending else keys[::-1])
+        assert instance.event_log_storage.get_paginated_dynamic_partitions("none", 2, ascending=True).results == []
+
     @pytest.mark.parametrize("others", [False, True])
     def test_a_batch_is_one_transaction_in_each_database(self, instance: dg.DagsterInstance, others: bool) -> None:
         chance = Chance(0)

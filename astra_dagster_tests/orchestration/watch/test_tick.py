@@ -151,7 +151,7 @@ def test_a_half_written_file_is_left_until_it_is_whole(daemon: Daemon, mirror: P
         put(path, whole[:part])
         made = daemon.tick()
         assert (made.requests, made.writing) == ([], 1)
-        assert made.notes == [f"shorter than its own headers say: {path}"]
+        assert made.notes == [f"incomplete, shorter than its headers say: {path}"]
         assert "1 still being written" in str(made)
         assert KEY.format(50) not in registered(daemon.instance, VISITS)
     put(path, whole, age=0)

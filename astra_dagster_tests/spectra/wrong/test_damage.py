@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from astra_dagster.errors import CutShortError
 from astra_dagster.spectra.readers import read_spectra
 from astra_dagster_tests.spectra.wrong.files import (
     NEEDED,
@@ -31,10 +33,14 @@ def around_edges(path: Path, distances: Iterable[int]) -> list[int]:
 def check_truncations(path: Path, product: str) -> None:
     """Cut a file shorter and shorter."""
     cuts, needed = around_edges(path, (-1, 0, 1, 80, 2880)), layout(path)[NEEDED[family(product)]][2]
+    ends = {header for header, _, _ in layout(path)}
     flux = read_spectra(path, product).flux
     for cut in reversed(cuts):
         os.truncate(path, cut)
-        if cut < needed:
+        if cut not in ends:
+            with pytest.raises(CutShortError, match="is incomplete"):
+                read_spectra(path, product, wavelength=False)
+        elif cut < needed:
             assert not survives(path, product), cut
             survives(path, product, wavelength=False, bitmask=True)
         else:

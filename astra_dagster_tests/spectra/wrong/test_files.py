@@ -48,13 +48,13 @@ def test_compressed_files(suffix: str, path: Path, product: str) -> None:
 @pytest.mark.parametrize(
     ("contents", "match"),
     [
-        (b"", "not a FITS file: it is empty"),
+        (b"", "incomplete: the file is empty"),
         (b"x", "not a FITS file: it does not begin with SIMPLE"),
         (b"x" * 100_000, "not a FITS file"),
         (b"\0" * 5760, "not a FITS file"),
         (b"<!DOCTYPE html><html><body>404 Not Found</body></html>", "not a FITS file"),
-        (b"SIMPLE  =                    T", "HDU 0 is cut short"),
-        (b"SIMPLE  =                    T".ljust(2880), "HDU 0 is cut short: its header does not end"),
+        (b"SIMPLE  =                    T", "HDU 0 is incomplete"),
+        (b"SIMPLE  =                    T".ljust(2880), "HDU 0 is incomplete: its header does not end"),
         (b"SIMPLE  =                    T".ljust(80) + b"END".ljust(2800), "HDU 0 has no whole number BITPIX"),
     ],
 )
