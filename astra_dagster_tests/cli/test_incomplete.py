@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 
 from astra_dagster import product
 from astra_dagster.cli import main
+from astra_dagster_tests.archive.server import Server
 
 KEY = "DR17/apo25m/120+12/5226/56000/001"
 SELECTION = ("--where", "fibre=1")
@@ -41,6 +42,19 @@ def test_a_file_without_its_end_is_not_computed(path: Path) -> None:
     os.utime(path, (1, 1))  # it came long ago, and nobody writes it any more
     assert "incomplete" not in astra("discover", "--product", "apVisit", "--release", "DR17").output
     assert astra("run", "ap_visit_snr", *SELECTION).exit_code == 1
+
+
+def test_files_are_verified_if_asked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Server() as server:
+        monkeypatch.setenv("ASTRA_SAS_URL", server.url)
+        found = astra("discover", "--product", "apVisit", "--release", "DR17", "--verify")
+        assert found.exit_code == 1
+        assert "is incomplete" in found.output
+        assert found.output.endswith("Error: 1 files are damaged\n")
+        assert str(path) in found.output
+        path.unlink()
+        assert astra("discover", "--product", "apVisit", "--release", "DR17", "--verify").exit_code == 0
+    assert any(request.path.endswith("/") for request in server.requests)  # for published checksums
 
 
 def test_names_with_control_characters_are_escaped(path: Path) -> None:
