@@ -66,12 +66,18 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class HDU:
-    """A header and data unit; its data begin at the byte `offset` of the file."""
+    """A header and data unit; its data begin at the byte `offset` of the file, `own` is a header that no other has."""
 
     index: int
-    header: Header
+    raw: bytes
     sizes: Sizes
     offset: int
+    own: Header | None
+
+    @property
+    def header(self) -> Header:
+        """Header, which is parsed when it is asked for; those of extensions are mostly the same in all files."""
+        return self.own or _parse_header(self.raw)
 
     @property
     def kind(self) -> str:
@@ -129,6 +135,12 @@ def _find_columns(header: Header) -> Mapping[str, Column]:
     return found
 
 
+@functools.lru_cache(maxsize=64)
+def _find_renamed(known: tuple[str, ...], absent: tuple[str, ...]) -> tuple[str, str] | None:
+    """Return a name that is absent, and one that is there and differs from it in one bit; None if there is no such."""
+    return next(((name, other) for name in absent for other in known if is_one_bit_off(name, other)), None)
+
+
 _known_damage = functools.lru_cache(maxsize=64)(find_damage)
 _known_columns = functools.lru_cache(maxsize=64)(_find_columns)
 
@@ -159,6 +171,7 @@ class FitsFile:
         self.path = path
         self.hint = hint
         self._hdus: list[HDU] = []
+        self._columns: dict[int, Mapping[str, Column]] = {}
         self._descriptor = -1
         self._contents = b""
         try:
@@ -301,8 +314,11 @@ class FitsFile:
                 wanted[name] = known[name]
             elif name in known and known[name].code in "CM":
                 raise self.error(index, f"has a column {name} of complex numbers", expected, damaged=True)
-            if name not in known and (damaged := [other for other in known if is_one_bit_off(name, other)]):
-                raise self.error(index, f"has a column {damaged[0]}, where {name} is expected", expected, damaged=True)
+        absent = tuple(name for name in (optional or {}) if name not in known)
+        if renamed := _find_renamed(tuple(known), absent):
+            raise self.error(
+                index, f"has a column {renamed[1]}, where {renamed[0]} is expected", expected, damaged=True
+            )
         if not wanted:
             return {}
         if count not in rows:
@@ -329,11 +345,15 @@ class FitsFile:
         hdu = self.hdu(index, expected)
         if hdu.kind != "table":
             raise self.error(index, "holds no binary table", expected)
+        if index in self._columns:
+            return self._columns[index]
         self._check_header(hdu, expected)
+        short = len(hdu.header.raw) <= _MAX_KNOWN
         try:
-            return _known_columns(hdu.header) if len(hdu.header.raw) <= _MAX_KNOWN else _find_columns(hdu.header)
+            self._columns[index] = (_known_columns if short else _find_columns)(hdu.header)
         except ValueError as error:
             raise self.error(index, str(error), expected, damaged=True) from error
+        return self._columns[index]
 
     def _check_header(self, hdu: HDU, expected: str) -> None:
         short = len(hdu.header.raw) <= _MAX_KNOWN
@@ -382,9 +402,8 @@ class FitsFile:
                 sizes = read_sizes(raw, primary=index == 0)
             except ValueError as error:
                 raise self.error(index, str(error), damaged=True) from error
-            # The headers of extensions are mostly the same, card for card, in all files of a product.
-            header = _parse_header(raw) if index and len(raw) <= _MAX_KNOWN else Header(raw)
-            hdu = HDU(index, header, sizes, start + len(raw))
+            own = None if index and len(raw) <= _MAX_KNOWN else Header(raw)
+            hdu = HDU(index, raw, sizes, start + len(raw), own)
             if hdu.size > LARGEST:
                 problem = f"has {hdu.size} bytes, where at most {LARGEST} are expected"
                 raise self.error(index, problem, damaged=True)
@@ -441,7 +460,7 @@ class FitsFile:
 
     def _read(self, hdu: HDU, size: int, expected: str) -> bytes:
         """Read the data of an HDU, of which the first `size` bytes are wanted; compare them with its checksums."""
-        has_sums = b"DATASUM " in hdu.header.raw or b"CHECKSUM" in hdu.header.raw
+        has_sums = b"DATASUM " in hdu.raw or b"CHECKSUM" in hdu.raw
         whole = has_sums or size == hdu.size
         wanted = hdu.end - hdu.offset if whole else size
         contents = self._pread(wanted, hdu.offset)

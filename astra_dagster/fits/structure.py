@@ -105,12 +105,11 @@ def find_damage(header: Header) -> str:
         if keyword in seen:
             return f"has the card {keyword} twice"
         seen.add(keyword)
-        value = header.get(keyword)
-        if _NUMERIC.fullmatch(keyword) and (
-            header.number(keyword) is None or (value == 0 and keyword.startswith(("BSCALE", "TSCAL")))
-        ):
-            return f"has no usable number in its card {keyword}"
-        if _WHOLE.fullmatch(keyword) and type(value) is not int:
+        if _NUMERIC.fullmatch(keyword):
+            value = header.number(keyword)
+            if value is None or (value == 0 and keyword.startswith(("BSCALE", "TSCAL"))):
+                return f"has no usable number in its card {keyword}"
+        elif _WHOLE.fullmatch(keyword) and type(header.get(keyword)) is not int:
             return f"has no whole number in its card {keyword}"
     return ""
 
