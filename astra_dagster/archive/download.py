@@ -9,6 +9,7 @@ file.
 import hashlib
 import re
 from collections.abc import Callable
+from io import BufferedReader, FileIO
 from pathlib import Path
 
 import requests
@@ -73,16 +74,20 @@ def check_sum(path: Path, url: str, checksums: Checksums) -> None:
     DownloadError
         If the server does not answer.
     """
+    with files.open_file(path) as stream:
+        if problem := _find_difference(stream, url, checksums):
+            raise ChecksumError(problem, path=path, hint="fetch it again, with --overwrite")
+
+
+def _find_difference(stream: BufferedReader | FileIO, url: str, checksums: Checksums) -> str:
+    """Say how a file differs from the checksum that the server publishes for it; empty if it does not, or has none."""
     right = checksums.find(url)
-    if right:
-        with files.open_file(path) as stream:
-            digest = hashlib.file_digest(stream, lambda: hashlib.sha1(usedforsecurity=False)).hexdigest()
-        if digest not in right:
-            raise ChecksumError(
-                f"its SHA-1 is {digest}, and {' or '.join(sorted(right))} by the checksum file beside {url}",
-                path=path,
-                hint="fetch it again, with --overwrite",
-            )
+    if not right:
+        return ""
+    stream.seek(0)
+    digest = hashlib.file_digest(stream, lambda: hashlib.sha1(usedforsecurity=False)).hexdigest()
+    published = " or ".join(sorted(right))
+    return "" if digest in right else f"its SHA-1 is {digest}, and {published} by the checksum file beside it: {url}"
 
 
 class _Transfer:
@@ -159,16 +164,8 @@ class _Transfer:
         except DownloadError:
             self._partial.discard()
             raise
-        right = self._checksums.find(self._url)
-        if not right:
-            return
-        stream.seek(0)
-        digest = hashlib.file_digest(stream, lambda: hashlib.sha1(usedforsecurity=False)).hexdigest()
-        if digest not in right:
+        if problem := _find_difference(stream, self._url, self._checksums):
             self._partial.discard()
             if not whole:  # the parts may not have fitted together
                 raise Transient(f"its parts do not add up to the published checksum: {self._url}")
-            raise ChecksumError(
-                f"its SHA-1 is {digest}, and {' or '.join(sorted(right))} by the checksum file beside it: {self._url}",
-                hint="nothing was kept; try again later, or ask the SDSS help desk",
-            )
+            raise ChecksumError(problem, hint="nothing was kept; try again later, or ask the SDSS help desk")

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 Scalar = bool | int | float | str | None
 
 CARD = 80
+BLOCK = 2880
 _STRING = re.compile(rb"'((?:[^']|'')*)'")
 _INTEGER = re.compile(rb"[+-]?[0-9]{1,40}")
 _FLOAT = re.compile(rb"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([EeDd][+-]?[0-9]{1,4})?")

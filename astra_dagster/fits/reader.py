@@ -10,23 +10,22 @@ Standard: https://fits.gsfc.nasa.gov/fits_standard.html (version 4.0).
 import functools
 import math
 import os
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
 from astra_dagster import files
 from astra_dagster.arrays import AnyArray
 from astra_dagster.errors import CutShortError, InputMissingError, SpectrumFileError, UnreachableError
-from astra_dagster.fits.header import CARD, Header
+from astra_dagster.fits.decoding import Column, decode, find_columns, find_renamed, holds, leave_out, scale
+from astra_dagster.fits.hdu import HDU
+from astra_dagster.fits.header import BLOCK, CARD, Header
 from astra_dagster.fits.model import Model, say_lengths
-from astra_dagster.fits.structure import Sizes, add_up, find_damage, find_garbage, is_one_bit_off, read_sizes
+from astra_dagster.fits.structure import add_up, find_damage, find_garbage, read_sizes
 
-BLOCK = 2880
 FETCH = "fetch it again"
 
 LARGEST = 1 << 28
@@ -36,113 +35,10 @@ _MAX_HEADER = 2000 * BLOCK
 _MAX_KNOWN = 20 * BLOCK  # bytes of a header that is cached for the next file
 _MAX_PADDING = 10 * BLOCK  # by the standard a record has ten blocks at most
 _MAX_HDUS = 10_000
-_MAX_TEXT = 1000  # characters of a text in a table
 _IMAGE_TYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
-_COLUMN_TYPES = {
-    **{"L": "S1", "B": "u1", "I": ">i2", "J": ">i4", "K": ">i8"},
-    **{"E": ">f4", "D": ">f8", "C": ">c8", "M": ">c16"},
-    **{"P": "V8", "Q": "V16"},  # pointers into the heap, which is not read
-}
-_KINDS = {"L": "b", "A": "U", "X": "u", "P": "V", "Q": "V"}  # kinds of type after decoding, where NumPy's differs
 _END = b"END" + b" " * (CARD - 3)
-_TFORM = re.compile(r"([0-9]{0,7})([LXBIJKAEDCMPQ])")
-
-
-@functools.lru_cache(maxsize=256)
-def _parse_header(raw: bytes) -> Header:
-    return Header(raw)
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of a binary table: its number, letter of its format, offset in a row in bytes, type, and null value."""
-
-    number: int
-    code: str
-    offset: int
-    dtype: np.dtype[Any]
-    null: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class HDU:
-    """A header and data unit; its data begin at the byte `offset` of the file, `own` is a header that no other has."""
-
-    index: int
-    raw: bytes
-    sizes: Sizes
-    offset: int
-    own: Header | None
-
-    @property
-    def header(self) -> Header:
-        """Header, which is parsed when it is asked for; those of extensions are mostly the same in all files."""
-        return self.own or _parse_header(self.raw)
-
-    @property
-    def kind(self) -> str:
-        """Sort of the data: "image", "table" or "other"."""
-        return self.sizes.kind
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the data, slowest axis first."""
-        return self.sizes.shape
-
-    @property
-    def size(self) -> int:
-        """Size of the data in bytes, without padding."""
-        return self.sizes.bytes
-
-    @property
-    def end(self) -> int:
-        """Place in the file where the padding of the data ends."""
-        return self.offset + -(-self.size // BLOCK) * BLOCK
-
-    @property
-    def name(self) -> str:
-        """Value of EXTNAME; empty if there is none."""
-        return self.header.text("EXTNAME") or ""
-
-
-def _find_columns(header: Header) -> Mapping[str, Column]:
-    """Return the columns of a table.
-
-    Raises
-    ------
-    ValueError
-        If the header does not say what they are, or they do not fill the rows.
-    """
-    found: dict[str, Column] = {}
-    offset = 0
-    for number in range(1, (header.integer("TFIELDS") or 0) + 1):
-        match = _TFORM.match(header.text(f"TFORM{number}") or "")
-        if match is None:
-            raise ValueError(f"has no format TFORM{number} of a column")
-        count, code = int(match[1] or 1), match[2]
-        name = (header.text(f"TTYPE{number}") or "").lower()
-        if not name or name in found:
-            raise ValueError(f"has {'two columns ' + name if name else f'no name TTYPE{number} of a column'}")
-        base = {"A": f"S{count}", "X": "u1"}.get(code) or _COLUMN_TYPES[code]
-        shape = {"A": (), "X": ((count + 7) // 8,)}.get(code, (count,) if count != 1 else ())
-        null = header.integer(f"TNULL{number}") if code in "BIJK" else None
-        dtype = np.dtype((base, shape) if shape else base)  # (S0, ()) is not a type
-        column = Column(number, code, offset, dtype, null)
-        found[name] = column
-        offset += column.dtype.itemsize
-    if offset != header.integer("NAXIS1"):
-        raise ValueError(f"has rows of {header.integer('NAXIS1')} bytes, but its columns have {offset}")
-    return found
-
-
-@functools.lru_cache(maxsize=64)
-def _find_renamed(known: tuple[str, ...], absent: tuple[str, ...]) -> tuple[str, str] | None:
-    """Return a name that is absent, and one that is there and differs from it in one bit; None if there is no such."""
-    return next(((name, other) for name in absent for other in known if is_one_bit_off(name, other)), None)
-
-
 _known_damage = functools.lru_cache(maxsize=64)(find_damage)
-_known_columns = functools.lru_cache(maxsize=64)(_find_columns)
+_known_columns = functools.lru_cache(maxsize=64)(find_columns)
 
 
 class FitsFile:
@@ -255,16 +151,16 @@ class FitsFile:
         if not model.has(hdu.shape):
             raise self.error(index, f"has shape {_say_shape(hdu.shape)}, not {model.shape}", expected)
         dtype = np.dtype(_IMAGE_TYPES[hdu.sizes.bits])
-        scale, zero = hdu.header.number("BSCALE"), hdu.header.number("BZERO")
-        made = dtype if scale is zero is None else _scale(np.empty(0, dtype), scale, zero).dtype
+        factor, zero = hdu.header.number("BSCALE"), hdu.header.number("BZERO")
+        made = dtype if factor is zero is None else scale(np.empty(0, dtype), factor, zero).dtype
         if made.kind not in model.kinds:
             raise self.error(index, f"holds numbers of type {made.name}, not {model.type}", expected)
         count = math.prod(hdu.shape)
         array = np.frombuffer(self._read(hdu, count * dtype.itemsize, expected), dtype, count)
-        decoded = _scale(array, scale, zero).reshape(hdu.shape)
+        decoded = scale(array, factor, zero).reshape(hdu.shape)
         null = hdu.header.integer("BLANK") if dtype.kind in "iu" else None
         if null is not None:
-            decoded = _leave_out(decoded, (array == null).reshape(hdu.shape))
+            decoded = leave_out(decoded, (array == null).reshape(hdu.shape))
             if isinstance(decoded, np.ma.MaskedArray):
                 raise self.error(index, "has pixels that are blank", expected)
         return decoded
@@ -304,18 +200,18 @@ class FitsFile:
         if missing:
             raise self.error(index, f"has no column {', '.join(missing)}", expected)
         for name, model in columns.items():
-            if not _holds(known[name], model, hdu.header):
+            if not holds(known[name], model, hdu.header):
                 found = f"shape {known[name].dtype.shape} and format {known[name].code}"
                 problem = f"has a column {name} of {found}, not of {model.shape} and {model.type}, in each row"
                 raise self.error(index, problem, expected)
         wanted = {name: known[name] for name in columns}
         for name, model in (optional or {}).items():
-            if name in known and _holds(known[name], model, hdu.header):
+            if name in known and holds(known[name], model, hdu.header):
                 wanted[name] = known[name]
             elif name in known and known[name].code in "CM":
                 raise self.error(index, f"has a column {name} of complex numbers", expected, damaged=True)
         absent = tuple(name for name in (optional or {}) if name not in known)
-        if renamed := _find_renamed(tuple(known), absent):
+        if renamed := find_renamed(tuple(known), absent):
             raise self.error(
                 index, f"has a column {renamed[1]}, where {renamed[0]} is expected", expected, damaged=True
             )
@@ -334,7 +230,7 @@ class FitsFile:
             }
         )
         records = np.frombuffer(self._read(hdu, count * size, expected), layout, count=count)
-        decoded = {name: _decode(records[name], column, hdu.header) for name, column in wanted.items()}
+        decoded = {name: decode(records[name], column, hdu.header) for name, column in wanted.items()}
         for name in columns:
             if isinstance(decoded[name], np.ma.MaskedArray):
                 raise self.error(index, f"has rows in which the column {name} is null", expected)
@@ -350,7 +246,7 @@ class FitsFile:
         self._check_header(hdu, expected)
         short = len(hdu.header.raw) <= _MAX_KNOWN
         try:
-            self._columns[index] = (_known_columns if short else _find_columns)(hdu.header)
+            self._columns[index] = (_known_columns if short else find_columns)(hdu.header)
         except ValueError as error:
             raise self.error(index, str(error), expected, damaged=True) from error
         return self._columns[index]
@@ -483,50 +379,3 @@ class FitsFile:
 
 def _say_shape(shape: tuple[int, ...]) -> str:
     return str(shape) if len(shape) <= 8 else f"of {len(shape)} axes"
-
-
-def _find_kind(column: Column, header: Header) -> str:
-    """Return the NumPy kind of type that a column has after decoding."""
-    if column.code in _KINDS:
-        return _KINDS[column.code]
-    scale, zero = header.number(f"TSCAL{column.number}"), header.number(f"TZERO{column.number}")
-    dtype = column.dtype.base
-    return dtype.kind if scale is zero is None else _scale(np.empty(0, dtype), scale, zero).dtype.kind
-
-
-def _holds(column: Column, model: Model, header: Header) -> bool:
-    too_long = column.code == "A" and column.dtype.itemsize > _MAX_TEXT
-    return not too_long and model.has(column.dtype.shape) and _find_kind(column, header) in model.kinds
-
-
-def _decode(values: AnyArray, column: Column, header: Header) -> AnyArray:
-    if column.code == "L":
-        return np.asarray(values == b"T")
-    if column.code == "A":
-        return np.char.strip(np.char.decode(values, "ascii", "replace"))
-    if column.code in "BIJKEDCM":
-        scaled = _scale(values, header.number(f"TSCAL{column.number}"), header.number(f"TZERO{column.number}"))
-        return scaled if column.null is None else _leave_out(scaled, values == column.null)
-    return values
-
-
-def _leave_out(decoded: AnyArray, null: AnyArray) -> AnyArray:
-    """Return numbers without those that are null: NaN in place of them, or a masked array of whole numbers."""
-    if not null.any():
-        return decoded
-    return np.where(null, np.nan, decoded) if decoded.dtype.kind == "f" else np.ma.MaskedArray(decoded, null)
-
-
-def _scale(values: AnyArray, scale: float | None, zero: float | None) -> AnyArray:
-    scale, zero = scale or 1.0, zero or 0.0
-    if (scale, zero) == (1.0, 0.0):
-        return values
-    kind, size = values.dtype.kind, values.dtype.itemsize
-    top = 1 << 8 * size - 1
-    if scale == 1 and kind in "iu" and zero == (top if kind == "i" else -top):
-        # FITS has no unsigned integers but bytes, and no signed bytes: both are written with the highest bit flipped.
-        unsigned = values.astype(values.dtype.newbyteorder("=")).view(f"u{size}")
-        flipped: AnyArray = unsigned ^ np.array(top, unsigned.dtype)
-        return flipped if kind == "i" else flipped.view(f"i{size}")
-    with np.errstate(over="ignore", invalid="ignore"):
-        return np.asarray(values.astype(np.complex128 if kind == "c" else np.float64) * scale + zero)

@@ -35,13 +35,12 @@ _FREE = (b"COMMENT ", b"HISTORY ", b" " * 8)  # keywords of cards that hold text
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """What the mandatory cards say: BITPIX, the shape with the slowest axis first, PCOUNT, and TFIELDS of a table."""
+    """What the mandatory cards say: BITPIX, the shape with the slowest axis first, and PCOUNT."""
 
     kind: str
     bits: int
     shape: tuple[int, ...]
     heap: int
-    fields: int
 
     @property
     def bytes(self) -> int:
@@ -91,7 +90,7 @@ def _read_sizes(raw: bytes, primary: bool) -> Sizes:
         raise ValueError("has an impossible NAXISn, PCOUNT or GCOUNT")
     if kind == "table" and (bits != 8 or axes != 2 or not 0 <= fields <= MAX_COLUMNS):
         raise ValueError(f"is a table with BITPIX {bits}, NAXIS {axes} and TFIELDS {fields}")
-    return Sizes(kind, bits, shape, heap, fields)
+    return Sizes(kind, bits, shape, heap)
 
 
 def find_damage(header: Header) -> str:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from astra_dagster.arrays import AnyArray
-from astra_dagster.fits.header import CARD, Scalar
-from astra_dagster.fits.reader import BLOCK
+from astra_dagster.fits.header import BLOCK, CARD, Scalar
+from astra_dagster.fits.structure import add_up
 
 Card = tuple[str, Scalar, str]
 """Keyword, value and comment."""
@@ -177,30 +177,19 @@ def _pad(line: str) -> bytes:
 def _make_hdu(cards: Cards, data: bytes) -> bytes:
     """Return header and data, each padded to whole blocks, with DATASUM and CHECKSUM."""
     data += b"\0" * (-len(data) % BLOCK)
-    data_sum = _sum(data)
+    data_sum = add_up(data)
     head = b"".join(make_card(*item) for item in cards)
     head += make_card("DATASUM", str(data_sum), "data unit check sum")
     at = len(head) + _CHECKSUM_AT
     head += make_card("CHECKSUM", "0" * 16, "HDU check sum") + _pad("END")
     head = _fill(head)
-    total = _fold(_sum(head) + data_sum)
+    total = add_up(head, data_sum)
     return head[:at] + _encode(0xFFFFFFFF - total) + head[at + 16 :] + data
 
 
 def _fill(head: bytes) -> bytes:
     """Pad a header to whole blocks."""
     return head + b" " * (-len(head) % BLOCK)
-
-
-def _sum(block: bytes) -> int:
-    """Return the ones' complement sum of 32-bit words, as the standard defines it (appendix J)."""
-    return _fold(int(np.frombuffer(block, ">u4").sum(dtype=np.uint64)))
-
-
-def _fold(value: int) -> int:
-    while value >> 32:
-        value = (value & 0xFFFFFFFF) + (value >> 32)
-    return value
 
 
 def _encode(value: int) -> bytes:

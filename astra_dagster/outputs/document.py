@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 
 from astra_dagster.files import SMALL, parse_json, read_file
 from astra_dagster.fits import writer
-from astra_dagster.fits.header import Header
-from astra_dagster.fits.reader import BLOCK, LARGEST, FitsFile
+from astra_dagster.fits.header import BLOCK, Header
+from astra_dagster.fits.reader import LARGEST, FitsFile
 from astra_dagster.fits.writer import Card
 from astra_dagster.spectra import output
 from astra_dagster.spectra.batch import SpectrumBatch

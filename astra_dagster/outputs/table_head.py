@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from astra_dagster.fits.header import Header
-from astra_dagster.fits.reader import BLOCK
+from astra_dagster.fits.header import BLOCK, Header
 from astra_dagster.fits.writer import Card
 from astra_dagster.spectra import output
 

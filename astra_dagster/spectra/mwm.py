@@ -12,9 +12,10 @@ import numpy as np
 
 from astra_dagster.arrays import FloatArray
 from astra_dagster.errors import SpectrumFileError
+from astra_dagster.fits.hdu import HDU
 from astra_dagster.fits.header import Scalar
 from astra_dagster.fits.model import Model
-from astra_dagster.fits.reader import HDU, FitsFile
+from astra_dagster.fits.reader import FitsFile
 from astra_dagster.spectra import ap_star
 from astra_dagster.spectra.batch import FLUX_UNIT, SpectrumBatch, stack
 from astra_dagster.spectra.masks import check_good, make_ivar_batch, to_native

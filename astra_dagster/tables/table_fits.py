@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from astra_dagster.arrays import AnyArray
 from astra_dagster.fits import writer as encode
-from astra_dagster.fits.reader import BLOCK
+from astra_dagster.fits.header import BLOCK
 from astra_dagster.fits.writer import Card, ColumnHead
 from astra_dagster.tables import column_types as kinds
 from astra_dagster.tables.table import make_unique

@@ -13,10 +13,14 @@ import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, ClassVar
 
 import dagster as dg
-from dagster._core.storage.event_log.schema import SqlEventLogStorageTable  # the table that rows are put into
+import sqlalchemy as sa
+from dagster._core.storage.event_log.schema import (  # the tables of events, which rows are put into, and of keys
+    DynamicPartitionsTable,
+    SqlEventLogStorageTable,
+)
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage  # the base class
 from dagster._core.types.pagination import PaginatedResults, ValueIndexCursor  # pages of partition keys
 from sqlalchemy.engine import Connection
@@ -37,7 +41,15 @@ INSERT = SqlEventLogStorageTable.insert()
 
 
 class BatchedEventLogStorage(SqlEventLogStorage):
-    """An event log in which a batch of events is written whole or not at all."""
+    """An event log in which a batch of events is written whole or not at all.
+
+    Attributes
+    ----------
+    collation
+        Name that the database has for the order of texts by their bytes, which is Python's too.
+    """
+
+    collation: ClassVar[str]
 
     @abstractmethod
     def transaction(self) -> AbstractContextManager[None]:
@@ -63,13 +75,18 @@ class BatchedEventLogStorage(SqlEventLogStorage):
         self, partitions_def_name: str, limit: int, ascending: bool, cursor: str | None = None
     ) -> PaginatedResults[str]:
         """Return some partition keys in the order of their text; the cursor has the last one before them."""
-        keys = self.get_dynamic_partitions(partitions_def_name)[:: 1 if ascending else -1]
+        self._check_partitions_table()
         last = None if cursor is None else ValueIndexCursor.from_cursor(cursor).value
+        table = DynamicPartitionsTable.c
+        key = sa.collate(table.partition, self.collation)
+        query = sa.select(table.partition).where(table.partitions_def_name == partitions_def_name)
         if last is not None:
-            keys = [key for key in keys if (key > last if ascending else key < last)]
-        page = list(keys[:limit])
+            query = query.where(key > last if ascending else key < last)
+        with self.index_connection() as index:
+            found = index.scalars(query.order_by(key.asc() if ascending else key.desc()).limit(limit + 1)).all()
+        page = found[:limit]
         after = ValueIndexCursor(value=page[-1] if page else last).to_string()
-        return PaginatedResults(results=page, cursor=after, has_more=len(keys) > limit)
+        return PaginatedResults(results=page, cursor=after, has_more=len(found) > limit)
 
     def store_event(self, event: dg.EventLogEntry) -> None:
         """Write one event. If it says that a run has started, this process is that of the run, and shows its life."""

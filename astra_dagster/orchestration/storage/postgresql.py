@@ -54,6 +54,8 @@ class _Transaction(threading.local):
 class BatchedPostgresEventLogStorage(BatchedEventLogStorage, PostgresEventLogStorage):
     """An event log in which a batch is one transaction."""
 
+    collation = "C"
+
     def __init__(self, postgres_url: str, *arguments: Any, **named: Any) -> None:
         self._transaction = _Transaction()
         super().__init__(postgres_url, *arguments, **named)

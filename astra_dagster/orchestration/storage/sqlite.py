@@ -44,6 +44,8 @@ class _Transaction(threading.local):
 class BatchedSqliteEventLogStorage(BatchedEventLogStorage, SqliteEventLogStorage):
     """An event log in which a batch is one transaction in the database of its run, and one in that of all runs."""
 
+    collation = "BINARY"
+
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         self._transaction = _Transaction()
         self._engines: dict[str, sa.Engine] = {}
