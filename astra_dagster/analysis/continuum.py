@@ -9,7 +9,8 @@ Every spectrum is computed by itself, whatever its batch: one spectrum and many 
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Self
 
 import numpy as np
 
@@ -35,11 +36,44 @@ class Continuum:
     condition
         Condition number of the normal matrix of each region, ridge included, shape (n, regions); NaN where a region
         was not fitted.
+    used
+        True for the pixels to which the continuum was fitted, shape (n, pixels).
+    steps, converged
+        Number of steps of the fit, and whether its last one changed next to nothing, shape (n,).
+    depth
+        Mean depth of lines in units of the continuum, shape (n,); NaN where it was not fitted.
+    brackett
+        Depth of the first Brackett line of hydrogen, negative in emission, shape (n,); 0 where there are none.
     """
 
     values: FloatArray
     fitted: BoolArray
     condition: FloatArray
+    used: BoolArray
+    steps: IndexArray
+    converged: BoolArray
+    depth: FloatArray
+    brackett: FloatArray
+
+    @classmethod
+    def make_empty(cls, shape: tuple[int, ...], regions: int, fill_value: float) -> Self:
+        """Make a continuum of shape (n, pixels) in which nothing is fitted."""
+        count = shape[0]
+        return cls(
+            np.full(shape, float(fill_value)),
+            np.zeros(shape, bool),
+            np.full((count, regions), np.nan),
+            np.zeros(shape, bool),
+            np.zeros(count, np.intp),
+            np.zeros(count, bool),
+            np.full(count, np.nan),
+            np.zeros(count),
+        )
+
+    @classmethod
+    def join(cls, parts: Sequence[Self]) -> Self:
+        """Join continua of as many pixels and regions, in order."""
+        return cls(*(np.concatenate([getattr(part, item.name) for part in parts]) for item in fields(cls)))
 
 
 def fit_continuum(
@@ -82,20 +116,19 @@ def fit_continuum(
         If wavelengths do not increase, the shapes do not fit together, or a parameter is impossible.
     """
     flux, ivar = np.atleast_2d(flux), np.atleast_2d(ivar)
-    _check(wavelength, flux, ivar, regions, continuum_regions, period, order)
-    values = np.full(flux.shape, float(fill_value))
-    fitted = np.zeros(flux.shape, dtype=bool)
-    condition = np.full((len(flux), len(regions)), np.nan)
+    check_arguments(wavelength, flux, ivar, regions, continuum_regions, period, order)
+    found = Continuum.make_empty(flux.shape, len(regions), fill_value)
+    values, fitted, condition = found.values, found.fitted, found.condition
     shared, windows = wavelength.ndim == 1, _merge(continuum_regions)
     grids = [(wavelength, slice(None))] if shared else [(grid, slice(i, i + 1)) for i, grid in enumerate(wavelength)]
     for grid, rows in grids:
-        first = _compute_first_harmonic(grid, period)
-        design = _make_design(first, order) if shared else None
+        first = compute_first_harmonic(grid, period)
+        design = make_design(first, order) if shared else None
         pixels = _find_pixels(grid, regions, windows)
         equations = [
             # np.take, unlike indexing, gives one memory layout, and so the same bits, for one spectrum and for many.
             _make_equations(
-                design.take(used, axis=1) if design is not None else _make_design(first.take(used, axis=1), order),
+                design.take(used, axis=1) if design is not None else make_design(first.take(used, axis=1), order),
                 flux[rows].take(used, axis=1),
                 ivar[rows].take(used, axis=1),
                 shared,
@@ -103,7 +136,7 @@ def fit_continuum(
             for _, used in pixels
         ]
         amplitudes, condition[rows], good = _solve(*(np.stack(parts, axis=1) for parts in zip(*equations, strict=True)))
-        for number, (inside, _) in enumerate(pixels):
+        for number, (inside, used) in enumerate(pixels):
             enough = good[:, number]
             if not enough.any():
                 continue
@@ -111,11 +144,14 @@ def fit_continuum(
             if design is not None:
                 np.matmul(amplitudes[:, number, None, :], design[:, inside], out=model[:, None, :])
             else:
-                model[0] = _sum_series(first[:, inside], amplitudes[0, number])
+                model[0] = sum_series(first[:, inside], amplitudes[0, number])
             if not enough.all():
                 model[~enough] = fill_value
             fitted[rows, inside] = enough[:, None]
-    return Continuum(values, fitted, condition)
+            found.used[rows, used] |= enough[:, None]
+    found.used[...] &= (ivar > 0) & (ivar < np.inf) & np.isfinite(flux)
+    found.steps[...], found.converged[...] = 1, fitted.any(axis=1)
+    return found
 
 
 def normalise(
@@ -165,7 +201,7 @@ def _find_pixels(wavelength: FloatArray, regions: Regions, windows: FloatArray) 
     return found
 
 
-def _compute_first_harmonic(wavelength: FloatArray, period: float) -> FloatArray:
+def compute_first_harmonic(wavelength: FloatArray, period: float) -> FloatArray:
     """Return cosine and sine of the longest period at every pixel, shape (2, pixels).
 
     Both follow from the tangent of half the angle, so that one trigonometric function is computed for the two.
@@ -176,7 +212,7 @@ def _compute_first_harmonic(wavelength: FloatArray, period: float) -> FloatArray
     return np.stack([(1 - square) * scale, 2 * tangent * scale])
 
 
-def _make_design(first: FloatArray, order: int) -> FloatArray:
+def make_design(first: FloatArray, order: int) -> FloatArray:
     """Make the design matrix, shape (1 + 2 order, pixels): a constant, then cosines and sines in turn.
 
     `first` holds the first cosine and sine; the others follow by the addition theorems.
@@ -192,7 +228,7 @@ def _make_design(first: FloatArray, order: int) -> FloatArray:
     return design
 
 
-def _sum_series(first: FloatArray, amplitudes: FloatArray) -> FloatArray:
+def sum_series(first: FloatArray, amplitudes: FloatArray) -> FloatArray:
     """Sum the series at every pixel from its first cosine and sine, by Clenshaw's recurrence.
 
     This is faster than a design matrix that is used for one spectrum only.
@@ -254,7 +290,7 @@ def _solve(normal: FloatArray, right: FloatArray, pixels: IndexArray) -> tuple[F
     return np.asarray(amplitudes, np.float64), np.asarray(condition, np.float64), np.asarray(good)
 
 
-def _check(
+def check_arguments(
     wavelength: FloatArray,
     flux: FloatArray,
     ivar: FloatArray,
@@ -263,6 +299,13 @@ def _check(
     period: float,
     order: int,
 ) -> None:
+    """Check the arguments of a fit.
+
+    Raises
+    ------
+    AnalysisError
+        If wavelengths do not increase, the shapes do not fit together, or a parameter is impossible.
+    """
     if flux.ndim != 2 or flux.shape != ivar.shape or wavelength.shape not in (flux.shape, flux.shape[1:]):
         raise AnalysisError(
             f"wavelength, flux and ivar have the shapes {wavelength.shape}, {flux.shape} and {ivar.shape}",

@@ -1,6 +1,7 @@
 """Columns of results: what a task promises about them, and how another task receives them."""
 
 from dataclasses import dataclass
+from enum import IntFlag
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,22 @@ class Column:
         Unit as astropy spells it; quantities are converted to it.
     finite
         Whether NaN and infinity are errors; otherwise they are stored as missing values.
+    flags
+        An `IntFlag` for a column of flags: sums of its members, whose names appear in tables, checks and pages.
     """
 
     description: str = ""
     unit: str = ""
     finite: bool = False
+    flags: type[IntFlag] | None = None
+
+
+def name_flags(value: int, flags: type[IntFlag]) -> str:
+    """Name the members of which a value is the sum, in lower case: "low snr, hydrogen"; "" for 0."""
+    known = [item for item in flags if value & item]
+    rest = value & ~sum(known)
+    names = [str(item.name).lower().replace("_", " ") for item in known]
+    return ", ".join([*names, *([f"unknown bits {rest:#x}"] if rest else [])])
 
 
 class Results(dict[str, np.ndarray[Any, Any]]):

@@ -1,18 +1,29 @@
-"""Tasks that divide spectra by a sinusoidal continuum: sums of sines and cosines, fitted to continuum pixels."""
+"""Tasks that divide spectra by a continuum: sums of sines and cosines, fitted to all good pixels or to chosen ones."""
 
 from dataclasses import replace
+from typing import Any
 
-from astra_dagster.analysis.continuum import fit_continuum, normalise
+import numpy as np
+
+from astra_dagster.analysis.continuum import Continuum, fit_continuum, normalise
+from astra_dagster.analysis.frontier import fit_all_pixels
+from astra_dagster.analysis.quality import ContinuumFlag, judge_continuum
 from astra_dagster.analysis.regions import NAMED, named_regions, read_regions
+from astra_dagster.analysis.velocity import SIGNIFICANT, C, measure_velocity
+from astra_dagster.arrays import BoolArray, FloatArray
 from astra_dagster.datamodel.products import product
-from astra_dagster.errors import ParameterError
+from astra_dagster.errors import ParameterError, nearest
 from astra_dagster.files import check_may_read
 from astra_dagster.presence import is_file
 from astra_dagster.spectra.batch import SpectrumBatch
+from astra_dagster.tasks.columns import Column
 from astra_dagster.tasks.decorator import spectrum_task
 from astra_dagster.tasks.parameters import Parameters, parameter
 
 Region = tuple[float, float]
+
+CHOICES = {"pixels": ("all", "regions"), "frame": ("rest", "observed")}
+"""Values that parameters of text may have."""
 
 
 class ContinuumParameters(Parameters):
@@ -20,6 +31,9 @@ class ContinuumParameters(Parameters):
 
     Attributes
     ----------
+    pixels
+        "all" to fit all good pixels, with the depth of lines as part of the model; "regions" to fit continuum_regions
+        alone, by weighted least squares, as The Cannon does.
     order
         Number of sines and of cosines in a region.
     L
@@ -28,16 +42,25 @@ class ContinuumParameters(Parameters):
         Start and end in Angstrom of each stretch that is fitted by itself.
     continuum_regions
         What is continuum: the name of a table of the package ("apogee" or "optical"), a file with two columns, start
-        and end in Angstrom, or such pairs. Of a file the contents become the parameter.
+        and end in Angstrom, or such pairs. Of a file the contents become the parameter. Without effect on pixels="all".
+    frame
+        Frame of the continuum_regions: "rest" for that of the object, where its velocity is known, or "observed" for
+        that of the file's wavelengths.
     """
 
+    pixels: str = "all"
     order: int = parameter(3, minimum=1, maximum=50)
     L: float = parameter(1400.0, minimum=1)
     regions: tuple[Region, ...] = ((15090.0, 15822.0), (15823.0, 16451.0), (16452.0, 16971.0))
     continuum_regions: str | tuple[Region, ...] = "apogee"
+    frame: str = "rest"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                value = getattr(self, name)
+                raise ParameterError(f"{name} cannot be {value!r}", hint=nearest(value, choices))
         if isinstance(self.continuum_regions, str) and self.continuum_regions not in NAMED:
             check_may_read(self.continuum_regions)
             if not is_file(self.continuum_regions):
@@ -60,58 +83,146 @@ class OpticalContinuumParameters(ContinuumParameters):
     continuum_regions: str | tuple[Region, ...] = "optical"
 
 
-def _normalised(spectra: SpectrumBatch, parameters: ContinuumParameters) -> SpectrumBatch:
-    named = parameters.continuum_regions
-    assert spectra.wavelength is not None  # noqa: S101 (the tasks below ask for it)
-    fit = fit_continuum(
-        spectra.wavelength,
-        spectra.flux,
-        spectra.ivar,
-        regions=parameters.regions,
-        continuum_regions=named_regions(named) if isinstance(named, str) else named,
-        period=parameters.L,
-        order=parameters.order,
-    )
-    flux, ivar, bad = normalise(spectra.flux, spectra.ivar, spectra.bad, fit)
+def _normalise_all(
+    spectra: SpectrumBatch,
+    parameters: ContinuumParameters,
+    *,
+    brackett: bool = False,
+    velocity: FloatArray | None = None,
+) -> SpectrumBatch:
+    """Divide spectra by their continuum; `velocity` in km/s has shape (n,), and None stands for one to be measured."""
+    wavelength = spectra.wavelength
+    assert wavelength is not None  # noqa: S101 (the tasks below ask for it)
+    flux, ivar, regions, period = spectra.flux, spectra.ivar, parameters.regions, parameters.L
+    unknown = np.zeros(len(flux), bool)
+    if parameters.pixels == "all":
+        fit = fit_all_pixels(
+            wavelength, flux, ivar, regions=regions, period=period, order=parameters.order, brackett=brackett
+        )
+    else:
+        shift = np.zeros(len(flux))
+        if parameters.frame == "rest":
+            shift = _measure(spectra, parameters) if velocity is None else velocity
+            unknown, shift = ~np.isfinite(shift), np.nan_to_num(shift)
+        fit = _fit_regions(spectra, parameters, shift)
+    quality = judge_continuum(wavelength, flux, ivar, spectra.bad, fit, regions=regions, period=period)
+    flags = quality.flags | np.where(unknown, ContinuumFlag.VELOCITY_UNKNOWN, 0)
+    normal, scaled, bad = normalise(flux, ivar, spectra.bad, fit)
+    results = {
+        "flags": flags,
+        "chi2": quality.chi2,
+        "envelope_scatter": quality.scatter,
+        "fraction_used": quality.used,
+        "line_depth": fit.depth,
+        "steps": fit.steps,
+        "condition": fit.condition,
+        "good_pixels": (~bad).sum(axis=1),
+    }
     return replace(
         spectra,
-        flux=flux,
-        ivar=ivar,
+        flux=normal,
+        ivar=scaled,
         bad=bad,
         error=None,  # type: ignore[arg-type]  # it is calculated from ivar
         unit="",
         continuum=fit.values,
         continuum_unit=spectra.unit,
-        meta={
-            **spectra.meta,
-            "condition": tuple(fit.condition.tolist()),
-            "good_pixels": tuple((~bad).sum(axis=1).tolist()),
-        },
+        meta={**spectra.meta, **{name: tuple(values.tolist()) for name, values in results.items()}},
     )
 
 
-_COLUMNS = {
+def _get_windows(parameters: ContinuumParameters) -> tuple[Region, ...]:
+    named = parameters.continuum_regions
+    return named_regions(named) if isinstance(named, str) else named
+
+
+def _measure(spectra: SpectrumBatch, parameters: ContinuumParameters) -> FloatArray:
+    """Measure velocities by the continuum regions on spectra divided by a continuum from all pixels; NaN if unclear."""
+    assert spectra.wavelength is not None  # noqa: S101
+    fit = fit_all_pixels(
+        spectra.wavelength, spectra.flux, spectra.ivar, regions=parameters.regions, period=parameters.L
+    )
+    normal, _, bad = normalise(spectra.flux, spectra.ivar, spectra.bad, fit)
+    velocity, significance = measure_velocity(spectra.wavelength, normal, bad, np.array(_get_windows(parameters)))
+    return np.where(significance >= SIGNIFICANT, velocity, np.nan)
+
+
+def _fit_regions(spectra: SpectrumBatch, parameters: ContinuumParameters, velocity: FloatArray) -> Continuum:
+    """Fit continuum regions, each spectrum with those of its velocity."""
+    wavelength = spectra.wavelength
+    assert wavelength is not None  # noqa: S101
+    windows = np.array(_get_windows(parameters))
+
+    def fit(rows: slice, speed: float) -> Continuum:
+        return fit_continuum(
+            wavelength if wavelength.ndim == 1 else wavelength[rows],
+            spectra.flux[rows],
+            spectra.ivar[rows],
+            regions=parameters.regions,
+            continuum_regions=[(float(low), float(high)) for low, high in windows * (1 + speed / C)],
+            period=parameters.L,
+            order=parameters.order,
+        )
+
+    if not velocity.any():
+        return fit(slice(None), 0.0)
+    return Continuum.join([fit(slice(i, i + 1), float(speed)) for i, speed in enumerate(velocity)])
+
+
+_COLUMNS: dict[str, Any] = {
+    "flags": Column("What is to be known of the continuum before it is used.", flags=ContinuumFlag),
+    "chi2": "Mean square of the deviations, in errors, of fitted pixels above the continuum, by region: 1 by noise.",
+    "envelope_scatter": "Standard deviation of the envelope, the 90th percentile in windows, by region.",
+    "fraction_used": "Fraction of the pixels to which the continuum was fitted, by region.",
+    "line_depth": "Mean depth of lines in units of the continuum, none where only regions were fitted.",
+    "steps": "Number of steps of the fit.",
     "condition": "Condition number of the fit in each region, none where nothing was fitted.",
     "good_pixels": "Number of good pixels after normalisation.",
 }
 
 
-@spectrum_task(requires=product("apVisit"), parameters=ContinuumParameters, version="1", columns=_COLUMNS)
+@spectrum_task(requires=product("apVisit"), parameters=ContinuumParameters, version="2", columns=_COLUMNS)
 def ap_visit_continuum(spectra: SpectrumBatch, parameters: ContinuumParameters) -> SpectrumBatch:
-    """Each visit spectrum divided by its continuum: sines and cosines fitted to continuum pixels, chip by chip.
+    """Each visit spectrum divided by its continuum, chip by chip: sines and cosines, fitted to all good pixels.
 
-    The wavelengths are as observed, so that continuum regions are off by the star's velocity.
+    With pixels="regions" and frame="rest" the regions are shifted by the velocity at which they are clearest, as
+    velocities of headers can be wrong by hundreds of km/s.
     """
-    return _normalised(spectra, parameters)
+    return _normalise_all(spectra, parameters, brackett=True)
 
 
-@spectrum_task(requires=product("apStar"), parameters=ContinuumParameters, version="1", columns=_COLUMNS)
+@spectrum_task(requires=product("apStar"), parameters=ContinuumParameters, version="2", columns=_COLUMNS)
 def ap_star_continuum(spectra: SpectrumBatch, parameters: ContinuumParameters) -> SpectrumBatch:
     """Each combined and visit spectrum of a star divided by its continuum, chip by chip."""
-    return _normalised(spectra, parameters)
+    return _normalise_all(spectra, parameters, brackett=True, velocity=np.zeros(len(spectra)))
 
 
-@spectrum_task(requires=product("spec"), parameters=OpticalContinuumParameters, version="1", columns=_COLUMNS)
+@spectrum_task(requires=product("spec"), parameters=OpticalContinuumParameters, version="2", columns=_COLUMNS)
 def spec_continuum(spectra: SpectrumBatch, parameters: OpticalContinuumParameters) -> SpectrumBatch:
-    """Each optical spectrum divided by its continuum: sines and cosines fitted to windows free of strong lines."""
-    return _normalised(spectra, parameters)
+    """Each optical spectrum divided by its continuum: sines and cosines, fitted to all good pixels.
+
+    M dwarfs and quasars have no true continuum: theirs is a pseudo-continuum, and flagged.
+    """
+    made = _normalise_all(spectra, parameters, velocity=C * _get_redshifts(spectra))
+    flags = np.array(made.meta["flags"]) | np.where(_is_without_continuum(spectra), ContinuumFlag.PSEUDO_CONTINUUM, 0)
+    return replace(made, meta={**made.meta, "flags": tuple(flags.tolist())})
+
+
+def _get_redshifts(spectra: SpectrumBatch) -> FloatArray:
+    """Return redshifts that the pipeline does not warn of; NaN where there are none."""
+    empty = (None,) * len(spectra)
+    values, warnings = spectra.meta.get("z", empty), spectra.meta.get("zwarning", empty)
+    return np.array([np.nan if z is None or warning else z for z, warning in zip(values, warnings, strict=True)], float)
+
+
+def _is_without_continuum(spectra: SpectrumBatch) -> BoolArray:
+    """Return True for quasars and for stars with molecular bands, by the pipeline's class."""
+    empty = (None,) * len(spectra)
+    kinds, types = (spectra.meta.get(name, empty) for name in ("class", "subclass"))
+    return np.array(
+        [
+            str(kind).strip() == "QSO" or (str(kind).strip() == "STAR" and str(subclass).strip()[:1] in set("MLTC"))
+            for kind, subclass in zip(kinds, types, strict=True)
+        ],
+        bool,
+    )

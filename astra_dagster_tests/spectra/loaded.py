@@ -10,6 +10,7 @@ from astropy.io import fits
 from astropy.nddata import InverseVariance, StdDevUncertainty
 from specutils import Spectrum
 
+import astra_dagster.spectra.loaders  # noqa: F401 (registers the formats of ours)
 from astra_dagster.spectra.batch import FLUX_UNIT
 
 Files = dict[str, list[Path]]

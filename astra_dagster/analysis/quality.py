@@ -1,0 +1,169 @@
+"""How good a fitted continuum is: figures and flags for each spectrum. NumPy only: arrays in, arrays out."""
+
+from dataclasses import dataclass
+from enum import IntFlag
+
+import numpy as np
+
+from astra_dagster.analysis.continuum import Continuum, Regions
+from astra_dagster.arrays import BoolArray, FloatArray, IndexArray
+
+WINDOWS = 70
+"""Windows in a period, in each of which the envelope is measured: 20 Angstrom for a period of 1400."""
+
+ENVELOPE = 0.9
+"""The envelope is this quantile of the normalised flux."""
+
+OUTLIER = 3.5
+"""Pixels that are more standard errors above the continuum count as sky, cosmic rays or emission, not as misfit."""
+
+FEW = 10
+"""Smallest number of good pixels of a window, or above the continuum, of which anything is said."""
+
+LOW_SNR = 20.0
+"""Median signal-to-noise ratio below which a continuum from all pixels may be off by more than 1 %, by injection."""
+
+NO_CONTINUUM = 1.4
+"""Value of `chi2` from which pixels lie higher above the continuum than noise lifts them.
+
+Of real visits of S/N > 30 those of a K giant and of K dwarfs have 1.0 to 1.3, and most of M dwarfs 1.4 to 2."""
+
+CLEAR = 0.1
+"""Pixels whose error is a larger part of the continuum are left out of the envelope, which noise would raise."""
+
+UNEVEN = 0.05
+"""Scatter of the envelope that is more than lines cause; in real visits of S/N > 30 it is 0.012 to 0.04."""
+
+
+class ContinuumFlag(IntFlag):
+    """What is to be known of a continuum before it is used; 0 if there is nothing."""
+
+    NO_DATA = 1
+    "No pixel of the spectrum is good."
+    NOT_FITTED = 2
+    "A region has too few good pixels for a fit, or no flux above zero; its pixels are bad."
+    NO_SUPPORT = 4
+    "Pixels were made bad that are far from fitted ones, or where the fit is not positive or too uncertain."
+    NOT_CONVERGED = 8
+    "The last step of the fit still changed it."
+    LOW_SNR = 16
+    "The signal-to-noise ratio is below 20 a pixel: the level may be off by more than 1 %."
+    PSEUDO_CONTINUUM = 32
+    "Pixels lie higher above the continuum than noise lifts them: an M dwarf, a quasar, or errors that are too small."
+    UNEVEN = 64
+    "The envelope of the normalised spectrum is not level."
+    HYDROGEN = 128
+    "Broad Brackett lines were fitted together with the continuum."
+    VELOCITY_UNKNOWN = 256
+    "The continuum regions lie in the rest frame of the object, whose velocity is not known: it was taken as 0."
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Figures of a continuum, by spectrum and region, and its flags.
+
+    Attributes
+    ----------
+    chi2
+        Mean square of the deviations, in standard errors, of fitted pixels above the continuum, shape (n, regions). It
+        is 1 if noise alone lifts them; lines, which only lower pixels, have no part in it.
+    scatter
+        Standard deviation of the envelope over windows, shape (n, regions).
+    used
+        Fraction of the pixels of a region to which the continuum was fitted, shape (n, regions).
+    flags
+        Sum of the members of `ContinuumFlag`, shape (n,).
+    """
+
+    chi2: FloatArray
+    scatter: FloatArray
+    used: FloatArray
+    flags: IndexArray
+
+
+def judge_continuum(
+    wavelength: FloatArray,
+    flux: FloatArray,
+    ivar: FloatArray,
+    bad: BoolArray,
+    continuum: Continuum,
+    *,
+    regions: Regions,
+    period: float,
+) -> Quality:
+    """Measure how good a continuum is.
+
+    Parameters
+    ----------
+    wavelength
+        Increasing wavelength in Angstrom, shape (pixels,) or (n, pixels).
+    flux, ivar, bad
+        Flux and inverse variance before normalisation, and the mask, shape (n, pixels).
+    continuum
+        The fit.
+    regions, period
+        Those of the fit.
+
+    Returns
+    -------
+    Quality
+        Figures are NaN where there are too few pixels.
+    """
+    shape = len(flux), len(regions)
+    chi2, scatter, used = (np.full(shape, np.nan) for _ in range(3))
+    flags = np.zeros(len(flux), np.intp)
+    values, pixels = np.zeros(len(flux)), np.zeros(len(flux))
+    for row in range(len(flux)):
+        grid = wavelength if wavelength.ndim == 1 else wavelength[row]
+        good = ~bad[row] & continuum.fitted[row] & (continuum.values[row] > 0)
+        unfitted = False
+        for number, (low, high) in enumerate(regions):
+            part = slice(*(int(i) for i in np.searchsorted(grid, (low, np.nextafter(high, np.inf)))))
+            there, fitted = good[part], (good & continuum.used[row])[part]
+            if part.start == part.stop or bad[row, part].all():
+                continue
+            used[row, number] = continuum.used[row, part].mean()
+            unfitted |= not continuum.fitted[row, part].any()
+            level = continuum.values[row, part][fitted]
+            deviation = (flux[row, part][fitted] - level) * np.sqrt(ivar[row, part][fitted])
+            above = deviation[(deviation > 0) & (deviation < OUTLIER)]
+            if len(above) >= FEW:
+                chi2[row, number] = np.mean(np.square(above))
+                values[row] += np.sum(np.square(above))
+                pixels[row] += len(above)
+            clear = there & (ivar[row, part] * np.square(CLEAR * continuum.values[row, part]) >= 1)
+            normal = np.divide(
+                flux[row, part], continuum.values[row, part], out=np.full(len(there), np.inf), where=clear
+            )
+            windows = max(int(WINDOWS * (grid[part.stop - 1] - grid[part.start]) / period), 1)
+            scatter[row, number] = _measure_envelope(normal, windows)
+        support = continuum.fitted[row] & (continuum.values[row] > 0)
+        inside = np.zeros(len(grid), bool)
+        for low, high in regions:
+            inside |= (grid >= low) & (grid <= high)
+        flags[row] |= ContinuumFlag.NO_DATA * bool(bad[row].all())
+        flags[row] |= ContinuumFlag.NOT_FITTED * unfitted
+        flags[row] |= ContinuumFlag.NO_SUPPORT * bool((inside & ~bad[row] & ~support).any() and not unfitted)
+        if good.any():
+            snr = np.median(flux[row][good] * np.sqrt(ivar[row][good]))
+            flags[row] |= ContinuumFlag.LOW_SNR * bool(snr < LOW_SNR)
+    fitted = continuum.fitted.any(axis=1)
+    flags[fitted & ~continuum.converged] |= ContinuumFlag.NOT_CONVERGED
+    flags[values > NO_CONTINUUM * np.maximum(pixels, 1)] |= ContinuumFlag.PSEUDO_CONTINUUM
+    flags[(np.nan_to_num(scatter) > UNEVEN).any(axis=1) & (flags & ContinuumFlag.LOW_SNR == 0)] |= ContinuumFlag.UNEVEN
+    flags[continuum.brackett != 0] |= ContinuumFlag.HYDROGEN
+    return Quality(chi2, scatter, used, flags)
+
+
+def _measure_envelope(normal: FloatArray, windows: int) -> float:
+    """Return the scatter of the envelope over windows of equal numbers of pixels; bad pixels are infinite."""
+    width = len(normal) // windows
+    if width == 0:
+        return float("nan")
+    ordered = np.sort(normal[: width * windows].reshape(windows, width), axis=1)
+    count = np.isfinite(ordered).sum(axis=1)
+    enough = count >= FEW
+    if np.count_nonzero(enough) < 3:
+        return float("nan")
+    envelope = np.take_along_axis(ordered, (ENVELOPE * count).astype(np.intp)[:, None], axis=1)[enough]
+    return float(np.std(envelope))
