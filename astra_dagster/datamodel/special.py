@@ -173,7 +173,7 @@ SPECIALS: dict[str, Special] = {
     "sptypefolder": Special(_type_folder, r"[a-z]*(?:/[a-z]+)?", keys=()),
     "spcoaddfolder": Special(_coadd_folder, r"[^/]*", keys=()),
     "spcoaddgrp": Special(_coadd_group, r"[^/]*", keys=()),
-    "spcoaddobs": Special(_coadd_observatory, r"(?:_(?P<obs>[a-z]+))?", keys=("obs",), optional=("obs",)),
+    "spcoaddobs": Special(_coadd_observatory, r"(?:_(?P<obs>apo|lco))?", keys=("obs",), optional=("obs",)),
     "epochflag": Special(_epoch_flag, r"(?:-epoch)?", keys=()),
     "mos_target_num": _number("-", 0),
     "mos_target_num2": _number("-", 2),
