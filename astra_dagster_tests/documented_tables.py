@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterator
 
 from astra_dagster.checks import output_checks as checking_outputs
 from astra_dagster.checks import table_checks as checking_tables
+from astra_dagster.datamodel.corrections import CORRECTIONS
 from astra_dagster.datamodel.keys import ABSENT
 from astra_dagster.datamodel.products import SEED_PRODUCTS, DataID, Product, product
 from astra_dagster.datamodel.releases import releases
+from astra_dagster.datamodel.tree import tree_names
 from astra_dagster.errors import AstraError, ConfigurationError
 from astra_dagster.spectra import readers
 from astra_dagster.tasks import registry
+from astra_dagster_tests.datamodel.real_names import real_names
 from astra_dagster_tests.documented import pages
 
 EXAMPLES = {
@@ -99,6 +102,30 @@ def others() -> Iterator[str]:
             yield f"| `{name}` | `{item.asset_name}` | `{item.key_order}` |"
 
 
+def names() -> Iterator[str]:
+    """How sure the names of files are, by release and product."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for name in real_names():
+        found.setdefault((name.tree, name.product), set()).add(name.release)
+    yield f"| release | {' | '.join(f'`{name}`' for name in readers.READERS)} |"
+    yield "|---|" + "---|" * len(readers.READERS)
+    for each in tree_names():
+        has = [each in product(name).releases for name in readers.READERS]
+        if any(has):
+            pairs = zip(has, readers.READERS, strict=True)
+            cells = (_say_how_sure(found, each, name) if there else "" for there, name in pairs)
+            yield f"| {each} | {' | '.join(cells)} |"
+
+
+def _say_how_sure(found: dict[tuple[str, str], set[str]], release: str, name: str) -> str:
+    names = found.get((release, name), set())
+    if name in CORRECTIONS.get(release, {}):
+        return "corrected" if names else "corrected, no name found"
+    if not names:
+        return "no name found"
+    return "as in the tree" if release in names else "as in the tree, of another reduction"
+
+
 def checks() -> Iterator[str]:
     """Asset checks, and which tasks of the package have them."""
     yield "| check | of | what it looks for |"
@@ -111,7 +138,13 @@ def checks() -> Iterator[str]:
             yield f"| `{check.name}` | {whose} | {check.description} |"
 
 
-TABLES: dict[str, Callable[[], Iterator[str]]] = {"keys": keys, "parts": parts, "others": others, "checks": checks}
+TABLES: dict[str, Callable[[], Iterator[str]]] = {
+    "keys": keys,
+    "parts": parts,
+    "others": others,
+    "names": names,
+    "checks": checks,
+}
 
 
 def renewed(text: str) -> str:

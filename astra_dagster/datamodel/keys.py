@@ -5,8 +5,9 @@ parts sit in a path is the business of `templates`.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from astra_dagster.errors import InvalidKeyError
 
@@ -52,20 +53,35 @@ NUMERIC = frozenset(
 """SDSS keys that are numbers in every template; other keys are numbers in templates that pad them."""
 
 _TEXT = r"-?[A-Za-z0-9_+(][A-Za-z0-9_.+,:=()-]*"
-_PATTERNS = {
-    "mjd": r"[1-9][0-9]{4}",
-    "prefix": r"a[ps]",
-    "filter": r"[ugriz]",
-    "camcol": r"[1-6]",
-    "camrow": r"[0-9]",
-    "br": r"[a-z]",
-    "rc": r"[a-z0-9]",
-    "kind": r"[a-z]",
-    "dr": r"[A-Za-z]+[0-9]+",
-    "component": r"[A-Za-z][A-Za-z0-9]*",
-    "obs": r"[a-z]+",
-    "fieldid": r"(?:0|[1-9][0-9]{0,19}|(?![0-9]+(?:[^A-Za-z0-9_.+,:=()-]|$))" + _TEXT + ")",
+_FIVE_DIGITS = r"[1-9][0-9]{4}"
+_IMAGING = r"(?:PHOTO|BOSS_PHOTOOBJ|SEGUE2_TARGET|SDSS_TARGET|BOSS_TARGET|APO_ROOT)[^/]*/.*"
+_PATTERNS: Mapping[str, tuple[tuple[str, str], ...]] = {
+    # The master calibrations of pixels belong to no night.
+    "mjd": ((r"LVM_MASTER_DIR/lvm_calib", rf"(?:{_FIVE_DIGITS}|pixelmasks)"), (r".*", _FIVE_DIGITS)),
+    "prefix": ((r"APOGEE_REDUX/.*", r"a[ps]"),),
+    "filter": ((_IMAGING, r"[ugriz]"),),
+    "camcol": ((_IMAGING, r"[1-6]"),),
+    # One letter or digit, as another key follows without anything between: sdR-b1-..., lvm-xobject-b1-...
+    "camrow": ((r"APO_ROOT/idCCDLog", r"[0-9]"),),
+    "br": ((r"(?:spectrodir|BOSS_SPECTRO_[^/]*|SPECFLAT_DIR)/.*", r"[a-z]"),),
+    "rc": ((r"PHOTO_DATA/idGang", r"[a-z0-9]"),),
+    "kind": ((r"LVM_SPECTRO_REDUX/lvm_anc", r"[a-z]"),),
+    "dr": ((r".*", r"[A-Za-z]+[0-9]+"),),
+    "component": ((r"MWM_ASTRA/.*", r"[A-Za-z][A-Za-z0-9]*"),),
+    "obs": ((r"(?:SDSSCORE_DIR|BOSS_SPECTRO_REDUX)/.*", r"[a-z]+"),),
+    "fieldid": (
+        (
+            r"(?:BOSS_SPECTRO_REDUX|ROBOSTRATEGY_DATA)/.*",
+            r"(?:0|[1-9][0-9]{0,19}|(?![0-9]+(?:[^A-Za-z0-9_.+,:=()-]|$))" + _TEXT + ")",
+        ),
+    ),
 }
+"""Regular expressions of what a part may hold, by part; in other products the same name means something else.
+
+Each goes with a regular expression of the products for which it was written, as in ``BOSS_SPECTRO_REDUX/specLite``
+(see `Key.of`); the first that fits counts.
+"""
+
 APOGEE_PATTERNS = {"telescope": r"(?:apo25m|lco25m|apo1m)", "instrument": r"(?:apogee-n|apogee-s)"}
 _LARGEST = {"fiber": 300, "fiberid": 1000}
 
@@ -97,6 +113,9 @@ class Key:
         Whether a file may lack it.
     apogee
         Whether it belongs to an APOGEE product, where telescopes and instruments are a closed list.
+    of
+        The variable at the beginning of the template, and the product: ``BOSS_SPECTRO_REDUX/specLite``. What a part may
+        hold depends on it, as unrelated products use the same name for different things.
     """
 
     sdss_name: str
@@ -104,6 +123,7 @@ class Key:
     number: bool = False
     optional: bool = False
     apogee: bool = False
+    of: str = ""
 
     @property
     def name(self) -> str:
@@ -115,13 +135,15 @@ class Key:
         """Whether the value is a number."""
         return self.number or self.width > 0 or self.sdss_name in NUMERIC
 
-    @property
+    @cached_property
     def pattern(self) -> str:
         """Regular expression of the canonical text."""
         if self.apogee and self.sdss_name in APOGEE_PATTERNS:
             return APOGEE_PATTERNS[self.sdss_name]
-        if self.sdss_name in _PATTERNS:
-            return _PATTERNS[self.sdss_name]
+        if not self.width:
+            for products, pattern in _PATTERNS.get(self.sdss_name, ()):
+                if re.fullmatch(products, self.of):
+                    return pattern
         if self.width:
             return rf"(?:[0-9]{{{self.width}}}|[1-9][0-9]{{{self.width},19}})"
         if self.numeric:

@@ -1,5 +1,7 @@
 """The special functions of the SDSS tree's templates (``@healpixgrp|`` and friends), as pure functions.
 
+One, ``@fullfolder|``, is ours, for templates that `corrections` has in place of the tree's.
+
 Each takes the template's values by SDSS key and the product's name, and returns text. A regular expression of that
 text goes with it, so that paths can be read. Results equal those of `sdss_access.path.Path` (tested against it); the
 case distinctions on ``run2d`` follow the BOSS pipeline's changes of folder layout.
@@ -40,6 +42,10 @@ class Special:
 def _flat_layout(run2d: str) -> bool:
     """Whether the reduction `run2d` has the folder layout from before v6_2."""
     return any(tag in run2d for tag in ("v5", "v6_0", "v6_1")) or run2d in LEGACY_RUN2D
+
+
+def _full_folder(values: Values, _product: str) -> str:
+    return "" if values["run2d"] in LEGACY_RUN2D else "full"
 
 
 def _plate_group(values: Values, _product: str) -> str:
@@ -167,13 +173,14 @@ SPECIALS: dict[str, Special] = {
         optional=("component",),
     ),
     "apgprefix": Special(_prefix, r"a[ps]", keys=()),
+    "fullfolder": Special(_full_folder, r"(?:full)?", keys=()),
     "isplate": Special(_is_plate, r"p?", keys=()),
     "pad_fieldid": Special(_pad_fieldid, r"(?P<fieldid>[^/]+?)", keys=("fieldid",)),
     "fieldgrp": Special(_field_group, r"[^/]*", keys=("fieldid",)),
     "sptypefolder": Special(_type_folder, r"[a-z]*(?:/[a-z]+)?", keys=()),
     "spcoaddfolder": Special(_coadd_folder, r"[^/]*", keys=()),
     "spcoaddgrp": Special(_coadd_group, r"[^/]*", keys=()),
-    "spcoaddobs": Special(_coadd_observatory, r"(?:_(?P<obs>[a-z]+))?", keys=("obs",), optional=("obs",)),
+    "spcoaddobs": Special(_coadd_observatory, r"(?:_(?P<obs>apo|lco))?", keys=("obs",), optional=("obs",)),
     "epochflag": Special(_epoch_flag, r"(?:-epoch)?", keys=()),
     "mos_target_num": _number("-", 0),
     "mos_target_num2": _number("-", 2),

@@ -192,7 +192,7 @@ def compile_template(tree: Tree, product: str, versions: Mapping[str, str | None
     roots = tuple(root + slash for root in roots)
     fixed = _find_versions(named, versions, release, product)
     tokens = _fold(tokens, fixed, product)
-    keys = _make_keys(tokens, fixed, apogee="apred" in named)
+    keys = _make_keys(tokens, fixed, f"{start.strip('$@|')}/{product}", apogee="apred" in named)
     tokens = [_repad(token, keys) if isinstance(token, Field) else token for token in tokens]
     segments = _make_segments(tokens, keys)
     captured = re.findall(r"\(\?P<(\w+)>", "/".join(segments))
@@ -278,7 +278,7 @@ def _fold(tokens: list[Token], fixed: Mapping[str, str], product: str) -> list[T
     ]
 
 
-def _make_keys(tokens: list[Token], fixed: Mapping[str, str], *, apogee: bool) -> dict[str, Key]:
+def _make_keys(tokens: list[Token], fixed: Mapping[str, str], of: str, *, apogee: bool) -> dict[str, Key]:
     widths: dict[str, int] = {}
     numbers: set[str] = set()
     optional: set[str] = set()
@@ -301,7 +301,7 @@ def _make_keys(tokens: list[Token], fixed: Mapping[str, str], *, apogee: bool) -
                         optional.add(key)
     written = {token.key for token in tokens if isinstance(token, Field)}
     return {
-        key: Key(key, width, key in numbers, optional=key in optional and key not in written, apogee=apogee)
+        key: Key(key, width, key in numbers, optional=key in optional - written, apogee=apogee, of=of)
         for key, width in widths.items()
     }
 
@@ -330,9 +330,10 @@ def _make_segments(tokens: list[Token], keys: Mapping[str, Key]) -> list[str]:
             keep = {key for key, at in capturing.items() if at == i}
             pieces.append(_keep_groups(token.pattern, keep))
         elif capturing.get(token.key) == i:
-            pieces.append(f"(?P<{token.key}>{keys[token.key].pattern})")
+            pieces.append(f"(?P<{token.key}>{_leave_room(keys[token.key].pattern, tokens[i + 1 : i + 2])})")
         else:
-            pieces.append("[^/]*?" if token.truncates else _match_again(keys[token.key], i))
+            again = "[^/]*?" if token.truncates else _match_again(keys[token.key], i, tokens[i + 1 : i + 2])
+            pieces.append(again)
     return _split("".join(pieces))
 
 
@@ -341,8 +342,14 @@ def _keep_groups(pattern: str, groups: set[str]) -> str:
     return re.sub(r"\(\?P<(\w+)>", lambda match: match[0] if match[1] in groups else "(?:", pattern)
 
 
-def _match_again(key: Key, position: int) -> str:
-    pattern = "[0-9]+" if key.numeric else key.pattern
+def _leave_room(pattern: str, following: list[Token]) -> str:
+    """Let a pattern of text end where an optional key can begin: ``allepoch_apo`` is ``allepoch`` of ``apo``."""
+    optional = following and isinstance(following[0], Special) and following[0].optional
+    return re.sub(r"\*$", "*?", pattern) if optional else pattern
+
+
+def _match_again(key: Key, position: int, following: list[Token]) -> str:
+    pattern = "[0-9]+" if key.numeric else _leave_room(key.pattern, following)
     return f"(?P<{key.sdss_name}{AGAIN}{position}>{pattern})"
 
 

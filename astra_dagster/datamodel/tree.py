@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from astra_dagster import settings
+from astra_dagster.datamodel.corrections import CORRECTIONS
 from astra_dagster.errors import ConfigurationError, UnknownReleaseError, nearest
 
 SAS = "@SAS@"
@@ -33,7 +34,7 @@ class Tree:
     name
         Name as sdss_access spells it: ``DR17``, ``IPL3``, ``sdsswork``.
     templates
-        Path template by product name, as the tree writes it.
+        Path template by product name, as the tree writes it but for those that `corrections` has.
     """
 
     name: str
@@ -43,23 +44,6 @@ class Tree:
     def environment(self) -> Mapping[str, str]:
         """Folder by variable name; values start with `SAS`, or with ``$PRODUCT_ROOT`` for software products."""
         return _read_environment(self.name)
-
-
-_ASPCAP_STAR = "$APOGEE_REDUX/{apred}/{apstar}/{aspcap}/{results}"
-
-CORRECTIONS: Mapping[str, Mapping[str, str]] = {
-    name: {
-        "aspcapStar": _ASPCAP_STAR + "/{location}/aspcapStar-{apred}-{results}-{obj}.fits",
-        "aspcapStar-1m": _ASPCAP_STAR + "/{field}/aspcapStar-{apred}-{results}-{reduction}.fits",
-    }
-    for name in ("DR12", "DR13", "DR14", "DR15")
-}
-"""Templates by tree and product that differ from the tree's, because the files of the archive do.
-
-The names of aspcapStar files of DR12 to DR15 begin with the reduction (``aspcapStar-r5-v603-...``,
-``aspcapStar-r8-l31c.2-...``). Sources: the functions for these paths in https://github.com/jobovy/apogee
-(apogee/tools/path.py) and https://github.com/henrysky/astroNN (astroNN/apogee/downloader.py).
-"""
 
 
 def configuration_folder() -> Path:

@@ -28,6 +28,7 @@ CHOICES = {
     "br": "br",
     "rc": "rc",
     "kind": "cdmx",
+    "run2d": ("26", "104", "v5_13_2"),
     "dr": ("DR10", "dr8"),
     "component": ("A", "Bb", "Ab2"),
     "obs": ("apo", "lco"),

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from astra_dagster import product, release
+from astra_dagster.datamodel.corrections import CORRECTIONS
 from astra_dagster.datamodel.products import products
-from astra_dagster.datamodel.tree import CORRECTIONS
 from astra_dagster_tests.datamodel.agreement import RELEASES, compare, some_data_id, unresolved
 
 _EBOSS_GALAXIES = (
@@ -94,26 +94,3 @@ def test_agrees_with_sdss_access(name: str) -> None:
     assert refused == []
     assert templates + len(unresolved_names(name)) == len(release(name).products)
     assert compared > 2.9 * templates
-
-
-@pytest.mark.parametrize(
-    ("path", "key"),
-    [
-        (
-            "dr12/apogee/spectro/redux/r5/stars/l25_6d/v603/4264/aspcapStar-r5-v603-2M00012723+6258059.fits",
-            "DR12/-/-/2M00012723+6258059/4264",
-        ),
-        (
-            "dr13/apogee/spectro/redux/r6/stars/l30e/l30e.2/4264/aspcapStar-r6-l30e.2-2M00012723+6258059.fits",
-            "DR13/-/-/2M00012723+6258059/4264",
-        ),
-        (
-            "dr14/apogee/spectro/redux/r8/stars/l31c/l31c.2/4264/aspcapStar-r8-l31c.2-2M00012723+6258059.fits",
-            "DR14/-/-/2M00012723+6258059/4264",
-        ),
-    ],
-)
-def test_names_that_the_archive_has_and_the_tree_has_not(path: str, key: str) -> None:
-    data_id = product("aspcapStar").parse_path(path, key.partition("/")[0])
-    assert data_id.key == key
-    assert data_id.relative_path == path

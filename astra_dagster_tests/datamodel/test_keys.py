@@ -62,7 +62,7 @@ def test_documented_order_of_key_parts(name: str, order: str) -> None:
         (
             "spec",
             "DR17/26/0266/51602/0031",
-            "dr17/sdss/spectro/redux/26/spectra/full/0266/spec-0266-51602-0031.fits",
+            "dr17/sdss/spectro/redux/26/spectra/0266/spec-0266-51602-0031.fits",
         ),
         (
             "spec",

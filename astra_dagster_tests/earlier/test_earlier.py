@@ -17,6 +17,9 @@ def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The outputs of the earlier version, with its instance and its input files set as they were."""
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(tmp_path, filter="data")
+    spectra = tmp_path / "sas/dr17/sdss/spectro/redux/26/spectra"
+    for plate in (spectra / "full").iterdir():  # where the SDSS tree has them, and the archive has not
+        plate.rename(spectra / plate.name)
     for name, folder in (("SAS_BASE_DIR", "sas"), ("DAGSTER_HOME", "home"), ("ASTRA_OUTPUTS", "outputs")):
         monkeypatch.setenv(name, str(tmp_path / folder))
     return tmp_path / "outputs"
