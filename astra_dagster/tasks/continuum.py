@@ -9,13 +9,15 @@ from astra_dagster.errors import ParameterError
 from astra_dagster.files import check_may_read
 from astra_dagster.presence import is_file
 from astra_dagster.spectra.batch import SpectrumBatch
+from astra_dagster.spectra.pixel_flags import BOSS, BOSS_REJECTED
 from astra_dagster.tasks.decorator import spectrum_task
-from astra_dagster.tasks.parameters import Parameters, parameter
+from astra_dagster.tasks.parameters import parameter
+from astra_dagster.tasks.rejection import RejectingParameters
 
 Region = tuple[float, float]
 
 
-class ContinuumParameters(Parameters):
+class ContinuumParameters(RejectingParameters):
     """Parameters of the continuum of APOGEE spectra.
 
     Attributes
@@ -55,12 +57,15 @@ class ContinuumParameters(Parameters):
 class OpticalContinuumParameters(ContinuumParameters):
     """Parameters of the continuum of optical spectra; see `ContinuumParameters`."""
 
+    _mask = BOSS
+    reject: tuple[str, ...] = parameter(BOSS_REJECTED, omit_default=True)
     L: float = parameter(14000.0, minimum=1)
     regions: tuple[Region, ...] = ((3750.0, 10300.0),)
     continuum_regions: str | tuple[Region, ...] = "optical"
 
 
 def _normalised(spectra: SpectrumBatch, parameters: ContinuumParameters) -> SpectrumBatch:
+    spectra = parameters.apply_to(spectra)
     named = parameters.continuum_regions
     assert spectra.wavelength is not None  # noqa: S101 (the tasks below ask for it)
     fit = fit_continuum(
@@ -96,7 +101,7 @@ _COLUMNS = {
 }
 
 
-@spectrum_task(requires=product("apVisit"), parameters=ContinuumParameters, version="1", columns=_COLUMNS)
+@spectrum_task(requires=product("apVisit"), parameters=ContinuumParameters, version="1", columns=_COLUMNS, bitmask=True)
 def ap_visit_continuum(spectra: SpectrumBatch, parameters: ContinuumParameters) -> SpectrumBatch:
     """Each visit spectrum divided by its continuum: sines and cosines fitted to continuum pixels, chip by chip.
 
@@ -105,13 +110,15 @@ def ap_visit_continuum(spectra: SpectrumBatch, parameters: ContinuumParameters) 
     return _normalised(spectra, parameters)
 
 
-@spectrum_task(requires=product("apStar"), parameters=ContinuumParameters, version="1", columns=_COLUMNS)
+@spectrum_task(requires=product("apStar"), parameters=ContinuumParameters, version="1", columns=_COLUMNS, bitmask=True)
 def ap_star_continuum(spectra: SpectrumBatch, parameters: ContinuumParameters) -> SpectrumBatch:
     """Each combined and visit spectrum of a star divided by its continuum, chip by chip."""
     return _normalised(spectra, parameters)
 
 
-@spectrum_task(requires=product("spec"), parameters=OpticalContinuumParameters, version="1", columns=_COLUMNS)
+@spectrum_task(
+    requires=product("spec"), parameters=OpticalContinuumParameters, version="1", columns=_COLUMNS, bitmask=True
+)
 def spec_continuum(spectra: SpectrumBatch, parameters: OpticalContinuumParameters) -> SpectrumBatch:
     """Each optical spectrum divided by its continuum: sines and cosines fitted to windows free of strong lines."""
     return _normalised(spectra, parameters)
