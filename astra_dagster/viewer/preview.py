@@ -112,10 +112,10 @@ def encode_figure(figure: "Figure", suffix: str) -> bytes:
 def _panel(axes: "Axes", one: Curve, values: FloatArray, label: str) -> None:
     shown = one.mask_bad(values)
     axes.plot(one.wavelength, shown, color="0.15", linewidth=0.5, label="flux")
-    axes.set_ylim(*find_limits(shown))
+    axes.set_ylim(*find_limits(values[one.steady]))
     axes.plot(
-        one.wavelength[one.bad],
-        np.full(int(one.bad.sum()), 0.01),
+        one.wavelength[one.bad & one.has_data],
+        np.full(int((one.bad & one.has_data).sum()), 0.01),
         "|",
         color="C3",
         markersize=4,
