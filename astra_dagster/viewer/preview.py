@@ -98,7 +98,9 @@ def preview_png(batch: SpectrumBatch, row: int = 0, title: str = "", product: st
     figure.savefig(drawn, format="png", dpi=85)
     small = io.BytesIO()
     with Image.open(drawn) as image:
-        image.convert("RGB").quantize(COLOURS).save(small, "png", optimize=True)
+        # The usual method would leave nothing but greys, as few pixels have the colour of a continuum or a bad pixel.
+        few = image.convert("RGB").quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE)
+        few.save(small, "png", optimize=True)
     return small.getvalue()
 
 

@@ -3,17 +3,19 @@
 import json
 import re
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from astra_dagster.spectra import SpectrumBatch, read_spectra
 from astra_dagster.spectra.output import read_output
 from astra_dagster.tasks.continuum import ap_visit_continuum
 from astra_dagster.viewer.browser import page
-from astra_dagster.viewer.preview import preview
+from astra_dagster.viewer.preview import preview, preview_png
 from astra_dagster.viewer.shown import ShownSpectra, find_limits, make_curve
 from astra_dagster_tests.spectra.outputs import write
 from astra_dagster_tests.viewer.pages import columns, models, open_page, small, spectra_of
@@ -124,6 +126,15 @@ def test_where_no_detector_is_nothing_is_shaded() -> None:
     ivar = np.array([[1.0, 1, 0, 0, 0, 0, 1, 1, 1, 1]])
     one = make_curve(SpectrumBatch(flux, ivar, np.arange(10.0) + 1), 0)
     assert np.flatnonzero(one.bad & one.has_data).tolist() == [2]
+
+
+def test_a_small_picture_keeps_its_colours(synthetic: Path) -> None:
+    visit = read_spectra(next(iter(sorted(synthetic.rglob("apVisit*.fits")))), "apVisit", bitmask=True)
+    with Image.open(BytesIO(preview_png(ap_visit_continuum(visit)))) as image:
+        pixels = np.asarray(image.convert("RGB")).astype(int)
+    red, green, blue = np.moveaxis(pixels, 2, 0)
+    assert ((red - green > 60) & (green - blue > 40)).sum() > 200  # the continuum is orange
+    assert ((red - green > 80) & (abs(green - blue) < 30)).sum() > 20  # bad pixels are red
 
 
 PROBE = """<script>
