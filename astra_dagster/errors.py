@@ -190,6 +190,12 @@ class ParameterError(AstraError, ValueError):
     """A task parameter that has an unknown name, a wrong type or an impossible value."""
 
 
+class UnknownFlagError(ParameterError, KeyError):
+    """There is no bit of this name in the pixel mask of a file."""
+
+    __str__ = AstraError.__str__
+
+
 class AnalysisError(AstraError, ValueError):
     """Arrays or parameters that an analysis cannot work with."""
 

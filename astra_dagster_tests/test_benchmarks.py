@@ -1,5 +1,6 @@
 """The benchmarks run, over a few files: every contender does its work, and all make the same."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -95,6 +96,15 @@ def test_damaged_files_change_no_number_without_a_word(run: Run) -> None:
         assert trials == refused + unharmed >= least
         assert refused > 0
         assert wrong == 0
+
+
+def test_the_bits_of_the_mask_are_measured() -> None:
+    command = [sys.executable, str(BENCHMARKS / "masks.py"), "--rounds", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    rows = dict(re.split(r"  +", line, maxsplit=1) for line in done.stdout.splitlines() if "  " in line)
+    assert float(rows["nothing"].split()[0]) == pytest.approx(1, abs=1e-3)  # the header's S/N is that of all pixels
+    assert {"no flag", "PERSIST_HIGH", "as the survey", "and SIG_SKYLINE", "with the mask"} <= set(rows)
 
 
 def test_outputs_that_differ_are_told(tmp_path: Path) -> None:

@@ -1,17 +1,18 @@
 """How good the continua of several methods are: ``python benchmarks/continuum_quality.py MIRROR ...``.
 
-Three tables. The first is of the real apVisit of S/N > 30 below the folders: how well the normalised spectra of several
-visits of a star agree (the median over windows of 20 Angstrom of their scatter; of all stars the median and the largest
-are printed), how level the envelope is, which is the 90th percentile of the normalised flux in each window, and how much
-the continuum changes if the wavelengths are shifted by 100 km/s. Most of these stars are M dwarfs, which have no true
-continuum; for them the visits must agree. The second is of injected spectra, whose continuum is known: lines drawn at
-random or those of the giant among the aspcapStar files, Brackett lines, noise, night sky, gaps, velocities of up to 500
-km/s. Printed are the bias, and the scatter over pixels, both in per cent. The third is of the real optical spectra: the
-range from the 5th to the 95th percentile of the normalised flux, by class.
+Three tables. The first is of the real apVisit of S/N > 30 below the folders: how well the normalised spectra of
+several visits of a star agree (the median over windows of 20 Angstrom of their scatter; of all stars the median and
+the largest are printed), how level the envelope is, which is the 90th percentile of the normalised flux in each
+window, and how much the continuum changes if the wavelengths are shifted by 100 km/s. Most of these stars are M
+dwarfs, which have no true continuum; for them the visits must agree. The second is of injected spectra, whose
+continuum is known: lines drawn at random or those of the giant among the aspcapStar files, Brackett lines, noise,
+night sky, gaps, velocities of up to 500 km/s. Printed are the bias, and the scatter over pixels, both in per cent.
+The third is of the real optical spectra: the range from the 5th to the 95th percentile of the normalised flux, by
+class.
 
-Methods are the original one in windows free of lines, as observed and shifted by the velocity; clipping pixels far below
-and above a fit (with sines, or with Chebyshev polynomials); a running percentile; asymmetric least squares (Eilers &
-Boelens 2005); and the default of the tasks, a likelihood of all pixels.
+Methods are the original one in windows free of lines, as observed and shifted by the velocity; clipping pixels far
+below and above a fit (with sines, or with Chebyshev polynomials); a running percentile; asymmetric least squares
+(Eilers & Boelens 2005); and the default of the tasks, a likelihood of all pixels.
 """
 
 import argparse
@@ -62,10 +63,12 @@ def fit_likelihood(wavelength: FloatArray, flux: FloatArray, ivar: FloatArray, b
 
 
 def make_sines(wavelength: FloatArray) -> FloatArray:
+    """Make the design matrix of the tasks, shape (7, pixels)."""
     return make_design(compute_first_harmonic(wavelength, 1400.0), 3)
 
 
 def make_polynomials(wavelength: FloatArray) -> FloatArray:
+    """Make a design matrix of as many Chebyshev polynomials."""
     scaled = 2 * (wavelength - wavelength[0]) / (wavelength[-1] - wavelength[0]) - 1
     return np.polynomial.chebyshev.chebvander(scaled, 6).T
 
@@ -85,6 +88,7 @@ def by_region(fit_one: Callable[..., FloatArray]) -> Method:
 
 
 def solve(design: FloatArray, flux: FloatArray, weight: FloatArray) -> FloatArray:
+    """Fit by weighted least squares with the ridge of the original, and return the fit at each pixel."""
     normal = (design * weight) @ design.T
     normal += 1e-6 * np.linalg.eigvalsh(normal)[-1] * np.eye(len(normal))
     return np.linalg.solve(normal, design @ (weight * flux)) @ design

@@ -49,8 +49,10 @@ def do(stores: Sequence[OutputStore], data_ids: Sequence[DataID], sas: Path) -> 
     """Read some files, each once; compute and write the outputs of each task; return how many files these were."""
     works = [work_of(data_id, sas) for data_id in data_ids]
     wavelength = any(store.task.wavelength for store in stores)
+    bitmask = any(store.task.bitmask for store in stores)
+    read = functools.partial(reader("apVisit").function, wavelength=wavelength, bitmask=bitmask)
     with threadpool_limits(1):
-        spectra = stack([reader("apVisit").function(work.path, wavelength=wavelength) for work in works])
+        spectra = stack([read(work.path) for work in works])
         for store in stores:
             columns, made = call_task(store.task, [spectra], store.parameters)
             for i, work in enumerate(works):

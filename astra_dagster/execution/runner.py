@@ -203,7 +203,8 @@ def _run_together(stores: Sequence[OutputStore], chunk: Sequence[Item]) -> list[
     """
     made: dict[int, Result | None] = {}
     wavelength = any(stores[i].task.wavelength for i, _ in chunk)
-    read = functools.cache(lambda item, path: reader(item.name).function(path, wavelength=wavelength))
+    bitmask = any(stores[i].task.bitmask for i, _ in chunk)
+    read = functools.cache(lambda item, path: reader(item.name).function(path, wavelength=wavelength, bitmask=bitmask))
     with threadpool_limits(1):
         for i in sorted({i for i, _ in chunk}):
             places = [place for place, (j, _) in enumerate(chunk) if i == j]
@@ -216,7 +217,7 @@ def _run_together(stores: Sequence[OutputStore], chunk: Sequence[Item]) -> list[
 
 
 def _run_task(store: OutputStore, chunk: Sequence[PartitionWork], read: Read) -> list[Result | None]:
-    readers = [_make_reader(requirement, read) for requirement in store.task.requires]
+    readers = [_make_reader(requirement, read, store.task.bitmask) for requirement in store.task.requires]
     made: dict[str, Result | None] = {}
     inputs: list[tuple[str, PartitionWork, Inputs]] = []
     for item in chunk:
@@ -257,12 +258,18 @@ def _complete_error(error: AstraError, item: PartitionWork) -> AstraError:
     return error
 
 
-def _make_reader(requirement: Requirement, read: Read) -> Callable[[InputFiles], Any]:
-    """Make the function that reads the files of one requirement."""
+def _make_reader(requirement: Requirement, read: Read, bitmask: bool) -> Callable[[InputFiles], Any]:
+    """Make the function that reads the files of one requirement.
+
+    A task without `bitmask` gets none, even where another task of the run reads it: its outputs would differ.
+    """
     product, task = requirement.product, requirement.task
 
     def one(path: Path) -> object:
-        return read(product, path) if task is None else read_task_output(task, path)
+        found = read(product, path) if task is None else read_task_output(task, path)
+        if bitmask or not isinstance(found, SpectrumBatch) or found.bitmask is None:
+            return found
+        return replace(found, bitmask=None)
 
     if requirement.one_to_one:
         return lambda given: one(given.files[0])

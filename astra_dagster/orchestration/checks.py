@@ -151,7 +151,7 @@ def _find_store(root: Path, task: Task, digest: str | None) -> OutputStore:
     store = OutputStore(root, task, task.values())
     known = store.parameters_of(digest) if digest and digest != store.digest else None
     with contextlib.suppress(ParameterError):
-        names = task.values().as_dict()
+        names = task.values().as_dict(all=True)
         other = OutputStore(root, task, task.values({n: v for n, v in (known or {}).items() if n in names}))
         if other.digest == digest:
             return other

@@ -6,6 +6,7 @@ https://data.sdss.org/datamodel/files/APOGEE_ASPCAP/APRED_VERS/ASPCAP_VERS/TELES
 
 import functools
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from astra_dagster.fits.model import Model, Shape
 from astra_dagster.fits.reader import FitsFile
 from astra_dagster.spectra.batch import FLUX_UNIT, SpectrumBatch
 from astra_dagster.spectra.masks import find_flagged, from_errors, to_native, wrap_values
+from astra_dagster.spectra.pixel_flags import APOGEE, APOGEE_REJECTED, order_names
 
 PIXELS = 8575
 
@@ -49,7 +51,9 @@ def log_grid(first: float = GRID[0], step: float = GRID[1], pixels: int = PIXELS
     return grid
 
 
-def read_ap_star(path: Path, *, wavelength: bool = True, bitmask: bool = False) -> SpectrumBatch:
+def read_ap_star(
+    path: Path, *, wavelength: bool = True, bitmask: bool = False, reject: Iterable[str] = APOGEE_REJECTED
+) -> SpectrumBatch:
     """Read flux, error and mask of one apStar file.
 
     Parameters
@@ -58,6 +62,9 @@ def read_ap_star(path: Path, *, wavelength: bool = True, bitmask: bool = False) 
         Without effect, as the grid costs nothing; the parameter is that of all readers.
     bitmask
         Whether to keep the file's own mask.
+    reject
+        Names of the bits of APOGEE_PIXMASK for which pixels are bad, in upper or lower case; by default those that the
+        survey rejects. With none of them, only pixels without usable flux and error are bad.
 
     Returns
     -------
@@ -68,11 +75,14 @@ def read_ap_star(path: Path, *, wavelength: bool = True, bitmask: bool = False) 
 
     Raises
     ------
+    UnknownFlagError
+        If the mask has no bit of a name in `reject`.
     InputMissingError
         If there is no such file.
     SpectrumFileError
         If it is not an apStar file, or no pixel of it is good.
     """
+    rejected = order_names(APOGEE, reject)
     with FitsFile(path) as file:
         flux = to_native(_read_rows(file, 1, "flux", "f", SHAPES))
         shapes = (file.hdu(1).shape,)
@@ -84,22 +94,28 @@ def read_ap_star(path: Path, *, wavelength: bool = True, bitmask: bool = False) 
             file,
             flux,
             error,
-            find_flagged(mask),
+            find_flagged(mask, APOGEE, rejected),
             wavelength=grid if wavelength else None,
             unit=FLUX_UNIT,
             chips=CHIPS,
             bitmask=mask.astype(np.int64) if bitmask else None,
+            mask_name=APOGEE,
+            reject=rejected,
             meta=_make_meta(header, len(flux)),
         )
 
 
-def read_aspcap_star(path: Path, *, wavelength: bool = True, bitmask: bool = False) -> SpectrumBatch:
+def read_aspcap_star(
+    path: Path, *, wavelength: bool = True, bitmask: bool = False, reject: Iterable[str] = ()
+) -> SpectrumBatch:
     """Read flux and error of one aspcapStar file, in which the continuum is divided out already.
 
     Parameters
     ----------
     wavelength, bitmask
         Without effect, as the grid costs nothing and the file has no mask; all readers have these parameters.
+    reject
+        Nothing, as the file has no mask.
 
     Returns
     -------
@@ -108,11 +124,14 @@ def read_aspcap_star(path: Path, *, wavelength: bool = True, bitmask: bool = Fal
 
     Raises
     ------
+    UnknownFlagError
+        If a name is given in `reject`.
     InputMissingError
         If there is no such file.
     SpectrumFileError
         If it is not an aspcapStar file, or no pixel of it is good.
     """
+    order_names("", reject)
     with FitsFile(path) as file:
         flux = to_native(_read_rows(file, 1, "normalised flux", "f", ONE_ROW))
         shapes = (file.hdu(1).shape,)

@@ -3,6 +3,7 @@
 Data model: https://data.sdss.org/datamodel/files/APOGEE_REDUX/APRED_VERS/visit/TELESCOPE/FIELD/PLATE_ID/MJD5/apVisit.html
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from astra_dagster.fits.model import Model, Shape
 from astra_dagster.fits.reader import FitsFile
 from astra_dagster.spectra.batch import FLUX_UNIT, SpectrumBatch
 from astra_dagster.spectra.masks import check_increasing, find_flagged, from_errors, to_native, wrap_values
+from astra_dagster.spectra.pixel_flags import APOGEE, APOGEE_REJECTED, order_names
 
 SHAPES: tuple[Shape, ...] = ((3, 2048), (3, 4096))
 """Number of chips and of pixels in each, for undithered and for dithered visits."""
@@ -22,7 +24,9 @@ RANGE = (15_000.0, 17_100.0)
 CHIPS = ("blue", "green", "red")
 
 
-def read_ap_visit(path: Path, *, wavelength: bool = True, bitmask: bool = False) -> SpectrumBatch:
+def read_ap_visit(
+    path: Path, *, wavelength: bool = True, bitmask: bool = False, reject: Iterable[str] = APOGEE_REJECTED
+) -> SpectrumBatch:
     """Read flux, error, mask and wavelength of one apVisit file; nothing else of it is decoded.
 
     Parameters
@@ -31,6 +35,9 @@ def read_ap_visit(path: Path, *, wavelength: bool = True, bitmask: bool = False)
         Whether to read the wavelengths, which are half of the bytes to read.
     bitmask
         Whether to keep the file's own mask.
+    reject
+        Names of the bits of APOGEE_PIXMASK for which pixels are bad, in upper or lower case; by default those that the
+        survey rejects. With none of them, only pixels without usable flux and error are bad.
 
     Returns
     -------
@@ -40,11 +47,14 @@ def read_ap_visit(path: Path, *, wavelength: bool = True, bitmask: bool = False)
 
     Raises
     ------
+    UnknownFlagError
+        If the mask has no bit of a name in `reject`.
     InputMissingError
         If there is no such file.
     SpectrumFileError
         If it is not an apVisit file, or no pixel of it is good.
     """
+    rejected = order_names(APOGEE, reject)
     with FitsFile(path) as file:
         flux = to_native(_read_chips(file, 1, "flux", "f", SHAPES))
         shapes = (file.hdu(1).shape,)
@@ -60,11 +70,13 @@ def read_ap_visit(path: Path, *, wavelength: bool = True, bitmask: bool = False)
             file,
             flux,
             error,
-            find_flagged(mask),
+            find_flagged(mask, APOGEE, rejected),
             wavelength=grid,
             unit=FLUX_UNIT,
             chips=tuple((name, i * pixels, (i + 1) * pixels) for i, name in enumerate(CHIPS)),
             bitmask=mask.astype(np.int64) if bitmask else None,
+            mask_name=APOGEE,
+            reject=rejected,
             meta=wrap_values(
                 {
                     "object": header.text("OBJID"),

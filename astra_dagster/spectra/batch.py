@@ -1,7 +1,7 @@
 """The batch of spectra, which every reader returns and every analysis takes."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from astra_dagster.arrays import AnyArray, BitmaskArray, BoolArray, FloatArray
+from astra_dagster.errors import AnalysisError
+from astra_dagster.spectra.pixel_flags import find_bits, order_names
 
 if TYPE_CHECKING:
     from astropy.units import Unit
@@ -16,6 +18,12 @@ if TYPE_CHECKING:
 
 FLUX_UNIT = "1e-17 erg / (Angstrom s cm2)"
 """Unit of the flux in apVisit, apStar, spec and mwm files."""
+
+HUGE_ERROR = 1e10
+"""Pixels with this error, or a larger one, have no data, whatever their mask says."""
+
+TINY_ERROR = 1e-150
+"""Pixels with this error, or a smaller one, are bad, as their inverse variance is not a usable number."""
 
 _MAYBE = ("error", "bitmask", "continuum")
 
@@ -48,6 +56,10 @@ class SpectrumBatch:
         lists in it too.
     bitmask
         The file's own mask, integers of shape (n, pixels); None unless it was asked for.
+    mask_name
+        Name by which SDSS calls that mask: "APOGEE_PIXMASK" or "SPPIXMASK"; "" if the file has none.
+    reject
+        Names of those bits of the mask for which pixels are bad, in the order of the bits.
     continuum, continuum_unit
         Continuum by which the flux was divided, shape (n, pixels), and its unit; None if it was not divided.
 
@@ -68,6 +80,8 @@ class SpectrumBatch:
     bitmask: BitmaskArray | None = None
     continuum: FloatArray | None = None
     continuum_unit: str = ""
+    mask_name: str = ""
+    reject: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         shape = np.atleast_2d(self.flux).shape
@@ -132,6 +146,64 @@ class SpectrumBatch:
             if known == name:
                 return slice(start, stop)
         raise KeyError(name)
+
+    def flagged(self, names: Iterable[str]) -> BoolArray:
+        """Return where the file's own mask has any of some bits set, whatever `bad` says.
+
+        Parameters
+        ----------
+        names
+            Names of bits in upper or lower case; see `astra_dagster.spectra.pixel_flags`.
+
+        Returns
+        -------
+        BoolArray
+            True where a bit is set, shape (n, pixels).
+
+        Raises
+        ------
+        UnknownFlagError
+            If the mask has no bit of a name.
+        AnalysisError
+            If there are names, and the spectra were read without their mask.
+        """
+        bits = find_bits(self.mask_name, names)
+        if not bits:
+            return np.zeros(self.flux.shape, dtype=bool)
+        if self.bitmask is None:
+            hint = "read them with bitmask=True; a task declares it: @spectrum_task(..., bitmask=True)"
+            raise AnalysisError("the spectra were read without their mask", hint=hint)
+        return np.asarray((self.bitmask & bits) != 0)
+
+    def rejecting(self, names: Iterable[str]) -> "SpectrumBatch":
+        """Return the spectra as if they had been read with ``reject=names``: other bits of the mask make pixels bad.
+
+        Pixels without usable flux and error stay bad, whatever the mask says. `bad` and `ivar` change, nothing else.
+        Spectra that reject just these bits are returned as they are.
+
+        Parameters
+        ----------
+        names
+            Names of bits in upper or lower case; with none of them, nothing is bad for the mask alone.
+
+        Raises
+        ------
+        UnknownFlagError
+            If the mask has no bit of a name.
+        AnalysisError
+            If other bits are rejected so far, and the spectra were read without their mask.
+        """
+        wanted = order_names(self.mask_name, names)
+        if wanted == self.reject:
+            return self
+        before, now = self.flagged(self.reject), self.flagged(wanted)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
+            known = 1 / np.square(self.error)
+        usable = (self.error > TINY_ERROR) & (self.error < HUGE_ERROR) & np.isfinite(self.flux)
+        freed = before & ~now & usable
+        bad = (self.bad & ~freed) | now
+        ivar = np.where(bad, 0.0, np.where(freed, known, self.ivar))
+        return replace(self, bad=bad, ivar=ivar, reject=wanted)
 
     def to_spectrum(self, row: int | None = None) -> "Spectrum":
         """Make a `specutils.Spectrum` of the spectra, or of one of them. Its arrays are copies, which may be changed.
@@ -208,12 +280,13 @@ def stack(batches: Sequence[SpectrumBatch]) -> SpectrumBatch:
     Raises
     ------
     ValueError
-        If the batches differ in number of pixels, units or chips.
+        If the batches differ in number of pixels, units or chips, or in the bits that make their pixels bad.
     """
     first = batches[0]
     if len(batches) == 1:
         return first
-    for name in ("unit", "chips", "continuum_unit"):
+    same = ("unit", "chips", "continuum_unit", "mask_name", "reject")
+    for name in same:
         if any(getattr(batch, name) != getattr(first, name) for batch in batches):
             raise ValueError(f"only spectra of the same {name} can be stacked")
     arrays: dict[str, Any] = {"wavelength": _join_wavelengths(batches)}
@@ -226,7 +299,7 @@ def stack(batches: Sequence[SpectrumBatch]) -> SpectrumBatch:
         name: tuple(chain.from_iterable(batch.meta.get(name, (None,) * len(batch)) for batch in batches))
         for name in names
     }
-    return SpectrumBatch(**arrays, unit=first.unit, chips=first.chips, meta=meta, continuum_unit=first.continuum_unit)
+    return SpectrumBatch(**arrays, meta=meta, **{name: getattr(first, name) for name in same})
 
 
 def _join_wavelengths(batches: Sequence[SpectrumBatch]) -> FloatArray | None:

@@ -10,17 +10,8 @@ from astra_dagster.arrays import AnyArray, BoolArray, FloatArray
 from astra_dagster.errors import SpectrumFileError
 from astra_dagster.fits.header import Scalar
 from astra_dagster.fits.reader import FitsFile
-from astra_dagster.spectra.batch import SpectrumBatch
-
-BAD_BITS = 16639
-"""Bits 0-7 and 14 of the APOGEE pixel mask, which make a pixel bad; the other bits are warnings."""
-
-HUGE_ERROR = 1e10
-"""Pixels with this error, or a larger one, have no data, whatever their mask says."""
-
-
-TINY_ERROR = 1e-150
-"""Pixels with this error, or a smaller one, are bad, as their inverse variance is not a usable number."""
+from astra_dagster.spectra.batch import HUGE_ERROR, TINY_ERROR, SpectrumBatch
+from astra_dagster.spectra.pixel_flags import find_bits
 
 
 def to_native(array: AnyArray) -> FloatArray:
@@ -29,12 +20,32 @@ def to_native(array: AnyArray) -> FloatArray:
         return array.astype(np.float64)
 
 
-def find_flagged(mask: AnyArray) -> BoolArray:
-    """Return True where an APOGEE pixel mask, of any integer type, makes a pixel bad; the shape is that of the mask."""
+def find_flagged(mask: AnyArray, name: str, reject: tuple[str, ...]) -> BoolArray | None:
+    """Return True where a pixel mask, of any integer type, has a bit set that makes a pixel bad.
+
+    Parameters
+    ----------
+    mask
+        The mask as it is in the file, of any shape.
+    name
+        Name by which SDSS calls it.
+    reject
+        Names of the bits, as `order_names` returns them.
+
+    Returns
+    -------
+    BoolArray or None
+        An array of the shape of the mask; None if no bit makes a pixel bad.
+    """
+    bits = find_bits(name, reject)
     wide = mask if mask.itemsize > 1 else mask.astype(np.int16)
     native = wide.dtype.newbyteorder("=")
+    if bits > np.iinfo(np.int16).max:
+        bits &= int(np.iinfo(native).max)  # a mask of two bytes has no bit 16
+    if not bits:
+        return None
     # Mask and bits are both in the file's byte order, so that no bytes need be swapped.
-    rejected = wide.view(native) & np.array(BAD_BITS, wide.dtype).view(native)
+    rejected = wide.view(native) & np.array(bits, wide.dtype).view(native)
     return np.asarray(rejected != 0)
 
 
@@ -76,7 +87,9 @@ def from_errors(
     return check_good(file, SpectrumBatch(flux=flux, ivar=ivar, bad=bad, error=error, **others))
 
 
-def from_ivar(file: FitsFile, flux: FloatArray, ivar: FloatArray, **others: Any) -> SpectrumBatch:
+def from_ivar(
+    file: FitsFile, flux: FloatArray, ivar: FloatArray, rejected: BoolArray | None = None, **others: Any
+) -> SpectrumBatch:
     """Make a batch from flux and inverse variance as `make_ivar_batch` does, and check that it has a good pixel.
 
     Raises
@@ -84,13 +97,29 @@ def from_ivar(file: FitsFile, flux: FloatArray, ivar: FloatArray, **others: Any)
     SpectrumFileError
         If no pixel of any spectrum is good.
     """
-    return check_good(file, make_ivar_batch(flux, ivar, **others))
+    return check_good(file, make_ivar_batch(flux, ivar, rejected, **others))
 
 
-def make_ivar_batch(flux: FloatArray, ivar: FloatArray, **others: Any) -> SpectrumBatch:
-    """Make a batch from flux and inverse variance; pixels are bad where one is not finite, or ivar is not positive."""
+def make_ivar_batch(
+    flux: FloatArray, ivar: FloatArray, rejected: BoolArray | None = None, **others: Any
+) -> SpectrumBatch:
+    """Make a batch from flux and inverse variance; pixels are bad where one is not finite, or ivar is not positive.
+
+    Parameters
+    ----------
+    rejected
+        Pixels that are bad as well, because the file's mask rejects them; they keep their error.
+    others
+        Other fields of the batch.
+    """
     good = (ivar > 0) & np.isfinite(ivar) & np.isfinite(flux)
-    return SpectrumBatch(flux=flux, ivar=np.where(good, ivar, 0.0), bad=~good, **others)
+    usable = np.where(good, ivar, 0.0)
+    if rejected is not None:
+        with np.errstate(divide="ignore"):
+            others["error"] = 1 / np.sqrt(usable)
+        good &= ~rejected
+        usable[~good] = 0.0
+    return SpectrumBatch(flux=flux, ivar=usable, bad=~good, **others)
 
 
 def wrap_values(values: Mapping[str, Scalar]) -> dict[str, tuple[Scalar, ...]]:

@@ -4,8 +4,12 @@ A file has four tables, BOSS and APOGEE at Apache Point and at Las Campanas, mos
 
 Data models: https://data.sdss.org/datamodel/files/MWM_ASTRA/V_ASTRA/spectra/star/mwmStar.html and
 https://data.sdss.org/datamodel/files/MWM_ASTRA/V_ASTRA/spectra/visit/mwmVisit.html
+
+The pixel flags of APOGEE spectra are those of the apVisit files, the flags of BOSS spectra those that any exposure of
+the spec file has (``or_mask``): https://github.com/sdss/astra, ``src/astra/models/apogee.py`` and ``boss.py``.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +22,15 @@ from astra_dagster.fits.model import Model
 from astra_dagster.fits.reader import FitsFile
 from astra_dagster.spectra import ap_star
 from astra_dagster.spectra.batch import FLUX_UNIT, SpectrumBatch, stack
-from astra_dagster.spectra.masks import check_good, make_ivar_batch, to_native
+from astra_dagster.spectra.masks import check_good, find_flagged, make_ivar_batch, to_native
+from astra_dagster.spectra.pixel_flags import APOGEE, BOSS, order_names
 from astra_dagster.spectra.spec import PLAIN, to_plain
 
 TABLES = {"BOSS": (1, 2), "APOGEE": (3, 4)}
 """Numbers of the HDUs of each spectrograph, north and south."""
+
+MASK_NAMES = {"BOSS": BOSS, "APOGEE": APOGEE}
+"""Name of the mask whose bits the pixel flags of each spectrograph are."""
 
 GRIDS = {"BOSS": (3.5523, 1e-4), "APOGEE": ap_star.GRID}
 """Decimal logarithm of the first wavelength in Angstrom of each instrument, and the step."""
@@ -39,7 +47,12 @@ _DETAILS = ("sdss_id", "telescope", "mjd", "min_mjd", "max_mjd", "obj", "snr", "
 
 
 def read_mwm(
-    path: Path, *, wavelength: bool = True, bitmask: bool = False, instrument: str | None = None
+    path: Path,
+    *,
+    wavelength: bool = True,
+    bitmask: bool = False,
+    reject: Iterable[str] = (),
+    instrument: str | None = None,
 ) -> SpectrumBatch:
     """Read the spectra of one spectrograph from an mwmStar or mwmVisit file.
 
@@ -49,6 +62,9 @@ def read_mwm(
         Whether to return the wavelengths.
     bitmask
         Whether to keep the file's pixel flags.
+    reject
+        Names of the bits of the instrument's mask (APOGEE_PIXMASK or SPPIXMASK) for which pixels are bad, in upper or
+        lower case; by default none.
     instrument
         "BOSS" or "APOGEE"; by default the one of which the file has spectra.
 
@@ -56,10 +72,12 @@ def read_mwm(
     -------
     SpectrumBatch
         The rows of both telescopes, north first, on one shared grid of vacuum wavelengths in the rest frame. Pixels
-        with inverse variance 0 are bad.
+        with inverse variance 0 are bad, and those that `reject` names.
 
     Raises
     ------
+    UnknownFlagError
+        If the instrument's mask has no bit of a name in `reject`.
     InputMissingError
         If there is no such file.
     SpectrumFileError
@@ -82,7 +100,8 @@ def read_mwm(
         name = chosen[0]
         if not there.get(name):
             raise SpectrumFileError(f"has no {name} spectra", path=path, hint="instruments are BOSS and APOGEE")
-        tables = [_read(file, file.hdu(index), name, wavelength, bitmask) for index in there[name]]
+        rejected = order_names(MASK_NAMES[name], reject)
+        tables = [_read(file, file.hdu(index), name, wavelength, bitmask, rejected) for index in there[name]]
         try:
             batch = stack(tables)
         except ValueError as error:
@@ -90,9 +109,11 @@ def read_mwm(
         return check_good(file, batch)
 
 
-def _read(file: FitsFile, hdu: HDU, instrument: str, wavelength: bool, bitmask: bool) -> SpectrumBatch:
+def _read(
+    file: FitsFile, hdu: HDU, instrument: str, wavelength: bool, bitmask: bool, reject: tuple[str, ...]
+) -> SpectrumBatch:
     expected = f"{hdu.name or instrument} spectra"
-    columns = dict.fromkeys(("flux", "ivar", *(("pixel_flags",) if bitmask else ())), _SPECTRA)
+    columns = dict.fromkeys(("flux", "ivar", *(("pixel_flags",) if bitmask or reject else ())), _SPECTRA)
     if "wavelength" in file.columns(hdu.index, expected):
         columns["wavelength"] = _SPECTRA
     details = dict.fromkeys(_DETAILS, PLAIN)
@@ -106,13 +127,17 @@ def _read(file: FitsFile, hdu: HDU, instrument: str, wavelength: bool, bitmask: 
     meta: dict[str, tuple[Scalar, ...]] = {
         name: tuple(map(to_plain, values)) for name, values in table.items() if name in _DETAILS
     }
+    flags = _to_integers(table["pixel_flags"]) if bitmask or reject else None
     return make_ivar_batch(
         to_native(table["flux"]),
         to_native(table["ivar"]),
+        None if flags is None else find_flagged(flags, MASK_NAMES[instrument], reject),
         wavelength=grid if wavelength else None,
         unit=FLUX_UNIT,
         chips=ap_star.CHIPS if shape[1] == ap_star.PIXELS else (),
-        bitmask=_to_integers(table["pixel_flags"]) if bitmask else None,
+        bitmask=flags if bitmask else None,
+        mask_name=MASK_NAMES[instrument],
+        reject=reject,
         meta={"object": meta.pop("obj", (None,) * shape[0]), "instrument": (instrument,) * shape[0]} | meta,
     )
 

@@ -2,8 +2,9 @@
 
 HDU 0 has the provenance and the results. HDU 1 is the table SPECTRUM with one row for each pixel and the columns
 ``wavelength``, ``flux``, ``ivar`` and ``mask`` (true if the pixel is bad); of several spectra the last three have a
-cell for each. HDU 2 is the image CONTINUUM of shape (spectra, pixels), if a continuum was divided out. It is an image
-because specutils' loader of tables would take a column in units of flux for the flux.
+cell for each. If the task kept the survey's own mask, there is a column ``bitmask`` as well, and cards say which mask
+it is and which bits of it make a pixel bad. HDU 2 is the image CONTINUUM of shape (spectra, pixels), if a continuum was
+divided out. It is an image because specutils' loader of tables would take a column in units of flux for the flux.
 """
 
 import functools
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from astra_dagster.arrays import AnyArray
+from astra_dagster.arrays import AnyArray, BitmaskArray
 from astra_dagster.errors import AstraError, SpectrumFileError
 from astra_dagster.files import parse_json
 from astra_dagster.fits import writer as encode
@@ -30,6 +31,7 @@ ORIGIN = "astra_dagster"
 
 _SHAPES = ((), (range(1, 10_001),))  # shapes of a cell for one spectrum, and for several
 _COLUMNS = {name: Model("b" if name == "mask" else "f", _SHAPES) for name in ("wavelength", "flux", "ivar", "mask")}
+_BITMASK = {"bitmask": Model("iu", _SHAPES)}
 
 
 def encode_spectra(batch: SpectrumBatch) -> bytes:
@@ -38,6 +40,8 @@ def encode_spectra(batch: SpectrumBatch) -> bytes:
         raise ValueError("spectra without wavelengths cannot be written")
     own = batch.wavelength.ndim == 2
     columns = {"wavelength": batch.wavelength, "flux": batch.flux, "ivar": batch.ivar, "mask": batch.bad}
+    if batch.bitmask is not None:
+        columns["bitmask"] = _shorten(batch.bitmask)
     if (size := sum(array.nbytes for array in columns.values())) > LARGEST:
         raise ValueError(f"spectra of {size} bytes cannot be written: at most {LARGEST} are read back")
     units = {"wavelength": "Angstrom"}
@@ -50,6 +54,7 @@ def encode_spectra(batch: SpectrumBatch) -> bytes:
         [
             ("OWNGRID", own, "each spectrum has wavelengths of its own"),
             ("CONTIN", batch.continuum is not None, "the next HDU has the continuum"),
+            *(_mask_cards(batch) if batch.mask_name else ()),
             ("CHIPS", json.dumps(batch.chips), "detectors: name, first pixel, pixel after the last"),
             ("META", json.dumps(to_json_value(dict(batch.meta))), "what the input says of each spectrum"),
         ],
@@ -57,6 +62,20 @@ def encode_spectra(batch: SpectrumBatch) -> bytes:
     if batch.continuum is not None:
         hdus += encode.make_image("CONTINUUM", batch.continuum, _write_unit(batch.continuum_unit))
     return hdus
+
+
+def _mask_cards(batch: SpectrumBatch) -> list[Card]:
+    return [
+        ("PIXMASK", batch.mask_name, "name of the survey's own mask of pixels"),
+        ("REJECT", json.dumps(batch.reject), "bits of that mask for which pixels are bad"),
+    ]
+
+
+def _shorten(bitmask: BitmaskArray) -> BitmaskArray:
+    """Return a mask in four bytes a pixel, if they can hold it."""
+    limit = np.iinfo(np.int32)
+    fits = bitmask.size == 0 or (limit.min <= bitmask.min() and bitmask.max() <= limit.max)
+    return bitmask.astype(np.int32 if fits else np.int64)
 
 
 def to_json_value(value: Any) -> Any:
@@ -127,7 +146,8 @@ def read_output(path: str | Path) -> SpectrumBatch:
     Returns
     -------
     SpectrumBatch
-        The normalised spectra with their continuum; ``meta`` holds the input's metadata and the task's results.
+        The normalised spectra with their continuum, and the survey's own mask if the task kept it; ``meta`` holds the
+        input's metadata and the task's results.
 
     Raises
     ------
@@ -141,7 +161,7 @@ def read_output(path: str | Path) -> SpectrumBatch:
         if header.get("ORIGIN") != ORIGIN:
             raise file.error(0, f"has no card ORIGIN = {ORIGIN!r}", "header of an output")
         # The spectra of a task may have any length with which they can be written.
-        columns = file.table(1, _COLUMNS, "spectra", rows=range(1, LARGEST), width=LARGEST)
+        columns = file.table(1, _COLUMNS, "spectra", rows=range(1, LARGEST), width=LARGEST, optional=_BITMASK)
         try:
             return _make_batch(file, columns)
         except (ValueError, TypeError, AttributeError) as error:
@@ -166,6 +186,9 @@ def _make_batch(file: FitsFile, columns: Mapping[str, AnyArray]) -> SpectrumBatc
         ivar=arrays["ivar"],
         wavelength=grid,
         bad=arrays["mask"],
+        bitmask=arrays["bitmask"].astype(np.int64) if "bitmask" in arrays else None,
+        mask_name=about.text("PIXMASK") or "",
+        reject=tuple(map(str, parse_json(about.text("REJECT") or "[]"))),
         unit=_parse_unit(about.text("TUNIT2")),
         chips=tuple(
             (str(name), int(start), int(stop)) for name, start, stop in parse_json(about.text("CHIPS") or "[]")

@@ -1,6 +1,6 @@
 """The table of readers: which function reads the files of which product."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +17,9 @@ from astra_dagster.spectra.spec import read_spec
 class ReadFunction(Protocol):
     """The type of all functions that read a file."""
 
-    def __call__(self, path: Path, *, wavelength: bool = True, bitmask: bool = False) -> SpectrumBatch:
+    def __call__(
+        self, path: Path, *, wavelength: bool = True, bitmask: bool = False, reject: Iterable[str] = ...
+    ) -> SpectrumBatch:
         """Read one file."""
 
 
@@ -64,8 +66,10 @@ def read_spectra(path: str | Path, product: str, **options: Any) -> SpectrumBatc
         Product of the file: "apVisit", "apStar", "aspcapStar", "spec", "spec-lite", "specLite", "specFull", "mwmStar"
         or "mwmVisit", or our name of it.
     options
-        ``wavelength=False`` to leave the wavelengths out, ``bitmask=True`` to keep the file's own mask, and for
-        mwm files ``instrument="BOSS"`` or ``"APOGEE"``.
+        ``wavelength=False`` to leave the wavelengths out, ``bitmask=True`` to keep the file's own mask,
+        ``reject=("BADPIX", "SIG_SKYLINE")`` to say which bits of it make pixels bad (by default those that the survey
+        rejects, with ``reject=()`` none; `astra_dagster.spectra.pixel_flags` names them), and for mwm files
+        ``instrument="BOSS"`` or ``"APOGEE"``.
 
     Returns
     -------
@@ -76,6 +80,8 @@ def read_spectra(path: str | Path, product: str, **options: Any) -> SpectrumBatc
     ------
     UnknownProductError
         If there is no reader for the product.
+    UnknownFlagError
+        If the file's mask has no bit of a name in `reject`.
     InputMissingError
         If there is no such file.
     SpectrumFileError

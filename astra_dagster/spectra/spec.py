@@ -4,6 +4,7 @@ Data models: https://data.sdss.org/datamodel/files/BOSS_SPECTRO_REDUX/RUN2D/spec
 https://data.sdss.org/datamodel/files/BOSS_SPECTRO_REDUX/RUN2D/spectra/lite/specLite.html
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from astra_dagster.fits.header import Scalar
 from astra_dagster.fits.model import Model
 from astra_dagster.fits.reader import FitsFile
 from astra_dagster.spectra.batch import FLUX_UNIT, SpectrumBatch
-from astra_dagster.spectra.masks import check_increasing, from_ivar, to_native, wrap_values
+from astra_dagster.spectra.masks import check_increasing, find_flagged, from_ivar, to_native, wrap_values
+from astra_dagster.spectra.pixel_flags import BOSS, BOSS_REJECTED, order_names
 
 ROWS = range(2, 20_001)
 """Numbers of pixels that a spectrum may have; real ones have 3,810 to 4,648."""
@@ -29,7 +31,9 @@ _IS_ROW = {"class", "subclass", "z"}  # columns of the pipeline's row, and of no
 _DETAILS = ("run2d", "plug_ra", "plug_dec", "class", "subclass", "sn_median_all", "sdss_id", "catalogid")
 
 
-def read_spec(path: Path, *, wavelength: bool = True, bitmask: bool = False) -> SpectrumBatch:
+def read_spec(
+    path: Path, *, wavelength: bool = True, bitmask: bool = False, reject: Iterable[str] = BOSS_REJECTED
+) -> SpectrumBatch:
     """Read the coadded spectrum of one spec file; its single exposures are not decoded.
 
     Parameters
@@ -38,23 +42,29 @@ def read_spec(path: Path, *, wavelength: bool = True, bitmask: bool = False) -> 
         Whether to compute the wavelengths.
     bitmask
         Whether to keep the file's own mask of flags that all exposures have (``and_mask``).
+    reject
+        Names of the bits of SPPIXMASK in that mask for which pixels are bad, in upper or lower case; by default none,
+        as many good pixels have flags.
 
     Returns
     -------
     SpectrumBatch
         One spectrum of shape (1, pixels), on a grid of its own, of heliocentric vacuum wavelengths. Pixels with inverse
-        variance 0 are bad; the mask has no influence, as many good pixels have flags.
+        variance 0 are bad, and those that `reject` names.
 
     Raises
     ------
+    UnknownFlagError
+        If the mask has no bit of a name in `reject`.
     InputMissingError
         If there is no such file.
     SpectrumFileError
         If it is not a spec file, or no pixel of it is good.
     """
+    rejected = order_names(BOSS, reject)
     with FitsFile(path) as file:
         columns = dict.fromkeys(("flux", "loglam", "ivar"), _FLOATS)
-        if bitmask:
+        if bitmask or rejected:
             columns["and_mask"] = _INTEGERS
         table = file.table(1, columns, "coadded spectrum", rows=ROWS, width=_WIDTH)
         loglam = to_native(table["loglam"])[None]
@@ -71,9 +81,12 @@ def read_spec(path: Path, *, wavelength: bool = True, bitmask: bool = False) -> 
             file,
             to_native(table["flux"])[None],
             to_native(table["ivar"])[None],
+            find_flagged(table["and_mask"][None], BOSS, rejected) if rejected else None,
             wavelength=grid,
             unit=FLUX_UNIT,
             bitmask=table["and_mask"].astype(np.int64)[None] if bitmask else None,
+            mask_name=BOSS,
+            reject=rejected,
             meta=wrap_values(_read_meta(file)),
         )
 

@@ -16,9 +16,11 @@ from astra_dagster.errors import ParameterError, nearest
 from astra_dagster.files import check_may_read
 from astra_dagster.presence import is_file
 from astra_dagster.spectra.batch import SpectrumBatch
+from astra_dagster.spectra.pixel_flags import BOSS, BOSS_REJECTED
 from astra_dagster.tasks.columns import Column
 from astra_dagster.tasks.decorator import spectrum_task
-from astra_dagster.tasks.parameters import Parameters, parameter
+from astra_dagster.tasks.parameters import parameter
+from astra_dagster.tasks.rejection import RejectingParameters
 
 Region = tuple[float, float]
 
@@ -26,7 +28,7 @@ CHOICES = {"pixels": ("all", "regions"), "frame": ("rest", "observed")}
 """Values that parameters of text may have."""
 
 
-class ContinuumParameters(Parameters):
+class ContinuumParameters(RejectingParameters):
     """Parameters of the continuum of APOGEE spectra.
 
     Attributes
@@ -78,6 +80,8 @@ class ContinuumParameters(Parameters):
 class OpticalContinuumParameters(ContinuumParameters):
     """Parameters of the continuum of optical spectra; see `ContinuumParameters`."""
 
+    _mask = BOSS
+    reject: tuple[str, ...] = parameter(BOSS_REJECTED, omit_default=True)
     L: float = parameter(14000.0, minimum=1)
     regions: tuple[Region, ...] = ((3750.0, 10300.0),)
     continuum_regions: str | tuple[Region, ...] = "optical"
@@ -91,6 +95,7 @@ def _normalise_all(
     velocity: FloatArray | None = None,
 ) -> SpectrumBatch:
     """Divide spectra by their continuum; `velocity` in km/s has shape (n,), and None stands for one to be measured."""
+    spectra = parameters.apply_to(spectra)
     wavelength = spectra.wavelength
     assert wavelength is not None  # noqa: S101 (the tasks below ask for it)
     flux, ivar, regions, period = spectra.flux, spectra.ivar, parameters.regions, parameters.L
@@ -181,7 +186,7 @@ _COLUMNS: dict[str, Any] = {
 }
 
 
-@spectrum_task(requires=product("apVisit"), parameters=ContinuumParameters, version="2", columns=_COLUMNS)
+@spectrum_task(requires=product("apVisit"), parameters=ContinuumParameters, version="2", columns=_COLUMNS, bitmask=True)
 def ap_visit_continuum(spectra: SpectrumBatch, parameters: ContinuumParameters) -> SpectrumBatch:
     """Each visit spectrum divided by its continuum, chip by chip: sines and cosines, fitted to all good pixels.
 
@@ -191,13 +196,15 @@ def ap_visit_continuum(spectra: SpectrumBatch, parameters: ContinuumParameters) 
     return _normalise_all(spectra, parameters, brackett=True)
 
 
-@spectrum_task(requires=product("apStar"), parameters=ContinuumParameters, version="2", columns=_COLUMNS)
+@spectrum_task(requires=product("apStar"), parameters=ContinuumParameters, version="2", columns=_COLUMNS, bitmask=True)
 def ap_star_continuum(spectra: SpectrumBatch, parameters: ContinuumParameters) -> SpectrumBatch:
     """Each combined and visit spectrum of a star divided by its continuum, chip by chip."""
     return _normalise_all(spectra, parameters, brackett=True, velocity=np.zeros(len(spectra)))
 
 
-@spectrum_task(requires=product("spec"), parameters=OpticalContinuumParameters, version="2", columns=_COLUMNS)
+@spectrum_task(
+    requires=product("spec"), parameters=OpticalContinuumParameters, version="2", columns=_COLUMNS, bitmask=True
+)
 def spec_continuum(spectra: SpectrumBatch, parameters: OpticalContinuumParameters) -> SpectrumBatch:
     """Each optical spectrum divided by its continuum: sines and cosines, fitted to all good pixels.
 

@@ -22,6 +22,7 @@ def spectrum_task(
     name: str | None = None,
     each: bool = False,
     wavelength: bool = True,
+    bitmask: bool = False,
     stages: int = 1,
 ) -> Callable[[Callable[..., Any]], Task]:
     """Make a task from a function; use as a decorator.
@@ -49,6 +50,9 @@ def spectrum_task(
         Whether the function takes one spectrum at a time; it then returns one value for each column.
     wavelength
         Whether the function uses wavelengths; reading is faster without them.
+    bitmask
+        Whether the function uses the survey's own pixel mask: ``spectra.flagged(names)``, ``spectra.rejecting(names)``.
+        Spectra that it makes of them then keep it in their FITS file.
     stages
         Number of stages of a task that refines its own result: stage k receives the result of stage k - 1 as an
         argument before the parameters, and the first stage None. Earlier stages are assets ``<task>_stage1``, ...
@@ -78,6 +82,7 @@ def spectrum_task(
                 columns={n: c if isinstance(c, Column) else Column(c) for n, c in (columns or {}).items()},
                 output=kind,
                 wavelength=wavelength,
+                bitmask=bitmask,
                 description=inspect.getdoc(function) or "",
                 module=function.__module__,
             )

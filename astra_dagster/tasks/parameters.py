@@ -23,6 +23,7 @@ def parameter(
     minimum: float | None = None,
     maximum: float | None = None,
     significant: bool = True,
+    omit_default: bool = False,
 ) -> Any:
     """Declare a parameter with more than its default.
 
@@ -36,8 +37,17 @@ def parameter(
         Inclusive bounds of a number.
     significant
         Whether results depend on it. If not, as for a chunk size, it is no part of the digest.
+    omit_default
+        Whether the digest is without it where it has its default: for a parameter that was added later, with a default
+        that does what was done before, so that earlier results stay complete. Such a default must never change.
     """
-    about = {"description": description, "significant": significant, "minimum": minimum, "maximum": maximum}
+    about = {
+        "description": description,
+        "significant": significant,
+        "minimum": minimum,
+        "maximum": maximum,
+        "omit_default": omit_default,
+    }
     return dataclasses.field(default=default, metadata=about)
 
 
@@ -93,12 +103,14 @@ class Parameters:
         return cls(**values)
 
     def as_dict(self, *, all: bool = False) -> dict[str, Any]:
-        """Return the significant values by name, as JSON would hold them; with `all` also the others."""
+        """Return the values in the digest by name, as JSON would hold them; with `all` also the others."""
         return {
-            field.name: _listed(getattr(self, field.name))
-            for field in _fields(self)
-            if all or field.metadata.get("significant", True)
+            field.name: _listed(getattr(self, field.name)) for field in _fields(self) if all or self._is_identity(field)
         }
+
+    def _is_identity(self, field: dataclasses.Field[Any]) -> bool:
+        omitted = field.metadata.get("omit_default", False) and getattr(self, field.name) == field.default
+        return bool(field.metadata.get("significant", True)) and not omitted
 
 
 class NoParameters(Parameters):

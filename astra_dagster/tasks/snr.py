@@ -4,8 +4,10 @@ from astra_dagster.analysis.snr import der_snr, mean_snr, median_snr, pixel_snr
 from astra_dagster.arrays import FloatArray
 from astra_dagster.datamodel.products import product
 from astra_dagster.spectra.batch import SpectrumBatch
+from astra_dagster.spectra.pixel_flags import BOSS, BOSS_REJECTED
 from astra_dagster.tasks.decorator import spectrum_task
-from astra_dagster.tasks.parameters import Parameters
+from astra_dagster.tasks.parameters import parameter
+from astra_dagster.tasks.rejection import RejectingParameters
 
 COLUMNS = {
     "snr": "Mean signal-to-noise ratio a pixel, over good pixels.",
@@ -15,7 +17,7 @@ COLUMNS = {
 }
 
 
-class SNRParameters(Parameters):
+class SNRParameters(RejectingParameters):
     """Parameters of the signal-to-noise tasks.
 
     Attributes
@@ -25,6 +27,13 @@ class SNRParameters(Parameters):
     """
 
     fudge_factor: float = 1.0
+
+
+class OpticalSNRParameters(SNRParameters):
+    """Parameters of the signal-to-noise ratio of optical spectra; see `SNRParameters`."""
+
+    _mask = BOSS
+    reject: tuple[str, ...] = parameter(BOSS_REJECTED, omit_default=True)
 
 
 def _ratios(spectra: SpectrumBatch, snr: FloatArray, factor: float) -> dict[str, FloatArray]:
@@ -47,9 +56,11 @@ def _ratios(spectra: SpectrumBatch, snr: FloatArray, factor: float) -> dict[str,
         "snr_red": "Median over all pixels of the red chip.",
     },
     wavelength=False,
+    bitmask=True,
 )
 def ap_visit_snr(spectra, parameters):  # type: ignore[no-untyped-def]
     """Signal-to-noise ratio of each visit spectrum, from its own flux, error and mask."""
+    spectra = parameters.apply_to(spectra)
     snr = pixel_snr(spectra.flux, spectra.error)
     factor = parameters.fudge_factor
     chips = {f"snr_{name}": factor * median_snr(snr[:, start:stop]) for name, start, stop in spectra.chips}
@@ -66,15 +77,25 @@ def ap_visit_snr(spectra, parameters):  # type: ignore[no-untyped-def]
         "snr_all": "Median over all pixels: for the first spectrum the SNR card of the file's header.",
     },
     wavelength=False,
+    bitmask=True,
 )
 def ap_star_snr(spectra, parameters):  # type: ignore[no-untyped-def]
     """Signal-to-noise ratio of each combined and visit spectrum of a star."""
+    spectra = parameters.apply_to(spectra)
     snr = pixel_snr(spectra.flux, spectra.error)
     factor = parameters.fudge_factor
     return {"row": spectra.meta["row"], **_ratios(spectra, snr, factor), "snr_all": factor * median_snr(snr)}
 
 
-@spectrum_task(requires=product("spec"), parameters=SNRParameters, version="1", columns=COLUMNS, wavelength=False)
+@spectrum_task(
+    requires=product("spec"),
+    parameters=OpticalSNRParameters,
+    version="1",
+    columns=COLUMNS,
+    wavelength=False,
+    bitmask=True,
+)
 def spec_snr(spectra, parameters):  # type: ignore[no-untyped-def]
     """Signal-to-noise ratio of each optical spectrum, from its own flux and inverse variance."""
+    spectra = parameters.apply_to(spectra)
     return _ratios(spectra, pixel_snr(spectra.flux, spectra.error), parameters.fudge_factor)

@@ -120,6 +120,8 @@ class Task:
         "json" for columns alone, "fits" for spectra.
     wavelength
         Whether the function uses wavelengths; reading is faster without them.
+    bitmask
+        Whether the function uses the survey's own pixel mask.
     description
         What the task does, for people.
     family
@@ -141,6 +143,7 @@ class Task:
     columns: Mapping[str, Column] = field(default_factory=dict)
     output: Literal["json", "fits"] = "json"
     wavelength: bool = True
+    bitmask: bool = False
     description: str = ""
     family: str = ""
     defaults: Mapping[str, Any] = field(default_factory=dict)

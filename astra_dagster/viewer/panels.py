@@ -72,6 +72,7 @@ class Panels:
         self.figures: list[Figure] = []
         self.renderers: list[tuple[str, int | None, str]] = []
         self._spectra: list[dict[str, Any]] = []
+        self._dots: dict[int, str] = {}
         self._lines: list[dict[str, Any]] = []
 
     @property
@@ -153,32 +154,41 @@ class Panels:
                 over = figure.line("wavelength", "continuum", source=source, line_color=CONTINUUM, line_width=2)
                 self._switch(over, spectrum, "continuum")
             ids = {"panel": figure.id, "source": source.id, "band": corners.id}
-            self._spectra.append({"spectrum": spectrum.number, "column": column, "error": error, **ids})
+            ids["dots"] = self._dots.get(spectrum.number, "")
+            breaks = (np.flatnonzero(spectrum.curve.gaps) + 1).tolist()
+            drawn = {"spectrum": spectrum.number, "column": column, "error": error, "breaks": breaks}
+            self._spectra.append(drawn | ids)
         if column == "normalised":
             self._switch(figure.hspan(1.0, line_color=CONTINUUM), None, "continuum")
         curves = [spectrum.curve for spectrum in spectra if spectrum.on]
-        figure.y_range = Range1d(*find_limits(np.concatenate([one.mask_bad(getattr(one, column)) for one in curves])))
+        figure.y_range = Range1d(*find_limits(np.concatenate([getattr(one, column)[one.steady] for one in curves])))
 
     def _bad(self, figure: "Figure", spectrum: Spectrum, dots: bool) -> None:
         """Shade the bad pixels of a spectrum, and mark their flux."""
-        from bokeh.models import HoverTool
+        from bokeh.models import ColumnDataSource, HoverTool
 
         curve = spectrum.curve
-        starts, ends = _find_stretches(curve.wavelength, curve.bad)
+        starts, ends = _find_stretches(curve.wavelength, curve.bad & curve.has_data, curve.gaps)
         if not len(starts):
             return
         alpha = 0.12 if spectrum.on else 0.05  # shades of several spectra add up
         self._switch(figure.vstrip(starts, ends, color=BAD, alpha=alpha, line_color=None), spectrum, "bad")
-        known = curve.bad & np.isfinite(curve.flux)
+        known = curve.bad & curve.has_data
         if dots and known.any():
             data = {
                 "wavelength": curve.wavelength[known],
                 "flux": curve.flux[known],
                 "why": curve.describe_flags(known),
+                # Their places among all pixels; none before a gap, which a line through all pixels must not cross.
+                "index": np.where(curve.gaps, -1, np.arange(known.size))[known],
             }
-            marks = figure.scatter("wavelength", "flux", source=data, size=3, color=BAD, alpha=0.7)
+            if curve.normalised is not None:
+                data["normalised"] = curve.normalised[known]
+            source = ColumnDataSource(data)
+            self._dots[spectrum.number] = source.id
+            marks = figure.scatter("wavelength", "flux", source=source, size=3, color=BAD, alpha=0.7)
             self._switch(marks, spectrum, "bad")
-            tips = [("", "bad pixel"), ("wavelength", "@wavelength{0.00} Å"), ("flux", "@flux{%.5g}"), ("mask", "@why")]
+            tips = [("bad", "@why"), ("wavelength", "@wavelength{0.00} Å"), ("flux", "@flux{%.5g}")]
             figure.add_tools(HoverTool(renderers=[marks], tooltips=tips, formatters={"@flux": "printf"}))
 
     def _strip(self, x_range: "Range1d", lines: "ColumnDataSource") -> "Figure":
@@ -235,12 +245,15 @@ def _make_source(spectrum: Spectrum) -> "ColumnDataSource":
             "normalised": curve.mask_bad(curve.normalised),
             "normalised_error": curve.normalised_error,
         }
-    return ColumnDataSource({name: np.asarray(values, dtype=np.float32) for name, values in columns.items()})
+    data: dict[str, Any] = {name: np.asarray(values, dtype=np.float32) for name, values in columns.items()}
+    return ColumnDataSource(data | {"steady": curve.steady.astype(np.uint8)})
 
 
-def _find_stretches(wavelength: FloatArray, bad: BoolArray) -> tuple[FloatArray, FloatArray]:
-    """Return start and end of each stretch of bad pixels, half a pixel outside of it."""
-    edges = np.diff(np.concatenate([[False], bad, [False]]).astype(np.int8))
-    first, last = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1) - 1
-    half = np.gradient(wavelength) / 2
+def _find_stretches(wavelength: FloatArray, bad: BoolArray, gaps: BoolArray) -> tuple[FloatArray, FloatArray]:
+    """Return start and end of each stretch of bad pixels, half a pixel outside of it; none crosses a gap."""
+    first, last = bad.copy(), bad.copy()
+    first[1:] &= ~bad[:-1] | gaps[:-1]
+    last[:-1] &= ~bad[1:] | gaps[:-1]
+    steps = np.diff(wavelength)
+    half = np.minimum(np.append(steps[:1], steps), np.append(steps, steps[-1:])) / 2
     return wavelength[first] - half[first], wavelength[last] + half[last]

@@ -98,7 +98,9 @@ def preview_png(batch: SpectrumBatch, row: int = 0, title: str = "", product: st
     figure.savefig(drawn, format="png", dpi=85)
     small = io.BytesIO()
     with Image.open(drawn) as image:
-        image.convert("RGB").quantize(COLOURS).save(small, "png", optimize=True)
+        # The usual method would leave nothing but greys, as few pixels have the colour of a continuum or a bad pixel.
+        few = image.convert("RGB").quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE)
+        few.save(small, "png", optimize=True)
     return small.getvalue()
 
 
@@ -112,10 +114,10 @@ def encode_figure(figure: "Figure", suffix: str) -> bytes:
 def _panel(axes: "Axes", one: Curve, values: FloatArray, label: str) -> None:
     shown = one.mask_bad(values)
     axes.plot(one.wavelength, shown, color="0.15", linewidth=0.5, label="flux")
-    axes.set_ylim(*find_limits(shown))
+    axes.set_ylim(*find_limits(values[one.steady]))
     axes.plot(
-        one.wavelength[one.bad],
-        np.full(int(one.bad.sum()), 0.01),
+        one.wavelength[one.bad & one.has_data],
+        np.full(int((one.bad & one.has_data).sum()), 0.01),
         "|",
         color="C3",
         markersize=4,

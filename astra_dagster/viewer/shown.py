@@ -8,9 +8,16 @@ import numpy as np
 from astra_dagster.arrays import BitmaskArray, BoolArray, FloatArray
 from astra_dagster.errors import AstraError
 from astra_dagster.spectra.batch import SpectrumBatch
+from astra_dagster.spectra.pixel_flags import APOGEE, BOSS, describe_bits, find_bits
 
 GAP = 20.0
 """Number of typical steps in wavelength beyond which two neighbouring pixels are not joined by a line."""
+
+SPIKES = {APOGEE: ("LITTROW_GHOST", "SIG_SKYLINE"), BOSS: ("BRIGHTSKY", "BADSKYCHI", "REDMONSTER")}
+"""Bits of pixels that say more of the sky than of the object, and must not decide how high a panel is."""
+
+NOISY = 10.0
+"""Pixels whose error is so many times that of the median do not decide it either."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +98,8 @@ class Curve:
         Continuum by which the flux was divided, and the result; None if it was not divided.
     bitmask
         The file's own mask, if it was read.
+    mask_name
+        Name by which SDSS calls that mask.
     """
 
     wavelength: FloatArray
@@ -101,6 +110,7 @@ class Curve:
     normalised: FloatArray | None = None
     normalised_error: FloatArray | None = None
     bitmask: BitmaskArray | None = None
+    mask_name: str = ""
 
     @property
     def gaps(self) -> BoolArray:
@@ -112,12 +122,32 @@ class Curve:
         """Return values with NaN at bad pixels and at gaps, so that no line crosses them."""
         return np.where(self.bad | self.gaps, np.nan, values)
 
+    @property
+    def has_data(self) -> BoolArray:
+        """True for pixels that have a value, good or bad: files have NaN, or 0, where no detector is."""
+        return np.asarray(np.isfinite(self.flux) & ~(self.bad & (self.flux == 0)))
+
+    @property
+    def steady(self) -> BoolArray:
+        """True for the good pixels that decide how high a panel is: those without sky lines and with a usual error.
+
+        Where these are less than half of the good ones, all good pixels decide.
+        """
+        good = ~self.bad & np.isfinite(self.flux)
+        if not good.any():
+            return good
+        with np.errstate(invalid="ignore"):
+            steady = good & (self.error <= NOISY * np.median(self.error[good]))
+        if self.bitmask is not None:
+            steady &= (self.bitmask & find_bits(self.mask_name, SPIKES.get(self.mask_name, ()))) == 0
+        return steady if 2 * steady.sum() >= good.sum() else good
+
     def describe_flags(self, pixels: BoolArray) -> list[str]:
-        """Say for each of some pixels which bits of the file's own mask are set: ``bits 0, 12``."""
+        """Say for each of some bad pixels which bits of the file's own mask are set: ``bad pixel, sky line``."""
         if self.bitmask is None:
-            return [""] * int(pixels.sum())
-        values = [int(value) for value in self.bitmask[pixels]]
-        return [_bits(value) for value in values]
+            return ["why is not known"] * int(pixels.sum())
+        none = "no usable flux and error"
+        return [", ".join(describe_bits(self.mask_name, int(value))) or none for value in self.bitmask[pixels]]
 
 
 def make_curve(batch: SpectrumBatch, row: int) -> Curve:
@@ -127,17 +157,13 @@ def make_curve(batch: SpectrumBatch, row: int) -> Curve:
     flux, bad = batch.flux[row], batch.bad[row]
     with np.errstate(divide="ignore"):
         error = np.where(bad, np.nan, 1 / np.sqrt(batch.ivar[row]))
+    bitmask = None if batch.bitmask is None else batch.bitmask[row]
     if batch.continuum is None:
-        bitmask = None if batch.bitmask is None else batch.bitmask[row]
-        return Curve(wavelength, flux, error, bad, bitmask=bitmask)
+        return Curve(wavelength, flux, error, bad, bitmask=bitmask, mask_name=batch.mask_name)
     # Where nothing was fitted a task writes flux 1 and some continuum, which are no data.
     continuum = np.where(bad & (flux == 1.0), np.nan, batch.continuum[row])
-    return Curve(wavelength, flux * continuum, error * continuum, bad, continuum, flux, error)
-
-
-def _bits(value: int) -> str:
-    found = [str(bit) for bit in range(64) if value >> bit & 1]
-    return f"bit{'s' * (len(found) > 1)} {', '.join(found)}" if found else "none"
+    whole, whole_error = flux * continuum, error * continuum
+    return Curve(wavelength, whole, whole_error, bad, continuum, flux, error, bitmask, batch.mask_name)
 
 
 def find_limits(values: FloatArray) -> tuple[float, float]:

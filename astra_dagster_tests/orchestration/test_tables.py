@@ -19,6 +19,7 @@ from astra_dagster.orchestration.partitions import register
 from astra_dagster.orchestration.runs.jobs import update_job_name, update_run_config
 from astra_dagster.orchestration.tables import collection, latest, table_name
 from astra_dagster.outputs.store import OutputStore
+from astra_dagster.spectra.pixel_flags import APOGEE_REJECTED
 from astra_dagster.tasks import registry
 from astra_dagster.tasks.snr import ap_visit_snr
 from astra_dagster.tasks.task import Task
@@ -93,7 +94,7 @@ def test_the_table_holds_all_results(done: dg.DagsterInstance) -> None:
         document = json.loads(outputs().path(VISITS.parse_key(key)).read_text())
         assert {name: row[name] for name in ap_visit_snr.columns} == document["results"]
     assert Path(about["fits"]).is_file()
-    assert about["parameters"] == {"fudge_factor": 1.0}
+    assert about["parameters"] == {"fudge_factor": 1.0, "reject": list(APOGEE_REJECTED)}
     types = {column.name: column.type for column in about["dagster/column_schema"].columns}
     assert (types["snr"], types["good_pixels"], types["mjd"]) == ("float", "int", "text")
     lines = about["preview"].splitlines()

@@ -1,6 +1,7 @@
 """FITS files that tasks write: byte by byte the same, valid to astropy, and read back by everything."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,27 @@ def test_a_batch_survives_the_way_to_a_file_and_back(n: int, own: bool, tmp_path
     assert (again.unit, again.chips, again.continuum_unit) == (batch.unit, batch.chips, batch.continuum_unit)
     assert again.meta == {"object": ("it's",) * n, "ra": (None,) * n, "fibre": tuple(range(n)), "q": (1.5,) * n}
     assert encode_spectra(batch) == encode_spectra(a_batch(n, own))
+
+
+@pytest.mark.parametrize(("n", "largest"), [(1, 1 << 14), (3, 1 << 30), (2, 1 << 40)])
+def test_the_mask_of_the_survey_goes_with_it(n: int, largest: int, tmp_path: Path) -> None:
+    plain = a_batch(n, own=False)
+    bitmask = np.arange(plain.flux.size).reshape(plain.flux.shape)
+    bitmask[0, 3] = largest
+    batch = replace(plain, bitmask=bitmask, mask_name="SPPIXMASK", reject=("NOSKY", "BRIGHTSKY"))
+    path = write(tmp_path / "out.fits", batch)
+    with valid(path.read_bytes()) as hdus:
+        column = hdus["SPECTRUM"].data["bitmask"]
+        np.testing.assert_array_equal(column.T if n > 1 else column[None], bitmask)
+        assert column.dtype.itemsize == (8 if largest > 1 << 31 else 4)
+        assert hdus["SPECTRUM"].header["PIXMASK"] == "SPPIXMASK"
+    again = read_output(path)
+    np.testing.assert_array_equal(again.bitmask, bitmask)
+    assert again.bitmask.dtype == np.int64
+    assert (again.mask_name, again.reject) == ("SPPIXMASK", ("NOSKY", "BRIGHTSKY"))
+    np.testing.assert_array_equal(again.flagged(["NOSKY"]), (bitmask >> 22 & 1) == 1)
+    without = read_output(write(tmp_path / "plain.fits", plain))
+    assert (without.bitmask, without.mask_name, without.reject) == (None, "", ())
 
 
 @pytest.mark.parametrize("n", [1, 3])

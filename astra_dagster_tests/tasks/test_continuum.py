@@ -64,7 +64,7 @@ def test_files_are_valid_and_say_where_they_come_from(task: Task, synthetic: Pat
             header = hdus[0].header
             assert [hdu.name for hdu in hdus] == ["PRIMARY", "SPECTRUM", "CONTINUUM"]
             columns = hdus["SPECTRUM"].columns
-            assert columns.names == ["wavelength", "flux", "ivar", "mask"]
+            assert columns.names == ["wavelength", "flux", "ivar", "mask", "bitmask"]
             assert columns["wavelength"].unit == "Angstrom"
         assert header["TASK"] == task.name
         assert header["CODEVER"] == task.version

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from astra_dagster.errors import ParameterError
-from astra_dagster.tasks.parameters import digest
+from astra_dagster.tasks.parameters import Parameters, digest, parameter
 from astra_dagster_tests.tasks.sample import Sample
 
 
@@ -35,6 +35,20 @@ def test_int_and_float_are_one_parameter() -> None:
     assert Sample(width=2) == Sample(width=2.0)
     assert digest(Sample(width=2).as_dict()) == digest(Sample(width=2.0).as_dict())
     assert digest(Sample(width=-0.0).as_dict()) == digest(Sample(width=0.0).as_dict())
+
+
+def test_a_parameter_that_was_added_later_keeps_the_digest_of_its_default() -> None:
+    class Before(Parameters):
+        order: int = 3
+
+    class After(Parameters):
+        order: int = 3
+        names: tuple[str, ...] = parameter(("a", "b"), omit_default=True)
+
+    assert After().as_dict() == After(names=["a", "b"]).as_dict() == Before().as_dict()
+    assert digest(After().as_dict()) == digest(Before().as_dict())
+    assert After(names=()).as_dict() == {"order": 3, "names": []}
+    assert After().as_dict(all=True) == {"order": 3, "names": ["a", "b"]}
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,7 @@
 """The page and the pictures of spectra: what is on them, and that they need nothing else."""
 
-import base64
-import gzip
 import json
 import re
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -27,53 +24,9 @@ from astra_dagster.viewer.lines import LIGHT, find_lines, find_redshift, read_ma
 from astra_dagster.viewer.panels import BAD, CONTINUUM
 from astra_dagster.viewer.preview import picture, preview, preview_png
 from astra_dagster.viewer.shown import ShownSpectra, make_curve
+from astra_dagster_tests.viewer.pages import columns, models, open_page, small, spectra_of
 
 CONTINUA = {"apVisit": ap_visit_continuum, "apStar": ap_star_continuum, "spec": spec_continuum}
-
-
-def small(rows: int = 2, start: float = 15000.0, **others: Any) -> SpectrumBatch:
-    """Spectra of a few pixels, two of them bad."""
-    flux = np.arange(1.0, 20 * rows + 1).reshape(rows, 20)
-    ivar = np.full((rows, 20), 4.0)
-    ivar[:, 5:7] = 0
-    return SpectrumBatch(flux, ivar, start + np.arange(20.0), **others)
-
-
-def models(html: str) -> list[dict[str, Any]]:
-    """All Bokeh models of a page."""
-    found = re.search(r'<script type="application/json" id="[^"]*">(.*?)</script>', html, re.DOTALL)
-    assert found is not None
-    made: list[dict[str, Any]] = []
-
-    def walk(value: Any) -> None:
-        if isinstance(value, dict):
-            if value.get("type") == "object" and "id" in value:
-                made.append(value)
-            for item in value.values():
-                walk(item)
-        elif isinstance(value, list):
-            for item in value:
-                walk(item)
-
-    walk(json.loads(found[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")))
-    return made
-
-
-def columns(model: dict[str, Any]) -> dict[str, Any]:
-    """Columns of a data source."""
-    found = {}
-    for name, value in model["attributes"]["data"].get("entries", []):
-        if isinstance(value, dict) and value.get("type") == "ndarray":
-            contents = gzip.decompress(base64.b64decode(value["array"]["data"]))
-            found[name] = np.frombuffer(contents, value["dtype"]).reshape(value["shape"])
-        else:
-            found[name] = value
-    return found
-
-
-def spectra_of(html: str) -> list[dict[str, Any]]:
-    sources = (columns(model) for model in models(html) if model["name"] == "ColumnDataSource")
-    return [source for source in sources if "error" in source]
 
 
 def labels(html: str) -> list[str]:
@@ -165,15 +118,6 @@ def test_files_are_moved_together_where_their_wavelengths_overlap() -> None:
     assert len(ranges) == 2
     assert html.count("data-file=") == 3
     assert "<title>file 15000 and 2 more</title>" in html
-
-
-def test_why_a_pixel_is_bad_is_said() -> None:
-    bitmask = np.zeros((1, 20), dtype=np.int64)
-    bitmask[0, 5], bitmask[0, 6] = 1 << 12 | 1, 1 << 3
-    html = page([ShownSpectra(small(1, bitmask=bitmask), "a visit", "apVisit")])
-    (marks,) = (columns(m) for m in models(html) if m["name"] == "ColumnDataSource" and "why" in columns(m))
-    assert marks["why"] == ["bits 0, 12", "bit 3"]
-    np.testing.assert_allclose(marks["flux"], [6, 7])
 
 
 HOSTILE = st.sampled_from(
@@ -321,27 +265,9 @@ def test_nothing_is_imported_before_it_is_needed() -> None:
 
 
 def test_a_browser_without_network_draws_it(synthetic: Path, tmp_path: Path) -> None:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("no chromium to open the page with")
     batch = ap_star_continuum(batches(synthetic, "apStar", "apStar-*.fits")[1][1])
-    (tmp_path / "page.html").write_text(page([ShownSpectra(batch, "a star", "apStar")]), encoding="utf-8")
-    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    flags += " --disable-component-update --disable-sync --virtual-time-budget=25000 --window-size=1300,850"
     shot = tmp_path / "shot.png"
-    subprocess.run(
-        [
-            chromium,
-            *flags.split(),
-            "--host-resolver-rules=MAP * ~NOTFOUND",
-            f"--user-data-dir={tmp_path / 'profile'}",
-            f"--screenshot={shot}",
-            (tmp_path / "page.html").as_uri(),
-        ],
-        capture_output=True,
-        check=True,
-        timeout=120,
-    )
+    open_page(page([ShownSpectra(batch, "a star", "apStar")]), tmp_path, f"--screenshot={shot}")
     with Image.open(shot) as image:
         pixels = np.asarray(image.convert("RGB")).astype(int)
 
