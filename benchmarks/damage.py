@@ -90,7 +90,7 @@ def samples(folder: Path, sas: Path | None) -> list[Sample]:
 
 
 def can_be_read(sample: Sample) -> bool:
-    """Whether a file is a whole one with good pixels, as all but few of the survey are."""
+    """Whether a file is a whole one, as all but few of the survey are."""
     try:
         read_spectra(sample.path, sample.product)
     except SpectrumFileError:

@@ -71,7 +71,7 @@ def read_ap_star(path: Path, *, wavelength: bool = True, bitmask: bool = False) 
     InputMissingError
         If there is no such file.
     SpectrumFileError
-        If it is not an apStar file, or no pixel of it is good.
+        If it is not an apStar file.
     """
     with FitsFile(path) as file:
         flux = to_native(_read_rows(file, 1, "flux", "f", SHAPES))
@@ -81,7 +81,6 @@ def read_ap_star(path: Path, *, wavelength: bool = True, bitmask: bool = False) 
         grid = _check_grid(file, 1)
         header = file.hdu(0).header
         return from_errors(
-            file,
             flux,
             error,
             find_flagged(mask),
@@ -111,7 +110,7 @@ def read_aspcap_star(path: Path, *, wavelength: bool = True, bitmask: bool = Fal
     InputMissingError
         If there is no such file.
     SpectrumFileError
-        If it is not an aspcapStar file, or no pixel of it is good.
+        If it is not an aspcapStar file.
     """
     with FitsFile(path) as file:
         flux = to_native(_read_rows(file, 1, "normalised flux", "f", ONE_ROW))
@@ -124,7 +123,7 @@ def read_aspcap_star(path: Path, *, wavelength: bool = True, bitmask: bool = Fal
         header = file.hdu(0).header
         meta = wrap_values({"object": header.text("OBJ") or header.text("OBJID"), "field": header.text("FIELD")})
         return from_errors(
-            file, flux, error, None, huge=ASPCAP_BAD, wavelength=grid if wavelength else None, chips=CHIPS, meta=meta
+            flux, error, None, huge=ASPCAP_BAD, wavelength=grid if wavelength else None, chips=CHIPS, meta=meta
         )
 
 

@@ -43,7 +43,7 @@ def read_ap_visit(path: Path, *, wavelength: bool = True, bitmask: bool = False)
     InputMissingError
         If there is no such file.
     SpectrumFileError
-        If it is not an apVisit file, or no pixel of it is good.
+        If it is not an apVisit file.
     """
     with FitsFile(path) as file:
         flux = to_native(_read_chips(file, 1, "flux", "f", SHAPES))
@@ -57,7 +57,6 @@ def read_ap_visit(path: Path, *, wavelength: bool = True, bitmask: bool = False)
         pixels = flux.shape[1] // 3
         header = file.hdu(0).header
         return from_errors(
-            file,
             flux,
             error,
             find_flagged(mask),

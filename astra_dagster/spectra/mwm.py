@@ -18,7 +18,7 @@ from astra_dagster.fits.model import Model
 from astra_dagster.fits.reader import FitsFile
 from astra_dagster.spectra import ap_star
 from astra_dagster.spectra.batch import FLUX_UNIT, SpectrumBatch, stack
-from astra_dagster.spectra.masks import check_good, make_ivar_batch, to_native
+from astra_dagster.spectra.masks import make_ivar_batch, to_native
 from astra_dagster.spectra.spec import PLAIN, to_plain
 
 TABLES = {"BOSS": (1, 2), "APOGEE": (3, 4)}
@@ -63,8 +63,8 @@ def read_mwm(
     InputMissingError
         If there is no such file.
     SpectrumFileError
-        If the file is not an mwm file, has no spectra of the instrument, has no good pixel, or has spectra of both
-        instruments and none was chosen.
+        If the file is not an mwm file, has no spectra of the instrument, or has spectra of both instruments
+        and none was chosen.
     """
     with FitsFile(path) as file:
         if "V_ASTRA" not in file.hdu(0).header:
@@ -84,10 +84,9 @@ def read_mwm(
             raise SpectrumFileError(f"has no {name} spectra", path=path, hint="instruments are BOSS and APOGEE")
         tables = [_read(file, file.hdu(index), name, wavelength, bitmask) for index in there[name]]
         try:
-            batch = stack(tables)
+            return stack(tables)
         except ValueError as error:
             raise SpectrumFileError(f"has tables that do not fit together: {error}", path=path) from error
-        return check_good(file, batch)
 
 
 def _read(file: FitsFile, hdu: HDU, instrument: str, wavelength: bool, bitmask: bool) -> SpectrumBatch:

@@ -12,7 +12,7 @@ from astra_dagster.fits.header import Scalar
 from astra_dagster.fits.model import Model
 from astra_dagster.fits.reader import FitsFile
 from astra_dagster.spectra.batch import FLUX_UNIT, SpectrumBatch
-from astra_dagster.spectra.masks import check_increasing, from_ivar, to_native, wrap_values
+from astra_dagster.spectra.masks import check_increasing, make_ivar_batch, to_native, wrap_values
 
 ROWS = range(2, 20_001)
 """Numbers of pixels that a spectrum may have; real ones have 3,810 to 4,648."""
@@ -50,7 +50,7 @@ def read_spec(path: Path, *, wavelength: bool = True, bitmask: bool = False) -> 
     InputMissingError
         If there is no such file.
     SpectrumFileError
-        If it is not a spec file, or no pixel of it is good.
+        If it is not a spec file.
     """
     with FitsFile(path) as file:
         columns = dict.fromkeys(("flux", "loglam", "ivar"), _FLOATS)
@@ -67,8 +67,7 @@ def read_spec(path: Path, *, wavelength: bool = True, bitmask: bool = False) -> 
             with np.errstate(over="ignore"):
                 grid = np.power(10.0, loglam)
             check_increasing(file, grid, 1, RANGE)
-        return from_ivar(
-            file,
+        return make_ivar_batch(
             to_native(table["flux"])[None],
             to_native(table["ivar"])[None],
             wavelength=grid,

@@ -4,15 +4,30 @@ from pathlib import Path
 
 from astra_dagster import DataID, product
 from astra_dagster.archive.discovery import find_files
+from astra_dagster.datamodel.tree import tree_names
 from astra_dagster.execution import runner
 from astra_dagster.execution.runner import Outcome
 from astra_dagster.outputs.store import InputFiles, OutputStore, PartitionWork
 from astra_dagster.tasks.snr import SNRParameters, ap_visit_snr
 from astra_dagster.tasks.task import Task
 
+RELEASES = frozenset(tree_names())
+"""Releases of the SDSS tree; others are configured, and have the products of one of them."""
+
 
 def work_on(root: Path, release: str = "DR17") -> list[PartitionWork]:
     return [work_of(f.data_id, f.path, f.version) for f in find_files(product("apVisit"), release, root)[0]]
+
+
+def find_work(task: Task, root: Path, *releases: str, name: str = "") -> list[PartitionWork]:
+    """Work on all files of the task's product, or of a product that is like it, in releases of a mirror."""
+    item = product(name or task.domain.name)
+    return [
+        work_of(file.data_id, file.path, file.version)
+        for release in releases
+        if release in item.releases or release not in RELEASES
+        for file in find_files(item, release, root)[0]
+    ]
 
 
 def work_of(data_id: DataID, path: Path, version: str) -> PartitionWork:
