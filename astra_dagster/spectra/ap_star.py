@@ -121,7 +121,19 @@ def read_aspcap_star(path: Path, *, wavelength: bool = True, bitmask: bool = Fal
         )  # an apStar file of one row has its mask there, and is the same otherwise
         grid = _check_grid(file, 1)
         header = file.hdu(0).header
-        meta = wrap_values({"object": header.text("OBJ") or header.text("OBJID"), "field": header.text("FIELD")})
+        meta = wrap_values(
+            {
+                "frame": "SOURCE",
+                "object": header.text("OBJ") or header.text("OBJID"),
+                "telescope": header.text("TELESCOP"),
+                "field": header.text("FIELD"),
+                "location": header.integer("LOCID"),
+                "ra": header.number("RA"),
+                "dec": header.number("DEC"),
+                "snr": header.number("SNR"),
+                "v_helio": header.number("VHELIO"),
+            }
+        )
         return from_errors(
             flux, error, None, huge=ASPCAP_BAD, wavelength=grid if wavelength else None, chips=CHIPS, meta=meta
         )
@@ -149,9 +161,12 @@ def _make_meta(header: Header, rows: int) -> dict[str, tuple[Scalar, ...]]:
     visits = range(1, rows - 1)
     combined = rows - len(visits)
     star = {
+        "frame": "SOURCE",
         "object": header.text("OBJID"),
         "telescope": header.text("TELESCOP"),
         "field": header.text("FIELD"),
+        "location": header.integer("LOCID"),
+        "healpix": header.integer("HEALPIX"),
         "ra": header.number("RA"),
         "dec": header.number("DEC"),
         "visits": header.integer("NVISITS"),
@@ -163,6 +178,10 @@ def _make_meta(header: Header, rows: int) -> dict[str, tuple[Scalar, ...]]:
         "v_helio": (
             *(header.number("VHELIO"),) * combined,
             *(header.number(f"VHELIO{i}") for i in visits),
+        ),
+        "starflag": (
+            *(header.integer("STARFLAG"),) * combined,
+            *(header.integer(f"FLAG{i}") for i in visits),
         ),
         "fibre": (*(None,) * combined, *(header.integer(f"FIBER{i}") for i in visits)),
         "jd": (*(None,) * combined, *(header.number(f"JD{i}") for i in visits)),

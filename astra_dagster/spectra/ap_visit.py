@@ -66,15 +66,19 @@ def read_ap_visit(path: Path, *, wavelength: bool = True, bitmask: bool = False)
             bitmask=mask.astype(np.int64) if bitmask else None,
             meta=wrap_values(
                 {
+                    "frame": "TOPOCENT",
                     "object": header.text("OBJID"),
                     "telescope": header.text("TELESCOP"),
+                    "field": header.text("FIELD"),
+                    "location": header.integer("LOCID"),
                     "plate": header.text("PLATE"),
                     "mjd": header.integer("MJD5"),
                     "fibre": header.integer("FIBERID"),
                     "ra": header.number("RA"),
                     "dec": header.number("DEC"),
                     "snr": header.number("SNR"),
-                    "v_rad": header.number("VRAD"),
+                    "starflag": header.integer("STARFLAG"),
+                    "v_observed": header.number("VRAD"),
                     "v_barycentric": header.number("BC"),
                     "v_helio": header.number("VHELIO"),
                 }

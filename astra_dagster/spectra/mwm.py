@@ -112,7 +112,12 @@ def _read(file: FitsFile, hdu: HDU, instrument: str, wavelength: bool, bitmask: 
         unit=FLUX_UNIT,
         chips=ap_star.CHIPS if shape[1] == ap_star.PIXELS else (),
         bitmask=_to_integers(table["pixel_flags"]) if bitmask else None,
-        meta={"object": meta.pop("obj", (None,) * shape[0]), "instrument": (instrument,) * shape[0]} | meta,
+        meta={
+            "frame": ("SOURCE",) * shape[0],
+            "object": meta.pop("obj", (None,) * shape[0]),
+            "instrument": (instrument,) * shape[0],
+        }
+        | meta,
     )
 
 

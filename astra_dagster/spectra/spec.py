@@ -26,7 +26,7 @@ RANGE = (2500.0, 12_000.0)
 _WIDTH, _WIDTH_OF_DETAILS = 1000, 100_000  # bytes a row; in real files 36 and 4,016 at most
 _FLOATS, _INTEGERS, PLAIN = Model("f", ((),)), Model("iu", ((),)), Model("biufU", ((),))
 _IS_ROW = {"class", "subclass", "z"}  # columns of the pipeline's row, and of no other table
-_DETAILS = ("run2d", "plug_ra", "plug_dec", "class", "subclass", "sn_median_all", "sdss_id", "catalogid")
+_DETAILS = ("run2d", "plug_ra", "plug_dec", "class", "subclass", "zwarning", "sn_median_all", "sdss_id", "catalogid")
 
 
 def read_spec(path: Path, *, wavelength: bool = True, bitmask: bool = False) -> SpectrumBatch:
@@ -91,7 +91,11 @@ def _read_meta(file: FitsFile) -> dict[str, Scalar]:
             2, {"z": PLAIN}, "row of the pipeline", rows=range(1, 2), width=_WIDTH_OF_DETAILS, optional=details
         )
         row = {name: to_plain(values[0]) for name, values in table.items()}
+    ra: Scalar = row.get("plug_ra", header.number("PLUG_RA"))
+    dec: Scalar = row.get("plug_dec", header.number("PLUG_DEC"))
     return {
+        "frame": "HELIOCEN",
+        "object": name_position(ra, dec) if isinstance(ra, float) and isinstance(dec, float) else None,
         "run2d": header.text("RUN2D") or row.get("run2d"),
         "plate": header.integer("PLATEID"),
         "field": header.integer("FIELDID"),
@@ -99,13 +103,29 @@ def _read_meta(file: FitsFile) -> dict[str, Scalar]:
         "fibre": header.integer("FIBERID"),
         "catalogid": row.get("catalogid"),
         "sdss_id": row.get("sdss_id"),
-        "ra": row.get("plug_ra", header.number("PLUG_RA")),
-        "dec": row.get("plug_dec", header.number("PLUG_DEC")),
+        "ra": ra,
+        "dec": dec,
         "class": row.get("class"),
         "subclass": row.get("subclass"),
         "z": row.get("z"),
+        "zwarning": row.get("zwarning"),
         "snr": row.get("sn_median_all"),
     }
+
+
+def name_position(ra: float, dec: float) -> str:
+    """Return the name that the SDSS gives to an object at these coordinates in degrees: SDSS J123456.78+012345.6.
+
+    As the IAU has it, digits are cut off, and not rounded.
+    """
+    hundredths = int(ra % 360 * 24_000 + 1e-5)  # of a second of time
+    tenths = int(abs(dec) * 36_000 + 1e-5)  # of a second of arc
+    minutes, seconds = divmod(hundredths, 6000)
+    arc_minutes, arc_seconds = divmod(tenths, 600)
+    return (
+        f"SDSS J{minutes // 60:02}{minutes % 60:02}{seconds // 100:02}.{seconds % 100:02}"
+        f"{'-' if dec < 0 else '+'}{arc_minutes // 60:02}{arc_minutes % 60:02}{arc_seconds // 10:02}.{arc_seconds % 10}"
+    )
 
 
 def to_plain(value: np.generic) -> Scalar:

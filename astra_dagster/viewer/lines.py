@@ -58,7 +58,7 @@ class Frame:
 _REST = Frame("rest frame of the star")
 _SPEC = Frame("heliocentric, redshift not removed", "z")
 FRAMES = {
-    "apVisit": Frame("as observed", "v_rad", velocity=True),
+    "apVisit": Frame("as observed", "v_observed", velocity=True),
     **dict.fromkeys(("apStar", "aspcapStar", "mwmStar", "mwmVisit"), _REST),
     **dict.fromkeys(("spec", "spec-lite", "specLite", "specFull"), _SPEC),
 }

@@ -209,7 +209,7 @@ def test_any_spectrum_with_a_good_pixel_can_be_drawn(data: Any, rows: int, pixel
 
 
 def test_lines_are_shifted_as_the_star_moves() -> None:
-    meta = {"v_rad": (300.0, None), "z": (0.1, np.nan), "class": ("STAR", "GALAXY")}
+    meta = {"v_observed": (300.0, None), "z": (0.1, np.nan), "class": ("STAR", "GALAXY")}
     batch = small(2, meta=meta)
     assert find_redshift(batch, 0, "apVisit") == 300 / LIGHT
     assert find_redshift(batch, 1, "apVisit") == 0
@@ -221,7 +221,7 @@ def test_lines_are_shifted_as_the_star_moves() -> None:
         == find_redshift(batch, 0, "something")
         == 0
     )
-    assert find_redshift(small(1, meta={"v_rad": (999999.0,)}), 0, "apVisit") == 0
+    assert find_redshift(small(1, meta={"v_observed": (999999.0,)}), 0, "apVisit") == 0
     assert not [line for line in find_lines(batch, 0) if line.kind == "nebula"]
     assert [line for line in find_lines(batch, 1) if line.name == "[O III]"]
     html = page([ShownSpectra(batch, "a galaxy", "spec")])
