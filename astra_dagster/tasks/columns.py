@@ -21,11 +21,19 @@ class Column:
         Unit as astropy spells it; quantities are converted to it.
     finite
         Whether NaN and infinity are errors; otherwise they are stored as missing values.
+    ucd
+        What the column holds in the words of the Virtual Observatory, ``pos.eq.ra;meta.main``; tables tell it to TOPCAT
+        and the like.
+    identity
+        Whether it says what the object is, and not what the task found: checks take no offence if it is missing, or
+        differs from night to night.
     """
 
     description: str = ""
     unit: str = ""
     finite: bool = False
+    ucd: str = ""
+    identity: bool = False
 
 
 class Results(dict[str, np.ndarray[Any, Any]]):

@@ -1,5 +1,6 @@
 """Tasks that divide spectra by a sinusoidal continuum: sums of sines and cosines, fitted to continuum pixels."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from astra_dagster.analysis.continuum import fit_continuum, normalise
@@ -9,7 +10,9 @@ from astra_dagster.errors import ParameterError
 from astra_dagster.files import check_may_read
 from astra_dagster.presence import is_file
 from astra_dagster.spectra.batch import SpectrumBatch
+from astra_dagster.tasks.columns import Column
 from astra_dagster.tasks.decorator import spectrum_task
+from astra_dagster.tasks.identity import APOGEE, BOSS, identity
 from astra_dagster.tasks.parameters import Parameters, parameter
 
 Region = tuple[float, float]
@@ -60,7 +63,7 @@ class OpticalContinuumParameters(ContinuumParameters):
     continuum_regions: str | tuple[Region, ...] = "optical"
 
 
-def _normalised(spectra: SpectrumBatch, parameters: ContinuumParameters) -> SpectrumBatch:
+def _normalised(spectra: SpectrumBatch, parameters: ContinuumParameters, who: Mapping[str, Column]) -> SpectrumBatch:
     named = parameters.continuum_regions
     assert spectra.wavelength is not None  # noqa: S101 (the tasks below ask for it)
     fit = fit_continuum(
@@ -84,34 +87,36 @@ def _normalised(spectra: SpectrumBatch, parameters: ContinuumParameters) -> Spec
         continuum_unit=spectra.unit,
         meta={
             **spectra.meta,
+            **identity(spectra, who),
             "condition": tuple(fit.condition.tolist()),
             "good_pixels": tuple((~bad).sum(axis=1).tolist()),
         },
     )
 
 
-_COLUMNS = {
+_COLUMNS: Mapping[str, Column | str] = {
     "condition": "Condition number of the fit in each region, none where nothing was fitted.",
     "good_pixels": "Number of good pixels after normalisation.",
 }
+_APOGEE, _BOSS = {**_COLUMNS, **APOGEE}, {**_COLUMNS, **BOSS}
 
 
-@spectrum_task(requires=product("apVisit"), parameters=ContinuumParameters, version="1", columns=_COLUMNS)
+@spectrum_task(requires=product("apVisit"), parameters=ContinuumParameters, version="2", columns=_APOGEE)
 def ap_visit_continuum(spectra: SpectrumBatch, parameters: ContinuumParameters) -> SpectrumBatch:
     """Each visit spectrum divided by its continuum: sines and cosines fitted to continuum pixels, chip by chip.
 
     The wavelengths are as observed, so that continuum regions are off by the star's velocity.
     """
-    return _normalised(spectra, parameters)
+    return _normalised(spectra, parameters, APOGEE)
 
 
-@spectrum_task(requires=product("apStar"), parameters=ContinuumParameters, version="1", columns=_COLUMNS)
+@spectrum_task(requires=product("apStar"), parameters=ContinuumParameters, version="2", columns=_APOGEE)
 def ap_star_continuum(spectra: SpectrumBatch, parameters: ContinuumParameters) -> SpectrumBatch:
     """Each combined and visit spectrum of a star divided by its continuum, chip by chip."""
-    return _normalised(spectra, parameters)
+    return _normalised(spectra, parameters, APOGEE)
 
 
-@spectrum_task(requires=product("spec"), parameters=OpticalContinuumParameters, version="1", columns=_COLUMNS)
+@spectrum_task(requires=product("spec"), parameters=OpticalContinuumParameters, version="2", columns=_BOSS)
 def spec_continuum(spectra: SpectrumBatch, parameters: OpticalContinuumParameters) -> SpectrumBatch:
     """Each optical spectrum divided by its continuum: sines and cosines fitted to windows free of strong lines."""
-    return _normalised(spectra, parameters)
+    return _normalised(spectra, parameters, BOSS)

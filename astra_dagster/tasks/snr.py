@@ -4,6 +4,7 @@ from astra_dagster.analysis.snr import der_snr, mean_snr, median_snr, pixel_snr
 from astra_dagster.arrays import FloatArray
 from astra_dagster.datamodel.products import product
 from astra_dagster.spectra.batch import SpectrumBatch
+from astra_dagster.tasks import identity
 from astra_dagster.tasks.decorator import spectrum_task
 from astra_dagster.tasks.parameters import Parameters
 
@@ -39,12 +40,13 @@ def _ratios(spectra: SpectrumBatch, snr: FloatArray, factor: float) -> dict[str,
 @spectrum_task(
     requires=product("apVisit"),
     parameters=SNRParameters,
-    version="2",
+    version="3",
     columns={
         **COLUMNS,
         "snr_blue": "Median over all pixels of the blue chip.",
         "snr_green": "Median over all pixels of the green chip: the SNR card of the file's header.",
         "snr_red": "Median over all pixels of the red chip.",
+        **identity.APOGEE,
     },
     wavelength=False,
 )
@@ -53,17 +55,18 @@ def ap_visit_snr(spectra, parameters):  # type: ignore[no-untyped-def]
     snr = pixel_snr(spectra.flux, spectra.error)
     factor = parameters.fudge_factor
     chips = {f"snr_{name}": factor * median_snr(snr[:, start:stop]) for name, start, stop in spectra.chips}
-    return {**_ratios(spectra, snr, factor), **chips}
+    return {**_ratios(spectra, snr, factor), **chips, **identity.identity(spectra, identity.APOGEE)}
 
 
 @spectrum_task(
     requires=product("apStar"),
     parameters=SNRParameters,
-    version="1",
+    version="2",
     columns={
         "row": "Which spectrum of the file: a combination or a visit.",
         **COLUMNS,
         "snr_all": "Median over all pixels: for the first spectrum the SNR card of the file's header.",
+        **identity.APOGEE,
     },
     wavelength=False,
 )
@@ -71,10 +74,22 @@ def ap_star_snr(spectra, parameters):  # type: ignore[no-untyped-def]
     """Signal-to-noise ratio of each combined and visit spectrum of a star."""
     snr = pixel_snr(spectra.flux, spectra.error)
     factor = parameters.fudge_factor
-    return {"row": spectra.meta["row"], **_ratios(spectra, snr, factor), "snr_all": factor * median_snr(snr)}
+    return {
+        "row": spectra.meta["row"],
+        **_ratios(spectra, snr, factor),
+        "snr_all": factor * median_snr(snr),
+        **identity.identity(spectra, identity.APOGEE),
+    }
 
 
-@spectrum_task(requires=product("spec"), parameters=SNRParameters, version="1", columns=COLUMNS, wavelength=False)
+@spectrum_task(
+    requires=product("spec"),
+    parameters=SNRParameters,
+    version="2",
+    columns={**COLUMNS, **identity.BOSS},
+    wavelength=False,
+)
 def spec_snr(spectra, parameters):  # type: ignore[no-untyped-def]
     """Signal-to-noise ratio of each optical spectrum, from its own flux and inverse variance."""
-    return _ratios(spectra, pixel_snr(spectra.flux, spectra.error), parameters.fudge_factor)
+    ratios = _ratios(spectra, pixel_snr(spectra.flux, spectra.error), parameters.fudge_factor)
+    return {**ratios, **identity.identity(spectra, identity.BOSS)}
