@@ -43,6 +43,10 @@ def product_of(task: Task) -> str:
     return task.domain.product.name
 
 
+def first_of(values: object) -> object:
+    return values[0] if isinstance(values, list) else values
+
+
 def run(task: Task, root: Path, work: list[PartitionWork], **parameters: object) -> tuple[OutputStore, list[Outcome]]:
     store = OutputStore(root, task, task.parameters.from_mapping(parameters))
     return store, [outcome for chunk in runner.run([(store, work)]) for outcome in chunk]
@@ -65,6 +69,12 @@ def test_files_are_valid_and_say_where_they_come_from(task: Task, synthetic: Pat
             columns = hdus["SPECTRUM"].columns
             assert columns.names == ["wavelength", "flux", "ivar", "mask"]
             assert columns["wavelength"].unit == "Angstrom"
+            frame = {"apVisit": "TOPOCENT", "apStar": "SOURCE", "spec": "HELIOCEN"}[product_of(task)]
+            for hdu in hdus[:2]:
+                assert hdu.header["SPECSYS"] == frame
+                assert hdu.header.get("OBJECT") == first_of(written.results["object"])
+                assert hdu.header.get("SNR") == first_of(written.results["header_snr"])
+                assert hdu.header.get("V_RAD") == first_of(written.results["v_rad"])
         assert header["TASK"] == task.name
         assert header["CODEVER"] == task.version
         assert header["DIGEST"] == store.digest
@@ -196,7 +206,8 @@ def test_a_spectrum_without_continuum_is_written_all_bad(synthetic: Path, tmp_pa
     item = work_on(ap_visit_continuum, synthetic, "DR17")[0]
     _, (outcome,) = run(ap_visit_continuum, tmp_path, [item], continuum_regions=((100.0, 200.0),))
     assert outcome.written is not None
-    assert outcome.written.results == {"condition": [None, None, None], "good_pixels": 0}
+    assert outcome.written.results["condition"] == [None, None, None]
+    assert outcome.written.results["good_pixels"] == 0
     assert read_output(outcome.written.path).bad.all()
 
 
