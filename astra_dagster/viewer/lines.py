@@ -6,12 +6,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from astra_dagster.spectra.batch import SpectrumBatch
-
-LIGHT = 299_792.458
-"""Speed of light in km/s."""
-
-FASTEST = 3000.0
-"""Larger velocities, in km/s, mean in APOGEE files that the velocity is unknown."""
+from astra_dagster.spectra.velocities import FASTEST, LIGHT
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,10 @@ from PIL import Image
 
 from astra_dagster.errors import AstraError
 from astra_dagster.spectra import SpectrumBatch, read_spectra
+from astra_dagster.spectra.velocities import LIGHT
 from astra_dagster.tasks.continuum import ap_star_continuum, ap_visit_continuum, spec_continuum
 from astra_dagster.viewer.browser import page
-from astra_dagster.viewer.lines import LIGHT, find_lines, find_redshift, read_main_lines
+from astra_dagster.viewer.lines import find_lines, find_redshift, read_main_lines
 from astra_dagster.viewer.panels import BAD, CONTINUUM
 from astra_dagster.viewer.preview import picture, preview, preview_png
 from astra_dagster.viewer.shown import ShownSpectra, make_curve
