@@ -132,6 +132,10 @@ class SpectrumFileError(AstraError):
     """A file that does not agree with its data model."""
 
 
+class IdentityError(SpectrumFileError):
+    """A file that says in its header that it is another one than its path says."""
+
+
 class CutShortError(SpectrumFileError):
     """A file that ends before what its own headers announce."""
 

@@ -94,6 +94,12 @@ def real() -> Path:
 
 
 @pytest.fixture
+def real_mirrors(real: Path) -> list[Path]:
+    """The mirrors of real files: the one that is named, and one beside it with ``-more`` in its name, if there is."""
+    return [root for root in (real, real.with_name(f"{real.name}-more")) if root.is_dir()]
+
+
+@pytest.fixture
 def extra_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A configured release: apred r13 in the DR17 tree."""
     path = tmp_path / "astra.toml"

@@ -2,13 +2,14 @@
 
 import json
 import re
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from astropy.io import fits
 
+from astra_dagster import product
+from astra_dagster.demo import write_ap_visit
 from astra_dagster_tests import web_ui
 
 if TYPE_CHECKING:
@@ -134,9 +135,7 @@ def the_run_tells_what_it_did(page: "Page") -> None:
 
 
 def a_sensor_that_is_switched_on_finds_a_new_file(page: "Page", mirror: Path) -> None:
-    shutil.copy2(
-        mirror / FOLDER / "apVisit-dr17-5226-56000-001.fits", mirror / FOLDER / "apVisit-dr17-5226-56000-101.fits"
-    )
+    write_ap_visit(product("apVisit").parse_key("DR17/apo25m/120+12/5226/56000/101"), mirror)
     go_to(page, "Automation")
     page.get_by_role("link", name="ap_visit_arrivals").click()
     page.get_by_text("Sensor has never run").wait_for()

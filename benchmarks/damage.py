@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 from measure import load, table
@@ -90,7 +91,7 @@ def samples(folder: Path, sas: Path | None) -> list[Sample]:
 
 
 def can_be_read(sample: Sample) -> bool:
-    """Whether a file is a whole one with good pixels, as all but few of the survey are."""
+    """Whether a file is a whole one, as all but few of the survey are."""
     try:
         read_spectra(sample.path, sample.product)
     except SpectrumFileError:
@@ -244,7 +245,10 @@ def work_on(data_id: DataID, name: str, path: Path) -> PartitionWork:
 def _written(store: OutputStore, work: Sequence[PartitionWork]) -> list[bytes | AstraError]:
     """Run a task, and read what it wrote."""
     found = {}
-    for outcomes in runner.run([(store, work)]):
+    # One file stands for three partitions here, which a run refuses where a header tells.
+    with mock.patch.object(runner, "check_identity"):
+        chunks = list(runner.run([(store, work)]))
+    for outcomes in chunks:
         for outcome in outcomes:
             if outcome.error is not None:
                 found[outcome.work.data_id.key] = outcome.error

@@ -25,6 +25,7 @@ from astra_dagster.analysis.continuum import (
     compute_first_harmonic,
     make_design,
 )
+from astra_dagster.analysis.velocity import C
 from astra_dagster.arrays import BoolArray, FloatArray, IndexArray
 
 WIDTH = 3
@@ -515,7 +516,7 @@ def _find_vertex(x: FloatArray, y: FloatArray, best: int) -> float:
 
 def _make_profiles(wavelength: FloatArray, velocities: Sequence[float] = VELOCITIES) -> FloatArray:
     """Return the depth of all Brackett lines where that of the first would be 1, shape (velocities, regions, bins)."""
-    shifted = np.log(wavelength) - np.log1p(np.array(velocities) / 299_792.458)[:, None, None]
+    shifted = np.log(wavelength) - np.log1p(np.array(velocities) / C)[:, None, None]
     return np.asarray(np.interp(shifted, *_tabulate_profile()), np.float64)
 
 

@@ -4,7 +4,7 @@ Limits are those of real files of DR13 and DR17 (36 apVisit, 8 apStar with 41 sp
 says which values these files have.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from astra_dagster.checks.check import Check, Finding, Verdict
 from astra_dagster.checks.sample import Level, OutputSample
@@ -23,6 +23,12 @@ BAD_PIXELS = {"apVisit": 0.10, "apStar": 0.25, **dict.fromkeys(("spec", "spec-li
 In real files it is 0.7 to 1.7 % in apVisit, 6 to 14 % in apStar, where the gaps between the chips are 12 %, and up to
 0.3 % in spec, or 5 % in the range in which a continuum is fitted."""
 
+GOOD = "good_pixels"
+"""Column with the number of good pixels; a spectrum that has none is no data, and a result all the same."""
+
+NAMED = 3
+"""Number of spectra without data that a check names."""
+
 LEVEL = 0.05
 """Largest difference from 1 of the median normalised flux in continuum pixels, in addition to three standard errors.
 
@@ -39,15 +45,23 @@ def outputs_as_recorded(newest: OutputSample) -> Verdict:
 
 
 def results_finite(newest: OutputSample) -> Verdict:
-    """Check that no number is missing from a result; of several spectra in a file, from that of the first."""
+    """Check that no number is missing from a result; of several spectra in a file, from that of the first.
+
+    A spectrum without a good pixel has no ratio and no continuum: it is told of, and no fault.
+    """
     lacking: dict[str, list[str]] = {}
+    empty = {newest.keys[i] for i in newest.first if newest.column(GOOD)[i] == 0}
     for name in newest.numbers:
+        if newest.is_identity(name):  # the file may not say it
+            continue
         for i in newest.first:
+            if newest.keys[i] in empty:
+                continue
             value = newest.columns[name][i]
             if value is None or (isinstance(value, list) and None in value):
                 lacking.setdefault(newest.keys[i], []).append(name)
     wrong = [Finding(key, f"no {', '.join(names)}", "finite numbers") for key, names in lacking.items()]
-    return Verdict(len(newest.first), "results", tuple(wrong))
+    return Verdict(len(newest.first), "results", tuple(wrong), _say_no_data(sorted(empty)))
 
 
 def snr_as_in_header(newest: OutputSample) -> Verdict:
@@ -72,21 +86,22 @@ def snr_as_in_header(newest: OutputSample) -> Verdict:
 def bad_pixels(newest: OutputSample) -> Verdict:
     """Check that no spectrum has more bad pixels than is usual for its product."""
     limit = BAD_PIXELS[newest.store.task.domain.name]
-    wrong, looked_at, without = [], 0, 0
-    for key, spectrum, good in zip(newest.keys, newest.spectra, newest.column("good_pixels"), strict=True):
+    wrong, empty, looked_at, without = [], [], 0, 0
+    for key, spectrum, good in zip(newest.keys, newest.spectra, newest.column(GOOD), strict=True):
         file = newest.files[key]
         if file is None or not file.pixels or good is None:
             without += 1
             continue
-        # Rows that a file leaves empty are not bad spectra, as the second row of an apStar file of one visit.
-        empty = good == 0 and spectrum > 0
         bad = 1 - good / file.pixels
-        if bad > limit and not empty:
+        if good == 0:
+            # Rows that a file leaves empty are not worth a word, as the second of an apStar file of one visit.
+            empty += [key] if spectrum == 0 else []
+        elif bad > limit:
             which = f"spectrum {spectrum}: " if newest.store.several else ""
-            wrong.append(Finding(key, f"{which}{bad:.1%} bad", f"at most {limit:.0%}", good == 0))
+            wrong.append(Finding(key, f"{which}{bad:.1%} bad", f"at most {limit:.0%}"))
         looked_at += 1
-    note = f"{without} without file or number of good pixels left out" if without else ""
-    return Verdict(looked_at, "spectra", tuple(wrong), note)
+    notes = [_say_no_data(empty), f"{without} without file or number of good pixels left out" if without else ""]
+    return Verdict(looked_at, "spectra", tuple(wrong), "; ".join(filter(None, notes)))
 
 
 def continuum_positive(newest: OutputSample) -> Verdict:
@@ -117,6 +132,12 @@ def flux_near_one(newest: OutputSample) -> Verdict:
     return Verdict(len(newest.levels) - few, "spectra", tuple(wrong), "; ".join(notes))
 
 
+def _say_no_data(keys: Sequence[str]) -> str:
+    """Name the spectra that have no good pixel, as those of dead fibres; empty if there are none."""
+    more = f" and {len(keys) - NAMED} more" if len(keys) > NAMED else ""
+    return f"no data in {', '.join(keys[:NAMED])}{more}" if keys else ""
+
+
 def _name_spectrum(newest: OutputSample, level: Level) -> str:
     return f"spectrum {level.spectrum}: " if newest.store.several else ""
 
@@ -137,7 +158,7 @@ def _has_snr(task: Task) -> bool:
 
 
 def _has_good_pixels(task: Task) -> bool:
-    return _takes_file(task, BAD_PIXELS) and "good_pixels" in task.columns
+    return _takes_file(task, BAD_PIXELS) and GOOD in task.columns
 
 
 def _has_continuum(task: Task) -> bool:

@@ -148,6 +148,11 @@ class OutputSample:
         values = self.columns.get(name) or [None] * len(self.keys)
         return [value if isinstance(value, (int, float)) else None for value in values]
 
+    def is_identity(self, name: str) -> bool:
+        """Whether a column says what the object is, and not what the task found."""
+        column = self.store.task.columns.get(name)
+        return column is not None and column.identity
+
     @cached_property
     def files(self) -> Mapping[str, InputFile | None]:
         """Input files by partition key; None where the file is not on this disk."""

@@ -18,7 +18,7 @@ from astra_dagster.errors import OutputError
 from astra_dagster.files import open_file, read_file
 from astra_dagster.outputs.companions import read_failure_note
 from astra_dagster.outputs.store import OutputStore
-from astra_dagster.tables.table_columns import SPECTRUM, part_names
+from astra_dagster.tables.table_columns import KEY, SPECTRUM, part_names
 from astra_dagster.tasks.task import Task
 
 if TYPE_CHECKING:  # slow to import, and only needed where something is checked
@@ -65,11 +65,16 @@ class Table:
 
     @cached_property
     def numbers(self) -> tuple[str, ...]:
-        """Names of the columns of results that are single numbers."""
+        """Names of the columns of results that are single numbers, without those that say what the object is."""
         from pyarrow.types import is_floating, is_integer
 
-        found = (field for field in _read_schema(self.path) if b"result" in (field.metadata or {}))
-        return tuple(field.name for field in found if is_integer(field.type) or is_floating(field.type))
+        found = [
+            (field, (field.metadata or {}).get(b"result", b"").decode(errors="replace"))
+            for field in _read_schema(self.path)
+        ]
+        columns = self.store.task.columns
+        results = [field for field, name in found if name and not (name in columns and columns[name].identity)]
+        return tuple(field.name for field in results if is_integer(field.type) or is_floating(field.type))
 
     def read(self, *columns: str) -> "pa.Table":
         """Read columns, with the row of the first spectrum only for each partition.
@@ -116,7 +121,7 @@ def _translate_errors(path: Path) -> Iterator[None]:
 def all_inputs_done(table: Table) -> Verdict:
     """Check that every partition whose input exists has a row; those without are named with the reason."""
     inputs = table.inputs()
-    there = set(_join(table.read(*table.parts), table.parts).to_pylist())
+    there = set(table.read(KEY)[KEY].to_pylist())
     missing = [key for key in inputs if key not in there]
     reasons = [_say_why_missing(table.store, key) for key in missing[:LISTED]]
     reasons += ["no result"] * (len(missing) - len(reasons))
@@ -133,8 +138,8 @@ def no_duplicates(table: Table) -> Verdict:
     import pyarrow.compute as pc
 
     numbers = table.numbers if table.store.task.output == "json" else ()
-    data = table.read(*table.parts, "data_version", *numbers)
-    keys = _join(data, table.parts)
+    data = table.read(KEY, *table.parts, "data_version", *numbers)
+    keys = data[KEY]
     results = pc.list_element(pc.split_pattern(data["data_version"], "."), 0)  # hash of spectra and results
     results = pc.binary_join_element_wise(data["release"], results, "/")
     telling = _find_telling(data, numbers) if table.store.task.output == "json" else np.ones(len(data), dtype=bool)
@@ -212,7 +217,7 @@ def _say_why_missing(store: OutputStore, key: str) -> str:
 def _join(data: "pa.Table", names: Sequence[str]) -> "pa.Array":
     import pyarrow.compute as pc
 
-    return pc.binary_join_element_wise(*(data[name] for name in names), "/")
+    return pc.binary_join_element_wise(*(data[name].cast("string") for name in names), "/")
 
 
 def _find_telling(data: "pa.Table", numbers: Sequence[str]) -> BoolArray:

@@ -40,7 +40,7 @@ def demo(ctx: click.Context, folder: Path) -> None:
 
     with open_instance() as instance:
         _, (plan,) = plans_of(instance, ["ap_visit_snr"], (), (), {}, overwrite=False)
-    columns = list(plan.store.task.columns)
+    columns = [name for name, column in plan.store.task.columns.items() if not column.identity]
     complete = plan.work(Status.COMPLETE)
     width = max(len(work.data_id.key) for work in complete)
     click.echo("\n" + "  ".join([f"{'partition':{width}}", *(f"{name:>11}" for name in columns)]))

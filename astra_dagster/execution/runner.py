@@ -34,6 +34,7 @@ from astra_dagster.errors import (
 from astra_dagster.execution.workers import FatalItem, Workers, spread
 from astra_dagster.outputs.store import InputFiles, OutputStore, PartitionWork, StoredOutput, read_task_output
 from astra_dagster.spectra.batch import SpectrumBatch, stack
+from astra_dagster.spectra.identity import check_identity
 from astra_dagster.spectra.readers import reader
 from astra_dagster.tasks import importing
 from astra_dagster.tasks.calling import call_task, size_of
@@ -222,7 +223,7 @@ def _run_task(store: OutputStore, chunk: Sequence[PartitionWork], read: Read) ->
     inputs: list[tuple[str, PartitionWork, Inputs]] = []
     for item in chunk:
         try:
-            given = tuple(r(given) for r, given in zip(readers, item.given, strict=True))
+            given = tuple(r(item, given) for r, given in zip(readers, item.given, strict=True))
             _check_sizes(given)
             inputs.append((_find_group(item, given), item, given))
         except Exception as error:
@@ -258,22 +259,27 @@ def _complete_error(error: AstraError, item: PartitionWork) -> AstraError:
     return error
 
 
-def _make_reader(requirement: Requirement, read: Read, bitmask: bool) -> Callable[[InputFiles], Any]:
-    """Make the function that reads the files of one requirement.
+def _make_reader(requirement: Requirement, read: Read, bitmask: bool) -> Callable[[PartitionWork, InputFiles], Any]:
+    """Make the function that reads the files of one requirement; each must be the one that its key stands for.
 
     A task without `bitmask` gets none, even where another task of the run reads it: its outputs would differ.
     """
     product, task = requirement.product, requirement.task
 
-    def one(path: Path) -> object:
-        found = read(product, path) if task is None else read_task_output(task, path)
+    def one(path: Path, key: str) -> object:
+        if task is None:
+            spectra = read(product, path)
+            check_identity(spectra, product, key, path)
+            found: object = spectra
+        else:
+            found = read_task_output(task, path)
         if bitmask or not isinstance(found, SpectrumBatch) or found.bitmask is None:
             return found
         return replace(found, bitmask=None)
 
     if requirement.one_to_one:
-        return lambda given: one(given.files[0])
-    return lambda given: [one(path) for path in given.files]
+        return lambda item, given: one(given.files[0], item.data_id.key)
+    return lambda item, given: [one(*pair) for pair in zip(given.files, given.keys, strict=True)]
 
 
 def _check_sizes(inputs: Inputs) -> None:

@@ -7,6 +7,7 @@ apVisit spectrum.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -49,6 +50,7 @@ class ColumnHead:
     unit: str = ""
     null: int | None = None
     description: str = ""
+    ucd: str = ""
 
 
 def make_primary(cards: Cards) -> bytes:
@@ -61,7 +63,13 @@ def begin_of_primary(cards: Cards) -> bytes:
     return b"".join(make_card(*item) for item in (*_PRIMARY, *cards))
 
 
-def make_table(name: str, columns: Mapping[str, AnyArray], units: Mapping[str, str], cards: Cards = ()) -> bytes:
+def make_table(
+    name: str,
+    columns: Mapping[str, AnyArray],
+    units: Mapping[str, str],
+    cards: Cards = (),
+    ucds: Mapping[str, str] = MappingProxyType({}),
+) -> bytes:
     """Return the bytes of a binary table HDU; columns are arrays of shape (rows,) or (rows, cells)."""
     rows = len(next(iter(columns.values())))
     kinds = {
@@ -74,7 +82,8 @@ def make_table(name: str, columns: Mapping[str, AnyArray], units: Mapping[str, s
         code = _TABLE_FORMATS[array.dtype.str[1:]]
         data[column] = np.where(array, ord("T"), ord("F")) if code == "L" else array
         cells = math.prod(array.shape[1:])
-        heads.append(ColumnHead(column, f"{cells}{code}" if array.ndim > 1 else code, units.get(column, "")))
+        form = f"{cells}{code}" if array.ndim > 1 else code
+        heads.append(ColumnHead(column, form, units.get(column, ""), ucd=ucds.get(column, "")))
     return _make_hdu([*_make_table_cards(rows, layout.itemsize, heads), ("EXTNAME", name, ""), *cards], data.tobytes())
 
 
@@ -98,7 +107,7 @@ def _make_table_cards(rows: int, row_bytes: int, columns: Sequence[ColumnHead], 
     ]
     for number, column in enumerate(columns, start=1):
         cards += [(f"TTYPE{number}", column.name, ""), (f"TFORM{number}", column.form, "")]
-        optional = (("TUNIT", column.unit), ("TNULL", column.null), ("TCOMM", column.description))
+        optional = (("TUNIT", column.unit), ("TNULL", column.null), ("TCOMM", column.description), ("TUCD", column.ucd))
         cards += [(f"{keyword}{number}", value, "") for keyword, value in optional if value not in ("", None)]
     return cards
 

@@ -18,7 +18,7 @@ from astra_dagster.orchestration.runs.summary import SHOWN
 from astra_dagster.outputs.record import Record
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.outputs.table_head import FORMAT
-from astra_dagster.tables.table_columns import PART, PROVENANCE, SPECTRUM, WHICH, part_names
+from astra_dagster.tables.table_columns import KEY, NUMBERS, PART, PROVENANCE, SPECTRUM, WHICH, WHOLE, part_names
 from astra_dagster.tasks.task import Task
 
 if TYPE_CHECKING:  # pyarrow and SQLAlchemy are imported where they are used, so that definitions load fast
@@ -115,7 +115,8 @@ def latest(instance: dg.DagsterInstance, task: Task) -> Iterator[tuple[str, Reco
 
 def _make_promised_schema(task: Task) -> dg.TableSchema:
     """Return the columns of a table before it is built, when the types of results are not known."""
-    columns = [dg.TableColumn(name, "text", PART) for name in part_names(task.domain)]
+    columns = [dg.TableColumn(KEY, "text", WHOLE)]
+    columns += [dg.TableColumn(n, "int" if n in NUMBERS else "text", PART) for n in part_names(task.domain)]
     columns.append(dg.TableColumn(SPECTRUM, "int", WHICH))
     columns += list_promised_columns(task)
     columns += [dg.TableColumn(name, "text", description) for name, description in PROVENANCE.items()]

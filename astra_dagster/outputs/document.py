@@ -19,11 +19,13 @@ from astra_dagster.fits.writer import Card
 from astra_dagster.spectra import output
 from astra_dagster.spectra.batch import SpectrumBatch
 
-FORMAT = 2
+FORMAT = 3
 """Version of the layout of the outputs that are written."""
 
-READABLE = frozenset({FORMAT})
-"""Versions of the layout that are read; outputs of others are made again, and never mixed with these in a table."""
+READABLE = frozenset({2, FORMAT})
+"""Versions of the layout that are read; outputs of others are made again, and never mixed with these in a table.
+
+In layout 2 the table of spectra has a row for each pixel; all else is as in layout 3."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +86,10 @@ def encode(
         document = {"key": origin.label.key, "results": dict(results), "version": version}
         return encode_json({**document, "provenance": _provenance(origin)}), version
     about = {name: values for name, values in spectra.meta.items() if name not in results}
-    hdus = output.encode_spectra(replace(spectra, meta=about))
+    described = output.describe_cards(spectra)
+    hdus = output.encode_spectra(replace(spectra, meta=about), described)
     version = _version(results, hdus)
-    cards = [*_provenance_cards(origin), *output.result_cards(results, several)]
+    cards = [*_provenance_cards(origin), *described, *output.result_cards(results, several)]
     cards.append(("VERSION", version, "data version: hash of results and spectra"))
     return writer.make_primary(cards) + hdus, version
 

@@ -42,12 +42,15 @@ class InputFiles:
         Data version; for many partitions a hash of their versions.
     files
         Paths of the files.
+    keys
+        Partition keys of the files, if they are those of many partitions.
     """
 
     name: str
     path: str
     version: str
     files: tuple[Path, ...]
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from astra_dagster.fits.header import BLOCK, Header
 from astra_dagster.fits.writer import Card
 from astra_dagster.spectra import output
 
-FORMAT = "1"
+FORMAT = "2"
 """Version of the layout of the tables."""
 
 

@@ -245,4 +245,5 @@ def _together(members: Sequence[tuple[str, State]]) -> State:
         f"{len(given)} partitions",
         "all-" + hashlib.sha256(versions.encode()).hexdigest()[:16],
         tuple(one.files[0] for _, one in given),
+        tuple(key for key, _ in given),
     )

@@ -80,7 +80,7 @@ def read_ap_star(
     InputMissingError
         If there is no such file.
     SpectrumFileError
-        If it is not an apStar file, or no pixel of it is good.
+        If it is not an apStar file.
     """
     rejected = order_names(APOGEE, reject)
     with FitsFile(path) as file:
@@ -91,7 +91,6 @@ def read_ap_star(
         grid = _check_grid(file, 1)
         header = file.hdu(0).header
         return from_errors(
-            file,
             flux,
             error,
             find_flagged(mask, APOGEE, rejected),
@@ -129,7 +128,7 @@ def read_aspcap_star(
     InputMissingError
         If there is no such file.
     SpectrumFileError
-        If it is not an aspcapStar file, or no pixel of it is good.
+        If it is not an aspcapStar file.
     """
     order_names("", reject)
     with FitsFile(path) as file:
@@ -141,9 +140,21 @@ def read_aspcap_star(
         )  # an apStar file of one row has its mask there, and is the same otherwise
         grid = _check_grid(file, 1)
         header = file.hdu(0).header
-        meta = wrap_values({"object": header.text("OBJ") or header.text("OBJID"), "field": header.text("FIELD")})
+        meta = wrap_values(
+            {
+                "frame": "SOURCE",
+                "object": header.text("OBJ") or header.text("OBJID"),
+                "telescope": header.text("TELESCOP"),
+                "field": header.text("FIELD"),
+                "location": header.integer("LOCID"),
+                "ra": header.number("RA"),
+                "dec": header.number("DEC"),
+                "snr": header.number("SNR"),
+                "v_helio": header.number("VHELIO"),
+            }
+        )
         return from_errors(
-            file, flux, error, None, huge=ASPCAP_BAD, wavelength=grid if wavelength else None, chips=CHIPS, meta=meta
+            flux, error, None, huge=ASPCAP_BAD, wavelength=grid if wavelength else None, chips=CHIPS, meta=meta
         )
 
 
@@ -169,9 +180,12 @@ def _make_meta(header: Header, rows: int) -> dict[str, tuple[Scalar, ...]]:
     visits = range(1, rows - 1)
     combined = rows - len(visits)
     star = {
+        "frame": "SOURCE",
         "object": header.text("OBJID"),
         "telescope": header.text("TELESCOP"),
         "field": header.text("FIELD"),
+        "location": header.integer("LOCID"),
+        "healpix": header.integer("HEALPIX"),
         "ra": header.number("RA"),
         "dec": header.number("DEC"),
         "visits": header.integer("NVISITS"),
@@ -183,6 +197,10 @@ def _make_meta(header: Header, rows: int) -> dict[str, tuple[Scalar, ...]]:
         "v_helio": (
             *(header.number("VHELIO"),) * combined,
             *(header.number(f"VHELIO{i}") for i in visits),
+        ),
+        "starflag": (
+            *(header.integer("STARFLAG"),) * combined,
+            *(header.integer(f"FLAG{i}") for i in visits),
         ),
         "fibre": (*(None,) * combined, *(header.integer(f"FIBER{i}") for i in visits)),
         "jd": (*(None,) * combined, *(header.number(f"JD{i}") for i in visits)),

@@ -52,7 +52,7 @@ def read_ap_visit(
     InputMissingError
         If there is no such file.
     SpectrumFileError
-        If it is not an apVisit file, or no pixel of it is good.
+        If it is not an apVisit file.
     """
     rejected = order_names(APOGEE, reject)
     with FitsFile(path) as file:
@@ -67,7 +67,6 @@ def read_ap_visit(
         pixels = flux.shape[1] // 3
         header = file.hdu(0).header
         return from_errors(
-            file,
             flux,
             error,
             find_flagged(mask, APOGEE, rejected),
@@ -79,15 +78,19 @@ def read_ap_visit(
             reject=rejected,
             meta=wrap_values(
                 {
+                    "frame": "TOPOCENT",
                     "object": header.text("OBJID"),
                     "telescope": header.text("TELESCOP"),
+                    "field": header.text("FIELD"),
+                    "location": header.integer("LOCID"),
                     "plate": header.text("PLATE"),
                     "mjd": header.integer("MJD5"),
                     "fibre": header.integer("FIBERID"),
                     "ra": header.number("RA"),
                     "dec": header.number("DEC"),
                     "snr": header.number("SNR"),
-                    "v_rad": header.number("VRAD"),
+                    "starflag": header.integer("STARFLAG"),
+                    "v_observed": header.number("VRAD"),
                     "v_barycentric": header.number("BC"),
                     "v_helio": header.number("VHELIO"),
                 }

@@ -53,7 +53,8 @@ class SpectrumBatch:
         Name and pixel range (start, stop) of each detector chip, blue to red; if there are none, one entry "all".
     meta
         What the file says of each spectrum: for each name a tuple of n numbers, texts or None; a task may store
-        lists in it too.
+        lists in it too. "frame" is the rest frame of the wavelengths, in the words of FITS: TOPOCENT (as observed),
+        HELIOCEN, or SOURCE (of the object).
     bitmask
         The file's own mask, integers of shape (n, pixels); None unless it was asked for.
     mask_name

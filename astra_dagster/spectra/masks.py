@@ -1,4 +1,7 @@
-"""The rule for bad pixels, one for all APOGEE and BOSS products, and the assembly of a batch that is checked."""
+"""The rule for bad pixels, one for all APOGEE and BOSS products, and the assembly of a batch.
+
+A spectrum without a good pixel is a spectrum too: that of a dead fibre is a result, with 0 good pixels.
+"""
 
 import math
 from collections.abc import Mapping
@@ -50,7 +53,6 @@ def find_flagged(mask: AnyArray, name: str, reject: tuple[str, ...]) -> BoolArra
 
 
 def from_errors(
-    file: FitsFile,
     flux: FloatArray,
     error: FloatArray,
     rejected: BoolArray | None,
@@ -67,11 +69,6 @@ def from_errors(
         Pixels with this error, or a larger one, have no data.
     others
         Other fields of the batch.
-
-    Raises
-    ------
-    SpectrumFileError
-        If no pixel of any spectrum is good.
     """
     # Comparisons with NaN are False, so that such pixels are bad. Flux that is not finite spoils no other pixel.
     good = error > TINY_ERROR
@@ -84,20 +81,7 @@ def from_errors(
         ivar = np.square(error)
         np.divide(1.0, ivar, out=ivar)
     np.copyto(ivar, 0.0, where=bad)
-    return check_good(file, SpectrumBatch(flux=flux, ivar=ivar, bad=bad, error=error, **others))
-
-
-def from_ivar(
-    file: FitsFile, flux: FloatArray, ivar: FloatArray, rejected: BoolArray | None = None, **others: Any
-) -> SpectrumBatch:
-    """Make a batch from flux and inverse variance as `make_ivar_batch` does, and check that it has a good pixel.
-
-    Raises
-    ------
-    SpectrumFileError
-        If no pixel of any spectrum is good.
-    """
-    return check_good(file, make_ivar_batch(flux, ivar, rejected, **others))
+    return SpectrumBatch(flux=flux, ivar=ivar, bad=bad, error=error, **others)
 
 
 def make_ivar_batch(
@@ -143,16 +127,3 @@ def check_increasing(
     if not ((wavelength[..., 0] > low).all() and (wavelength[..., -1] < high).all()):
         problem = f"HDU {index} (wavelength) has values that are not between {low:g} and {high:g} Angstrom"
         raise SpectrumFileError(problem, path=file.path)
-
-
-def check_good(file: FitsFile, batch: SpectrumBatch) -> SpectrumBatch:
-    """Check that a batch has a good pixel, and return it.
-
-    Raises
-    ------
-    SpectrumFileError
-        If no pixel of any spectrum is good.
-    """
-    if batch.bad.all():
-        raise SpectrumFileError("no good pixel", path=file.path)
-    return batch

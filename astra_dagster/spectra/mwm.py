@@ -22,7 +22,7 @@ from astra_dagster.fits.model import Model
 from astra_dagster.fits.reader import FitsFile
 from astra_dagster.spectra import ap_star
 from astra_dagster.spectra.batch import FLUX_UNIT, SpectrumBatch, stack
-from astra_dagster.spectra.masks import check_good, find_flagged, make_ivar_batch, to_native
+from astra_dagster.spectra.masks import find_flagged, make_ivar_batch, to_native
 from astra_dagster.spectra.pixel_flags import APOGEE, BOSS, order_names
 from astra_dagster.spectra.spec import PLAIN, to_plain
 
@@ -81,8 +81,8 @@ def read_mwm(
     InputMissingError
         If there is no such file.
     SpectrumFileError
-        If the file is not an mwm file, has no spectra of the instrument, has no good pixel, or has spectra of both
-        instruments and none was chosen.
+        If the file is not an mwm file, has no spectra of the instrument, or has spectra of both instruments
+        and none was chosen.
     """
     with FitsFile(path) as file:
         if "V_ASTRA" not in file.hdu(0).header:
@@ -103,10 +103,9 @@ def read_mwm(
         rejected = order_names(MASK_NAMES[name], reject)
         tables = [_read(file, file.hdu(index), name, wavelength, bitmask, rejected) for index in there[name]]
         try:
-            batch = stack(tables)
+            return stack(tables)
         except ValueError as error:
             raise SpectrumFileError(f"has tables that do not fit together: {error}", path=path) from error
-        return check_good(file, batch)
 
 
 def _read(
@@ -138,7 +137,12 @@ def _read(
         bitmask=flags if bitmask else None,
         mask_name=MASK_NAMES[instrument],
         reject=reject,
-        meta={"object": meta.pop("obj", (None,) * shape[0]), "instrument": (instrument,) * shape[0]} | meta,
+        meta={
+            "frame": ("SOURCE",) * shape[0],
+            "object": meta.pop("obj", (None,) * shape[0]),
+            "instrument": (instrument,) * shape[0],
+        }
+        | meta,
     )
 
 

@@ -1,16 +1,20 @@
 """The FITS files of spectra that tasks write: how they are written and read.
 
-HDU 0 has the provenance and the results. HDU 1 is the table SPECTRUM with one row for each pixel and the columns
-``wavelength``, ``flux``, ``ivar`` and ``mask`` (true if the pixel is bad); of several spectra the last three have a
-cell for each. If the task kept the survey's own mask, there is a column ``bitmask`` as well, and cards say which mask
-it is and which bits of it make a pixel bad. HDU 2 is the image CONTINUUM of shape (spectra, pixels), if a continuum was
-divided out. It is an image because specutils' loader of tables would take a column in units of flux for the flux.
+HDU 0 has the provenance, who the object is, and the results. HDU 1 is the table SPECTRUM with one row for each
+spectrum; its columns ``wavelength`` (in vacuum), ``flux``, ``ivar`` and ``mask`` (true if the pixel is bad) hold all
+pixels in one cell, so that each is an array of shape (spectra, pixels). If the task kept the survey's own mask, there
+is a column ``bitmask`` as well, and cards say which mask it is and which bits of it make a pixel bad. HDU 2 is the
+image CONTINUUM of the same shape, if a continuum was divided out. It is an image because specutils' loader of tables
+would take a column in units of flux for the flux.
+
+The frame of the wavelengths is told in the words of the FITS standard (version 4.0, section 8.4.1): SPECSYS, and for
+the redshift of the object ZSOURCE, which is relative to the frame of SSYSSRC.
 """
 
 import functools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +30,66 @@ from astra_dagster.fits.reader import LARGEST, FitsFile
 from astra_dagster.fits.writer import Card
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.masks import check_increasing
+from astra_dagster.spectra.velocities import LIGHT, find_velocities
 
 ORIGIN = "astra_dagster"
 
-_SHAPES = ((), (range(1, 10_001),))  # shapes of a cell for one spectrum, and for several
+BY_PIXEL = 2
+"""Layout of outputs in which the table has a row for each pixel, and a cell for each of several spectra."""
+
+WORDS = {"wavelength": "em.wl", "flux": "phot.flux.density;em.wl", "ivar": "stat.weight", "mask": "meta.code.qual"}
+"""What the columns hold, in the words of the Virtual Observatory."""
+
+_SHAPES = ((), (range(1, LARGEST),))  # of a cell
 _COLUMNS = {name: Model("b" if name == "mask" else "f", _SHAPES) for name in ("wavelength", "flux", "ivar", "mask")}
 _BITMASK = {"bitmask": Model("iu", _SHAPES)}
 
 
-def encode_spectra(batch: SpectrumBatch) -> bytes:
-    """Return the bytes of all HDUs after the first, for the spectra of one file."""
+def describe_cards(batch: SpectrumBatch) -> list[Card]:
+    """Make the cards that say who the object is, in which frame the wavelengths are, and how it moves.
+
+    What differs among the spectra of a file is that of the first, the combination; what the file does not say is left
+    out.
+    """
+    meta = batch.meta
+    names = {"object": "OBJECT", "ra": "RA", "dec": "DEC", "frame": "SPECSYS"}
+    alike = {card: meta[name][0] for name, card in names.items() if len(set(map(repr, meta.get(name, ())))) == 1}
+    velocity, _ = find_velocities(batch)[0]
+    redshift = meta["z"][0] if "z" in meta else None if velocity is None else velocity / LIGHT
+    frame = None if redshift is None else "HELIOCEN" if alike.get("SPECSYS") == "HELIOCEN" else "BARYCENT"
+    values: list[Card] = [
+        ("OBJECT", alike.get("OBJECT"), "name of the object"),
+        ("RA", alike.get("RA"), "[deg] right ascension, J2000"),
+        ("DEC", alike.get("DEC"), "[deg] declination, J2000"),
+        ("SNR", meta.get("snr", (None,))[0], "signal-to-noise ratio by the input's header"),
+        ("SPECSYS", alike.get("SPECSYS"), "frame of the wavelengths"),
+        ("SSYSSRC", frame, "frame of ZSOURCE"),
+        ("ZSOURCE", redshift, "redshift of the object"),
+        ("V_RAD", velocity, "[km/s] radial velocity in the frame of ZSOURCE"),
+    ]
+    return [card for card in values if _fits_card(card[1], text=card[0] in ("OBJECT", "SPECSYS", "SSYSSRC"))]
+
+
+def _fits_card(value: object, *, text: bool) -> bool:
+    """Whether a card can hold a value, and it is a text or else a number."""
+    if text:
+        return isinstance(value, str) and value.isascii() and value.isprintable() and value != ""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def encode_spectra(batch: SpectrumBatch, cards: Iterable[Card] = ()) -> bytes:
+    """Return the bytes of all HDUs after the first, for the spectra of one file.
+
+    Parameters
+    ----------
+    cards
+        Further cards of the table of spectra: what the first header says too, for programs that read the table alone.
+    """
     if batch.wavelength is None:
         raise ValueError("spectra without wavelengths cannot be written")
     own = batch.wavelength.ndim == 2
-    columns = {"wavelength": batch.wavelength, "flux": batch.flux, "ivar": batch.ivar, "mask": batch.bad}
+    wavelength = np.broadcast_to(batch.wavelength, batch.flux.shape)
+    columns = {"wavelength": wavelength, "flux": batch.flux, "ivar": batch.ivar, "mask": batch.bad}
     if batch.bitmask is not None:
         columns["bitmask"] = _shorten(batch.bitmask)
     if (size := sum(array.nbytes for array in columns.values())) > LARGEST:
@@ -49,15 +99,18 @@ def encode_spectra(batch: SpectrumBatch) -> bytes:
         units |= {"flux": _write_unit(batch.unit), "ivar": _write_unit(batch.unit, -2)}
     hdus = encode.make_table(
         "SPECTRUM",
-        {name: array[0] if len(batch) == 1 and array.ndim == 2 else array.T for name, array in columns.items()},
+        columns,
         units,
         [
+            *cards,
+            ("VACUUM", True, "wavelengths are those in vacuum"),
             ("OWNGRID", own, "each spectrum has wavelengths of its own"),
             ("CONTIN", batch.continuum is not None, "the next HDU has the continuum"),
             *(_mask_cards(batch) if batch.mask_name else ()),
             ("CHIPS", json.dumps(batch.chips), "detectors: name, first pixel, pixel after the last"),
             ("META", json.dumps(to_json_value(dict(batch.meta))), "what the input says of each spectrum"),
         ],
+        WORDS,
     )
     if batch.continuum is not None:
         hdus += encode.make_image("CONTINUUM", batch.continuum, _write_unit(batch.continuum_unit))
@@ -170,12 +223,13 @@ def read_output(path: str | Path) -> SpectrumBatch:
 
 def _make_batch(file: FitsFile, columns: Mapping[str, AnyArray]) -> SpectrumBatch:
     about = file.hdu(1).header
-    arrays = {name: _to_native(values.T) for name, values in columns.items()}
-    grid = arrays["wavelength"]
-    if about.get("OWNGRID") is True:
-        grid = np.atleast_2d(grid)
+    head, own = file.hdu(0).header, about.get("OWNGRID") is True
+    if head.get("FORMAT") == BY_PIXEL:
+        arrays = {name: _to_native(np.atleast_2d(values.T)) for name, values in columns.items()}
+    else:
+        arrays = {name: _to_native(values.reshape(len(values), -1)) for name, values in columns.items()}
+    grid = arrays["wavelength"] if own else arrays["wavelength"][0]
     check_increasing(file, grid, 1)
-    head = file.hdu(0).header
     results = results_in(head)
     if head.get("SEVERAL") is not True:
         results = {name: [value] for name, value in results.items()}
@@ -194,7 +248,7 @@ def _make_batch(file: FitsFile, columns: Mapping[str, AnyArray]) -> SpectrumBatc
             (str(name), int(start), int(stop)) for name, start, stop in parse_json(about.text("CHIPS") or "[]")
         ),
         meta={name: tuple(values) for name, values in meta.items()},
-        continuum=_to_native(file.image(2, "continuum", Model("f", (np.atleast_2d(arrays["flux"]).shape,))))
+        continuum=_to_native(file.image(2, "continuum", Model("f", (arrays["flux"].shape,))))
         if has_continuum
         else None,
         continuum_unit=_parse_unit(file.hdu(2).header.text("BUNIT")) if has_continuum else "",

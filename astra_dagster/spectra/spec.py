@@ -13,7 +13,7 @@ from astra_dagster.fits.header import Scalar
 from astra_dagster.fits.model import Model
 from astra_dagster.fits.reader import FitsFile
 from astra_dagster.spectra.batch import FLUX_UNIT, SpectrumBatch
-from astra_dagster.spectra.masks import check_increasing, find_flagged, from_ivar, to_native, wrap_values
+from astra_dagster.spectra.masks import check_increasing, find_flagged, make_ivar_batch, to_native, wrap_values
 from astra_dagster.spectra.pixel_flags import BOSS, BOSS_REJECTED, order_names
 
 ROWS = range(2, 20_001)
@@ -28,7 +28,7 @@ RANGE = (2500.0, 12_000.0)
 _WIDTH, _WIDTH_OF_DETAILS = 1000, 100_000  # bytes a row; in real files 36 and 4,016 at most
 _FLOATS, _INTEGERS, PLAIN = Model("f", ((),)), Model("iu", ((),)), Model("biufU", ((),))
 _IS_ROW = {"class", "subclass", "z"}  # columns of the pipeline's row, and of no other table
-_DETAILS = ("run2d", "plug_ra", "plug_dec", "class", "subclass", "sn_median_all", "sdss_id", "catalogid")
+_DETAILS = ("run2d", "plug_ra", "plug_dec", "class", "subclass", "zwarning", "sn_median_all", "sdss_id", "catalogid")
 
 
 def read_spec(
@@ -59,7 +59,7 @@ def read_spec(
     InputMissingError
         If there is no such file.
     SpectrumFileError
-        If it is not a spec file, or no pixel of it is good.
+        If it is not a spec file.
     """
     rejected = order_names(BOSS, reject)
     with FitsFile(path) as file:
@@ -77,8 +77,7 @@ def read_spec(
             with np.errstate(over="ignore"):
                 grid = np.power(10.0, loglam)
             check_increasing(file, grid, 1, RANGE)
-        return from_ivar(
-            file,
+        return make_ivar_batch(
             to_native(table["flux"])[None],
             to_native(table["ivar"])[None],
             find_flagged(table["and_mask"][None], BOSS, rejected) if rejected else None,
@@ -105,7 +104,11 @@ def _read_meta(file: FitsFile) -> dict[str, Scalar]:
             2, {"z": PLAIN}, "row of the pipeline", rows=range(1, 2), width=_WIDTH_OF_DETAILS, optional=details
         )
         row = {name: to_plain(values[0]) for name, values in table.items()}
+    ra: Scalar = row.get("plug_ra", header.number("PLUG_RA"))
+    dec: Scalar = row.get("plug_dec", header.number("PLUG_DEC"))
     return {
+        "frame": "HELIOCEN",
+        "object": name_position(ra, dec) if isinstance(ra, float) and isinstance(dec, float) else None,
         "run2d": header.text("RUN2D") or row.get("run2d"),
         "plate": header.integer("PLATEID"),
         "field": header.integer("FIELDID"),
@@ -113,13 +116,29 @@ def _read_meta(file: FitsFile) -> dict[str, Scalar]:
         "fibre": header.integer("FIBERID"),
         "catalogid": row.get("catalogid"),
         "sdss_id": row.get("sdss_id"),
-        "ra": row.get("plug_ra", header.number("PLUG_RA")),
-        "dec": row.get("plug_dec", header.number("PLUG_DEC")),
+        "ra": ra,
+        "dec": dec,
         "class": row.get("class"),
         "subclass": row.get("subclass"),
         "z": row.get("z"),
+        "zwarning": row.get("zwarning"),
         "snr": row.get("sn_median_all"),
     }
+
+
+def name_position(ra: float, dec: float) -> str:
+    """Return the name that the SDSS gives to an object at these coordinates in degrees: SDSS J123456.78+012345.6.
+
+    As the IAU has it, digits are cut off, and not rounded.
+    """
+    hundredths = int(ra % 360 * 24_000 + 1e-5)  # of a second of time
+    tenths = int(abs(dec) * 36_000 + 1e-5)  # of a second of arc
+    minutes, seconds = divmod(hundredths, 6000)
+    arc_minutes, arc_seconds = divmod(tenths, 600)
+    return (
+        f"SDSS J{minutes // 60:02}{minutes % 60:02}{seconds // 100:02}.{seconds % 100:02}"
+        f"{'-' if dec < 0 else '+'}{arc_minutes // 60:02}{arc_minutes % 60:02}{arc_seconds // 10:02}.{arc_seconds % 10}"
+    )
 
 
 def to_plain(value: np.generic) -> Scalar:

@@ -110,7 +110,7 @@ def collect(
     store.prepare()
     path = table_path(store)
     before = read_table(store, path)
-    had = list_identities(store, before)
+    had = list_identities(before)
     wanted = _list_wanted(store, records, had)
     same = pc.is_in(_join(had), value_set=_join(wanted))
     todo = wanted.filter(pc.invert(pc.is_in(_join(wanted), value_set=_join(had))))

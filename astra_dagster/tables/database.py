@@ -27,7 +27,6 @@ from astra_dagster.errors import ConfigurationError, OutputError
 from astra_dagster.files import open_file
 from astra_dagster.tables import database_types
 from astra_dagster.tables.database_types import Field
-from astra_dagster.tables.table import join_keys
 from astra_dagster.tables.table_columns import KEY, SPECTRUM
 
 PRIMARY = (KEY, SPECTRUM, "digest")
@@ -145,14 +144,11 @@ class _Upsert:
             schema = pq.read_schema(stream)
         self.name = schema.metadata[b"task"].decode()
         self.digest = schema.metadata[b"digest"].decode()
-        self.parts = schema.names[: schema.names.index(SPECTRUM)]
         # A column without any value has no type yet, and is added once it has values.
         self.fields = [Field.of(field) for field in schema if b"empty" not in (field.metadata or {})]
 
     def run(self) -> Upserted:
-        fields, others = database_types.prepare(
-            self.connection, self.name, [Field(KEY, "text", "Partition key."), *self.fields], PRIMARY
-        )
+        fields, others = database_types.prepare(self.connection, self.name, self.fields, PRIMARY)
         table = database_types.describe_table(self.name, [*fields, *others], PRIMARY)
         mine, theirs = self._read_table(), self._read_database(table)
         outdated = pc.invert(pc.is_in(_join(mine), value_set=_join(theirs)))
@@ -163,8 +159,8 @@ class _Upsert:
 
     def _read_table(self) -> pa.Table:
         with open_file(self.parquet) as stream:
-            table = pq.read_table(stream, columns=[*self.parts, SPECTRUM, "data_version"], partitioning=None)
-        return pa.table([join_keys(table, self.parts), table[SPECTRUM], table["data_version"]], schema=_IDENTITIES)
+            table = pq.read_table(stream, columns=_IDENTITIES.names, partitioning=None)
+        return pa.table([table[name] for name in _IDENTITIES.names], schema=_IDENTITIES)
 
     def _read_database(self, table: sa.Table) -> pa.Table:
         """Read key, spectrum and data version of the rows of this digest in the database."""
@@ -204,7 +200,7 @@ class _Upsert:
                 part = batch.filter(outdated.slice(start, len(batch)))
                 start += len(batch)
                 if len(part):
-                    columns = [join_keys(part, self.parts), *(part[field.name] for field in self.fields)]
+                    columns = [part[field.name] for field in self.fields]
                     values = [field.values(column) for field, column in zip(fields, columns, strict=True)]
                     names = [field.name for field in fields]
                     yield [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]

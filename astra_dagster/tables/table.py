@@ -1,7 +1,7 @@
 """The layout of a task's table: its columns, how it is put together from rows, and its Parquet file.
 
-A table has one row for each spectrum, sorted by partition key. Its columns are the parts of the key, the number of the
-spectrum in its file, the results with their units, and the provenance.
+A table has one row for each spectrum, sorted by partition key. Its columns are the key, its parts, the number of the
+spectrum in its file, the results with their units, and the provenance. Parts that are numbers are columns of numbers.
 """
 
 import hashlib
@@ -15,12 +15,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from astra_dagster.datamodel.keys import ABSENT
 from astra_dagster.files import open_file
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.outputs.table_head import TableHead
 from astra_dagster.tables import column_types as kinds
 from astra_dagster.tables.rows import Rows
-from astra_dagster.tables.table_columns import KEY, PART, PROVENANCE, SPECTRUM, WHICH, part_names
+from astra_dagster.tables.table_columns import (
+    KEY,
+    NUMBERS,
+    PART,
+    PROVENANCE,
+    SPECTRUM,
+    UCDS,
+    WHICH,
+    WHOLE,
+    part_names,
+)
 from astra_dagster.tasks.columns import Column
 
 GROUP = 2**16
@@ -38,7 +49,7 @@ def head_of(store: OutputStore) -> TableHead:
 
 def read_table(store: OutputStore, path: Path) -> pa.Table | None:
     """Read an earlier table of this task with these parameters; None if there is none that can be used."""
-    columns = (*part_names(store.task.domain), SPECTRUM, *PROVENANCE)
+    columns = (KEY, *part_names(store.task.domain), SPECTRUM, *PROVENANCE)
     try:
         with open_file(path) as stream:
             table = pq.read_table(stream, page_checksum_verification=True, partitioning=None)
@@ -56,16 +67,11 @@ def read_head(path: Path, rows: int) -> list[dict[str, Any]]:
         return next((batch.to_pylist() for batch in file.iter_batches(batch_size=rows)), [])
 
 
-def join_keys(table: pa.Table | pa.RecordBatch, parts: Sequence[str]) -> pa.Array:
-    """Return the partition key of each row."""
-    return pc.binary_join_element_wise(*(table[name] for name in parts), "/")
-
-
-def list_identities(store: OutputStore, table: pa.Table | None) -> pa.Table:
+def list_identities(table: pa.Table | None) -> pa.Table:
     """Return partition key and data version of each row."""
     if table is None:
         return IDENTITIES.empty_table()
-    return pa.table([join_keys(table, part_names(store.task.domain)), table["data_version"]], schema=IDENTITIES)
+    return pa.table([table[KEY], table["data_version"]], schema=IDENTITIES)
 
 
 def is_mixed(schema: pa.Schema) -> bool:
@@ -85,7 +91,7 @@ def assemble(
     """
     results = {name: kept[field.name] for name, field in _find_results(kept)} if kept is not None else {}
     names = tuple(store.task.columns) or _find_valued(results, read)
-    known = list_identities(store, kept)
+    known = list_identities(kept)
     columns: dict[str, pa.ChunkedArray] = {
         KEY: pa.chunked_array([*known[KEY].chunks, *(rows.keys for rows in read)], pa.string()),
         SPECTRUM: _chain(kept, SPECTRUM, (rows.spectra for rows in read), pa.int32()),
@@ -133,22 +139,33 @@ def _label(
     fields: list[tuple[pa.ChunkedArray, pa.Field]] = []
 
     def add(column: pa.ChunkedArray, name: str, description: str, unit: str = "", **more: str) -> None:
-        about = {"description": description, "unit": unit, **more}
+        about = {"description": description, "unit": unit, "ucd": UCDS.get(name, ""), **more}
         fields.append((column, pa.field(name, column.type, metadata={n: text for n, text in about.items() if text})))
 
+    add(table[KEY], KEY, WHOLE)
     for i, name in enumerate(parts):
-        add(pc.list_element(split, i), name, PART)
+        add(_make_part(pc.list_element(split, i), name), name, PART)
     add(table[SPECTRUM], SPECTRUM, WHICH)
     labels = make_unique(names, taken=(KEY, *parts, SPECTRUM, *PROVENANCE))
     for name, label in zip(names, labels, strict=True):
         known = store.task.columns.get(name, Column())
-        add(table[f"result {name}"], label, known.description, known.unit, result=name, **marks[name])
+        add(table[f"result {name}"], label, known.description, known.unit, result=name, ucd=known.ucd, **marks[name])
     constant = {"digest": store.digest, "code_version": store.task.version}
     for name, description in PROVENANCE.items():
         add(pa.repeat(constant[name], len(table)) if name in constant else table[name], name, description)
     return pa.table(
         [column for column, _ in fields], schema=pa.schema([field for _, field in fields], head_of(store).metadata())
     )
+
+
+def _make_part(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    """Return a part of keys as numbers if it is one, missing where a key has none; else as text."""
+    if name not in NUMBERS:
+        return column
+    try:
+        return pc.if_else(pc.equal(column, ABSENT), None, column).cast(pa.int64())
+    except pa.ArrowInvalid:  # more digits than a number holds
+        return column
 
 
 def make_unique(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
@@ -169,7 +186,7 @@ def hash_table(table: pa.Table) -> str:
     about = {name: text for name, text in _decode(table.schema).items() if name != "version"}
     described = [(field.name, kinds.kind_name(field.type), sorted(_decode(field).items())) for field in table.schema]
     hashed = hashlib.sha256(json.dumps([described, sorted(about.items())]).encode())
-    names = [name for name, _, about in described if name != SPECTRUM and "result" not in dict(about)]
+    names = [KEY, *PROVENANCE]  # from which all others follow
     for start in range(0, len(table), GROUP):
         part = table.slice(start, GROUP)
         texts = [*(part[name] for name in names), part[SPECTRUM].cast(pa.string())]

@@ -1,11 +1,25 @@
 """The columns that every table of a task has besides the results. Needs no pyarrow, which is slow to import."""
 
+from collections.abc import Mapping
+
+from astra_dagster.datamodel.keys import NUMERIC, our_name
 from astra_dagster.tasks.groups import Domain
 
-KEY = "key"
-"""The partition key: a column of databases; elsewhere its parts are columns."""
+KEY, WHOLE = "key", "Partition key."
+"""The partition key, beside which its parts are columns of their own."""
 
 PART = "Part of the partition key."
+NUMBERS = frozenset(map(our_name, NUMERIC))
+"""Parts of partition keys that are numbers; their columns hold them without the zeros that a file name has."""
+
+UCDS: Mapping[str, str] = {
+    KEY: "meta.id",
+    "telescope": "meta.id;instr.tel",
+    "plate": "meta.id;instr.plate",
+    "mjd": "time.epoch",
+}
+"""What columns of every table hold, in the words of the Virtual Observatory."""
+
 SPECTRUM, WHICH = "spectrum", "Which spectrum of the file, from 0."
 
 PROVENANCE = {

@@ -38,6 +38,7 @@ class _Column:
     nulls: bool
     unit: str
     description: str
+    ucd: str
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -47,7 +48,7 @@ class _Column:
     def head(self) -> ColumnHead:
         form = self.code if self.cells is None else f"{self.cells}{self.code}"
         null = _NULL if self.nulls and self.code == "K" else None
-        return ColumnHead(self.name, form, self.unit, null, self.description)
+        return ColumnHead(self.name, form, self.unit, null, self.description, self.ucd)
 
     def block(self, start: int, stop: int) -> AnyArray:
         values = self.values.slice(start, stop - start).combine_chunks()
@@ -94,7 +95,7 @@ def _describe(name: str, values: pa.ChunkedArray, field: pa.Field) -> _Column:
     unit, description = _write_unit(about.get("unit", "")), about.get("description", "")
     if about.get("unit") and not unit:
         description += f" [{about['unit']}]"
-    description = _to_ascii(description)
+    description, ucd = _to_ascii(description), _to_ascii(about.get("ucd", ""))
     cells, nulls, kind = None, values.null_count > 0, field.type
     if pa.types.is_list(kind) and kind.value_type == pa.string():
         kind = pa.string()
@@ -107,9 +108,9 @@ def _describe(name: str, values: pa.ChunkedArray, field: pa.Field) -> _Column:
     values = pa.chunked_array([kinds.convert(piece, kind) for piece in values.chunks], kind)
     if kind == pa.string():
         width = max(pc.max(pc.binary_length(values)).as_py() or 0, 1)
-        return _Column(name, values, f"{width}A", f"S{width}", None, nulls, unit, description)
+        return _Column(name, values, f"{width}A", f"S{width}", None, nulls, unit, description, ucd)
     code, layout = _NUMBERS[str(kind if cells is None else kind.value_type)]
-    return _Column(name, values, code, layout, cells, nulls, unit, description)
+    return _Column(name, values, code, layout, cells, nulls, unit, description, ucd)
 
 
 def _write_numbers(values: pa.Array, code: str) -> AnyArray:

@@ -108,6 +108,8 @@ def _values(task: FunctionOfTask, name: str, values: object, count: int) -> list
             values = values.to_value(known.unit)
         except Exception as error:
             raise TaskError(f"{task.name}: column {name} is in {unit}, not in {known.unit}") from error
+    if isinstance(values, (list, tuple)) and None in values and len(values) == count:
+        return _fill_missing(task, name, values)
     try:
         array = np.asarray(values)
     except ValueError:  # rows of different lengths
@@ -123,6 +125,15 @@ def _values(task: FunctionOfTask, name: str, values: object, count: int) -> list
     if known.finite and array.dtype.kind == "f" and not np.isfinite(array).all():
         raise TaskError(f"{task.name}: column {name} is not finite", hint="it is promised to be")
     return list(to_json_value(array.tolist()))
+
+
+def _fill_missing(task: FunctionOfTask, name: str, values: Sequence[object]) -> list[Any]:
+    """Return values of which some are missing, which are None."""
+    if task.columns.get(name, Column()).finite:
+        raise TaskError(f"{task.name}: column {name} is not finite", hint="it is promised to be")
+    present = [value for value in values if value is not None]
+    made = iter(_values(task, name, present, len(present)) if present else ())
+    return [None if value is None else next(made) for value in values]
 
 
 def one_by_one(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -24,12 +24,20 @@ class Column:
         Whether NaN and infinity are errors; otherwise they are stored as missing values.
     flags
         An `IntFlag` for a column of flags: sums of its members, whose names appear in tables, checks and pages.
+    ucd
+        What the column holds in the words of the Virtual Observatory, ``pos.eq.ra;meta.main``; tables tell it to TOPCAT
+        and the like.
+    identity
+        Whether it says what the object is, and not what the task found: checks take no offence if it is missing, or
+        differs from night to night.
     """
 
     description: str = ""
     unit: str = ""
     finite: bool = False
     flags: type[IntFlag] | None = None
+    ucd: str = ""
+    identity: bool = False
 
 
 def name_flags(value: int, flags: type[IntFlag]) -> str:

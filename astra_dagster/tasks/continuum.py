@@ -1,5 +1,6 @@
 """Tasks that divide spectra by a continuum: sums of sines and cosines, fitted to all good pixels or to chosen ones."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,10 +16,11 @@ from astra_dagster.datamodel.products import product
 from astra_dagster.errors import ParameterError, nearest
 from astra_dagster.files import check_may_read
 from astra_dagster.presence import is_file
+from astra_dagster.spectra import pixel_flags
 from astra_dagster.spectra.batch import SpectrumBatch
-from astra_dagster.spectra.pixel_flags import BOSS, BOSS_REJECTED
 from astra_dagster.tasks.columns import Column
 from astra_dagster.tasks.decorator import spectrum_task
+from astra_dagster.tasks.identity import APOGEE, BOSS, identity
 from astra_dagster.tasks.parameters import parameter
 from astra_dagster.tasks.rejection import RejectingParameters
 
@@ -80,8 +82,8 @@ class ContinuumParameters(RejectingParameters):
 class OpticalContinuumParameters(ContinuumParameters):
     """Parameters of the continuum of optical spectra; see `ContinuumParameters`."""
 
-    _mask = BOSS
-    reject: tuple[str, ...] = parameter(BOSS_REJECTED, omit_default=True)
+    _mask = pixel_flags.BOSS
+    reject: tuple[str, ...] = parameter(pixel_flags.BOSS_REJECTED, omit_default=True)
     L: float = parameter(14000.0, minimum=1)
     regions: tuple[Region, ...] = ((3750.0, 10300.0),)
     continuum_regions: str | tuple[Region, ...] = "optical"
@@ -90,6 +92,7 @@ class OpticalContinuumParameters(ContinuumParameters):
 def _normalise_all(
     spectra: SpectrumBatch,
     parameters: ContinuumParameters,
+    who: Mapping[str, Column],
     *,
     brackett: bool = False,
     velocity: FloatArray | None = None,
@@ -132,7 +135,11 @@ def _normalise_all(
         unit="",
         continuum=fit.values,
         continuum_unit=spectra.unit,
-        meta={**spectra.meta, **{name: tuple(values.tolist()) for name, values in results.items()}},
+        meta={
+            **spectra.meta,
+            **identity(spectra, who),
+            **{name: tuple(values.tolist()) for name, values in results.items()},
+        },
     )
 
 
@@ -184,33 +191,34 @@ _COLUMNS: dict[str, Any] = {
     "condition": "Condition number of the fit in each region, none where nothing was fitted.",
     "good_pixels": "Number of good pixels after normalisation.",
 }
+_APOGEE, _BOSS = {**_COLUMNS, **APOGEE}, {**_COLUMNS, **BOSS}
 
 
-@spectrum_task(requires=product("apVisit"), parameters=ContinuumParameters, version="2", columns=_COLUMNS, bitmask=True)
+@spectrum_task(requires=product("apVisit"), parameters=ContinuumParameters, version="2", columns=_APOGEE, bitmask=True)
 def ap_visit_continuum(spectra: SpectrumBatch, parameters: ContinuumParameters) -> SpectrumBatch:
     """Each visit spectrum divided by its continuum, chip by chip: sines and cosines, fitted to all good pixels.
 
     With pixels="regions" and frame="rest" the regions are shifted by the velocity at which they are clearest, as
     velocities of headers can be wrong by hundreds of km/s.
     """
-    return _normalise_all(spectra, parameters, brackett=True)
+    return _normalise_all(spectra, parameters, APOGEE, brackett=True)
 
 
-@spectrum_task(requires=product("apStar"), parameters=ContinuumParameters, version="2", columns=_COLUMNS, bitmask=True)
+@spectrum_task(requires=product("apStar"), parameters=ContinuumParameters, version="2", columns=_APOGEE, bitmask=True)
 def ap_star_continuum(spectra: SpectrumBatch, parameters: ContinuumParameters) -> SpectrumBatch:
     """Each combined and visit spectrum of a star divided by its continuum, chip by chip."""
-    return _normalise_all(spectra, parameters, brackett=True, velocity=np.zeros(len(spectra)))
+    return _normalise_all(spectra, parameters, APOGEE, brackett=True, velocity=np.zeros(len(spectra)))
 
 
 @spectrum_task(
-    requires=product("spec"), parameters=OpticalContinuumParameters, version="2", columns=_COLUMNS, bitmask=True
+    requires=product("spec"), parameters=OpticalContinuumParameters, version="2", columns=_BOSS, bitmask=True
 )
 def spec_continuum(spectra: SpectrumBatch, parameters: OpticalContinuumParameters) -> SpectrumBatch:
     """Each optical spectrum divided by its continuum: sines and cosines, fitted to all good pixels.
 
     M dwarfs and quasars have no true continuum: theirs is a pseudo-continuum, and flagged.
     """
-    made = _normalise_all(spectra, parameters, velocity=C * _get_redshifts(spectra))
+    made = _normalise_all(spectra, parameters, BOSS, velocity=C * _get_redshifts(spectra))
     flags = np.array(made.meta["flags"]) | np.where(_is_without_continuum(spectra), ContinuumFlag.PSEUDO_CONTINUUM, 0)
     return replace(made, meta={**made.meta, "flags": tuple(flags.tolist())})
 

@@ -5,6 +5,7 @@ from astra_dagster.arrays import FloatArray
 from astra_dagster.datamodel.products import product
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.pixel_flags import BOSS, BOSS_REJECTED
+from astra_dagster.tasks import identity
 from astra_dagster.tasks.decorator import spectrum_task
 from astra_dagster.tasks.parameters import parameter
 from astra_dagster.tasks.rejection import RejectingParameters
@@ -48,12 +49,13 @@ def _ratios(spectra: SpectrumBatch, snr: FloatArray, factor: float) -> dict[str,
 @spectrum_task(
     requires=product("apVisit"),
     parameters=SNRParameters,
-    version="2",
+    version="3",
     columns={
         **COLUMNS,
         "snr_blue": "Median over all pixels of the blue chip.",
         "snr_green": "Median over all pixels of the green chip: the SNR card of the file's header.",
         "snr_red": "Median over all pixels of the red chip.",
+        **identity.APOGEE,
     },
     wavelength=False,
     bitmask=True,
@@ -64,17 +66,18 @@ def ap_visit_snr(spectra, parameters):  # type: ignore[no-untyped-def]
     snr = pixel_snr(spectra.flux, spectra.error)
     factor = parameters.fudge_factor
     chips = {f"snr_{name}": factor * median_snr(snr[:, start:stop]) for name, start, stop in spectra.chips}
-    return {**_ratios(spectra, snr, factor), **chips}
+    return {**_ratios(spectra, snr, factor), **chips, **identity.identity(spectra, identity.APOGEE)}
 
 
 @spectrum_task(
     requires=product("apStar"),
     parameters=SNRParameters,
-    version="1",
+    version="2",
     columns={
         "row": "Which spectrum of the file: a combination or a visit.",
         **COLUMNS,
         "snr_all": "Median over all pixels: for the first spectrum the SNR card of the file's header.",
+        **identity.APOGEE,
     },
     wavelength=False,
     bitmask=True,
@@ -84,18 +87,24 @@ def ap_star_snr(spectra, parameters):  # type: ignore[no-untyped-def]
     spectra = parameters.apply_to(spectra)
     snr = pixel_snr(spectra.flux, spectra.error)
     factor = parameters.fudge_factor
-    return {"row": spectra.meta["row"], **_ratios(spectra, snr, factor), "snr_all": factor * median_snr(snr)}
+    return {
+        "row": spectra.meta["row"],
+        **_ratios(spectra, snr, factor),
+        "snr_all": factor * median_snr(snr),
+        **identity.identity(spectra, identity.APOGEE),
+    }
 
 
 @spectrum_task(
     requires=product("spec"),
     parameters=OpticalSNRParameters,
-    version="1",
-    columns=COLUMNS,
+    version="2",
+    columns={**COLUMNS, **identity.BOSS},
     wavelength=False,
     bitmask=True,
 )
 def spec_snr(spectra, parameters):  # type: ignore[no-untyped-def]
     """Signal-to-noise ratio of each optical spectrum, from its own flux and inverse variance."""
     spectra = parameters.apply_to(spectra)
-    return _ratios(spectra, pixel_snr(spectra.flux, spectra.error), parameters.fudge_factor)
+    ratios = _ratios(spectra, pixel_snr(spectra.flux, spectra.error), parameters.fudge_factor)
+    return {**ratios, **identity.identity(spectra, identity.BOSS)}

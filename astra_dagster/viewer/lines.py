@@ -6,12 +6,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from astra_dagster.spectra.batch import SpectrumBatch
-
-LIGHT = 299_792.458
-"""Speed of light in km/s."""
-
-FASTEST = 3000.0
-"""Larger velocities, in km/s, mean in APOGEE files that the velocity is unknown."""
+from astra_dagster.spectra.velocities import FASTEST, LIGHT
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +53,7 @@ class Frame:
 _REST = Frame("rest frame of the star")
 _SPEC = Frame("heliocentric, redshift not removed", "z")
 FRAMES = {
-    "apVisit": Frame("as observed", "v_rad", velocity=True),
+    "apVisit": Frame("as observed", "v_observed", velocity=True),
     **dict.fromkeys(("apStar", "aspcapStar", "mwmStar", "mwmVisit"), _REST),
     **dict.fromkeys(("spec", "spec-lite", "specLite", "specFull"), _SPEC),
 }

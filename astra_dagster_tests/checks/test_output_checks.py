@@ -231,12 +231,18 @@ def test_bad_pixels_of_a_star_name_the_spectrum(mirror: Path, tmp_path: Path) ->
     assert only(verdict).value.startswith("spectrum 4: ")
 
 
-def test_a_first_spectrum_without_a_good_pixel_is_unusable(mirror: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("task", [ap_star_snr, ap_star_continuum], ids=lambda task: task.name)
+def test_a_spectrum_without_a_good_pixel_is_told_of_and_no_fault(task: Task, mirror: Path, tmp_path: Path) -> None:
     path = product("apStar").parse_key(STAR).path(mirror)
     with fits.open(path, mode="update") as hdus:
         hdus[2].data[0] = 1e10
-    verdict = bad_pixels(newest(ap_star_snr, mirror, tmp_path))
-    assert (only(verdict).value, only(verdict).unusable) == ("spectrum 0: 100.0% bad", True)
+    found = newest(task, mirror, tmp_path)
+    for check in CHECKS:
+        if check.applies(task) and check.name != "snr_as_in_header":
+            verdict = check.look(found)
+            assert verdict.findings == (), check.name
+            if check.name in ("results_finite", "bad_pixels"):
+                assert verdict.note == f"no data in {STAR}"
 
 
 def negative(flux, continuum, bad) -> None:

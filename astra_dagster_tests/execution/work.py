@@ -1,9 +1,11 @@
 """Work of the S/N task on the visits of a mirror, and doing it in this process."""
 
+import contextlib
 from pathlib import Path
 
 from astra_dagster import DataID, product
 from astra_dagster.archive.discovery import find_files
+from astra_dagster.errors import UnknownProductError
 from astra_dagster.execution import runner
 from astra_dagster.execution.runner import Outcome
 from astra_dagster.outputs.store import InputFiles, OutputStore, PartitionWork
@@ -13,6 +15,15 @@ from astra_dagster.tasks.task import Task
 
 def work_on(root: Path, release: str = "DR17") -> list[PartitionWork]:
     return [work_of(f.data_id, f.path, f.version) for f in find_files(product("apVisit"), release, root)[0]]
+
+
+def find_work(task: Task, root: Path, *releases: str, name: str = "") -> list[PartitionWork]:
+    """Work on all files of the task's product, or of a product that is like it, in releases of a mirror."""
+    item, found = product(name or task.domain.name), []
+    for release in releases:
+        with contextlib.suppress(UnknownProductError):  # the release does not have it
+            found += find_files(item, release, root)[0]
+    return [work_of(file.data_id, file.path, file.version) for file in found]
 
 
 def work_of(data_id: DataID, path: Path, version: str) -> PartitionWork:

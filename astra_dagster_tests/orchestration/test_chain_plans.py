@@ -83,7 +83,7 @@ def test_a_plan_on_the_command_line(instance: dg.DagsterInstance, tasks: dict[st
     assert "0 to do" in invoke(main, ["run", "significance"]).output
     story = invoke(main, ["plan", "significance", "--explain", keys[0]]).output
     for text in (
-        "spec_continuum (code version 1",
+        "spec_continuum (code version 2",
         "order = 3",
         f"{keys[0]}: complete",
         "input: line_depth/",

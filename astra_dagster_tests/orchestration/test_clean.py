@@ -129,7 +129,7 @@ def test_an_older_code_version(instance: dg.DagsterInstance, keys: list[str], mo
     newer = replace(registry.tasks()[NAME], version="next")
     monkeypatch.setattr(registry, "tasks", lambda: {NAME: newer})
     before = plan(instance)
-    assert before[1] == ["0 complete, 18 to do", "  18 code version 2 -> next"]
+    assert before[1] == ["0 complete, 18 to do", "  18 code version 3 -> next"]
     assert kinds(instance) == {"code": 18}
     assert metadata(clean(instance, remove=True))["removed"].value == 18
     assert plan(instance) == before

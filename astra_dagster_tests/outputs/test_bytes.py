@@ -14,31 +14,31 @@ EXPECTED = {
     "columns": (
         "columns/d04b76c5b3ed/DR17/apo25m/120+12/5226/56000",
         "columns-DR17-apo25m-120+12-5226-56000-001.json",
-        ("fd44efe6502ca05b", "73cce7502e3b7377", "9a33a1258c70e67a"),
+        ("06b3531ea63059b9", "73cce7502e3b7377", "9a33a1258c70e67a"),
         "73bbc04d68d7d6ac",
     ),
     "spectra": (
         "spectra/d04b76c5b3ed/DR17/v5_13_2/4055/55359",
         "spectra-DR17-v5_13_2-4055-55359-0596.fits",
-        ("f9d7c0f85ff8ed1b", "3111194a1c442b91", "1bcfcce3bae503fa"),
-        "76e7ad5cd1612333",
+        ("457fe7d0e5cc5968", "3111194a1c442b91", "1bcfcce3bae503fa"),
+        "a76b0ffc19546622",
     ),
     "several": (
         "spectra_of_star/44136fa355b3/DR17/apo25m/120+12",
         "spectra_of_star-DR17-apo25m-120+12-2M00012723+6258059.fits",
-        ("adb2f0f89e197d08", "81604ffe5de663ad", "3a64db86ac01c4f1"),
-        "5f1adc0212a75c26",
+        ("d2f862f22697cd66", "81604ffe5de663ad", "3a64db86ac01c4f1"),
+        "691ea9631a211ed7",
     ),
     "of both": (
         "of_both/7e4d61f37c42/DR17/v5_13_2/4055/55359",
         "of_both-DR17-v5_13_2-4055-55359-0596.json",
-        ("8f6c2ac1bb51691c", "671b2d4c3d4d0a87", "f490dff5b6888055"),
+        ("dc4076c31ea625e2", "671b2d4c3d4d0a87", "f490dff5b6888055"),
         "2458014c4a37ae41",
     ),
     "of many": (
         "of_plate/7e4d61f37c42/DR17/v5_13_2",
         "of_plate-DR17-v5_13_2-4055.json",
-        ("246ccbd12586b0a2", "cb806c22c67a3ec9", "3a2d7d26eeb3d8ed"),
+        ("30e5da1fcd287dbb", "cb806c22c67a3ec9", "3a2d7d26eeb3d8ed"),
         "8deaa56d69d7123e",
     ),
 }

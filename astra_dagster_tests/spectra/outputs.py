@@ -1,5 +1,6 @@
 """Spectra of chance, and a file as a task writes it that holds some."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,26 @@ def a_batch(n: int, own: bool) -> SpectrumBatch:
         continuum=rng.uniform(5, 6, (n, 50)),
         continuum_unit=FLUX_UNIT,
     )
+
+
+def write_by_pixel(path: Path, batch: SpectrumBatch) -> Path:
+    """Write spectra in layout 2: a row for each pixel, and a cell for each of several spectra."""
+    columns = {"wavelength": batch.wavelength, "flux": batch.flux, "ivar": batch.ivar, "mask": batch.bad}
+    one = len(batch) == 1
+    table = encode.make_table(
+        "SPECTRUM",
+        {name: array[0] if one and array.ndim == 2 else array.T for name, array in columns.items()},
+        {"wavelength": "Angstrom"},
+        [
+            ("OWNGRID", batch.wavelength.ndim == 2, ""),
+            ("CONTIN", True, ""),
+            ("CHIPS", json.dumps(batch.chips), ""),
+            ("META", json.dumps({name: values for name, values in batch.meta.items() if name != "ra"}), ""),
+        ],
+    )
+    head = encode.make_primary([("ORIGIN", "astra_dagster", ""), ("FORMAT", 2, ""), ("SEVERAL", not one, "")])
+    path.write_bytes(head + table + encode.make_image("CONTINUUM", batch.continuum, ""))
+    return path
 
 
 def write(path: Path, batch: SpectrumBatch) -> Path:

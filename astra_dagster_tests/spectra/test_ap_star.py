@@ -12,8 +12,17 @@ from astra_dagster.spectra.ap_star import COMBINED, read_ap_star, read_aspcap_st
 from astra_dagster.spectra.batch import FLUX_UNIT
 from astra_dagster_tests.spectra.synthetic import write_ap_star, write_ap_star_dr17, write_aspcap_star
 
-CARDS = {"object": "OBJID", "telescope": "TELESCOP", "field": "FIELD", "ra": "RA", "dec": "DEC", "visits": "NVISITS"}
-VISIT_CARDS = {"snr": "SNRVIS{}", "v_helio": "VHELIO{}", "fibre": "FIBER{}", "jd": "JD{}"}
+CARDS = {
+    "object": "OBJID",
+    "telescope": "TELESCOP",
+    "field": "FIELD",
+    "location": "LOCID",
+    "healpix": "HEALPIX",
+    "ra": "RA",
+    "dec": "DEC",
+    "visits": "NVISITS",
+}
+VISIT_CARDS = {"snr": "SNRVIS{}", "v_helio": "VHELIO{}", "starflag": "FLAG{}", "fibre": "FIBER{}", "jd": "JD{}"}
 
 
 def check_against_astropy(path: Path) -> None:
@@ -52,8 +61,10 @@ def check_meta(meta: dict[str, tuple[object, ...]], header: fits.Header, rows: i
     combined = min(rows, 2)
     assert meta["snr"][:combined] == (header["SNR"], None)[:combined]
     assert meta["v_helio"][:combined] == (header.get("VHELIO"),) * combined
+    assert meta["frame"] == ("SOURCE",) * rows
+    assert meta["starflag"][:combined] == (header.get("STARFLAG"),) * combined
     assert meta["fibre"][:combined] == meta["jd"][:combined] == (None,) * combined
-    assert meta.keys() == {"row", *CARDS, *VISIT_CARDS}
+    assert meta.keys() == {"row", "frame", *CARDS, *VISIT_CARDS}
     assert {len(values) for values in meta.values()} == {rows}
     assert {type(value) for values in meta.values() for value in values} <= {str, int, float, type(None)}
 
@@ -157,7 +168,11 @@ def test_aspcap_star(gap: float, tmp_path: Path) -> None:
     assert not star.bad.all()
     assert star.unit == ""
     assert star.bitmask is None
-    assert star.meta == {"object": ("2M00000032+5737103",), "field": ("120+12",)}
+    assert {name: value for name, (value,) in star.meta.items() if value is not None} == {
+        "frame": "SOURCE",
+        "object": "2M00000032+5737103",
+        "field": "120+12",
+    }
     assert read_aspcap_star(path, wavelength=False).wavelength is None
 
 

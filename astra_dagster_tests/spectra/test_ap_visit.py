@@ -15,13 +15,16 @@ VISIT = "dr17/apogee/spectro/redux/dr17/visit/apo25m/120+12/5226/56000/apVisit-d
 CARDS = {
     "object": "OBJID",
     "telescope": "TELESCOP",
+    "field": "FIELD",
+    "location": "LOCID",
     "plate": "PLATE",
     "mjd": "MJD5",
     "fibre": "FIBERID",
     "ra": "RA",
     "dec": "DEC",
     "snr": "SNR",
-    "v_rad": "VRAD",
+    "starflag": "STARFLAG",
+    "v_observed": "VRAD",
     "v_barycentric": "BC",
     "v_helio": "VHELIO",
 }
@@ -54,7 +57,8 @@ def check_against_astropy(path: Path) -> None:
     for row, chip in enumerate(("red", "green", "blue")):
         np.testing.assert_array_equal(spectrum.flux[0, spectrum.chip(chip)], flux[row, ::-1])
 
-    assert spectrum.meta.keys() == CARDS.keys()
+    assert spectrum.meta.keys() == {"frame", *CARDS}
+    assert spectrum.meta["frame"] == ("TOPOCENT",)
     for name, card in CARDS.items():
         (value,), expected = spectrum.meta[name], header.get(card)
         assert value == (expected.strip() if isinstance(expected, str) else expected), name
@@ -70,7 +74,7 @@ def test_real_files(real: Path) -> None:
     for path in paths:
         check_against_astropy(path)
         meta = read_ap_visit(path).meta
-        (v_rad,), (correction,), (v_helio,) = meta["v_rad"], meta["v_barycentric"], meta["v_helio"]
+        (v_rad,), (correction,), (v_helio,) = meta["v_observed"], meta["v_barycentric"], meta["v_helio"]
         assert v_rad + correction == pytest.approx(v_helio, abs=1e-3)
 
 

@@ -93,8 +93,7 @@ def test_one_bad_telescope_spoils_not_the_other(tmp_path: Path) -> None:
     assert spectra.bad.all(axis=1).tolist() == [True, False, False]
     with fits.open(path, mode="update", memmap=False) as hdus:
         hdus[4].data["ivar"][:] = np.nan
-    with pytest.raises(SpectrumFileError, match="no good pixel"):
-        read_mwm(path)
+    assert read_mwm(path).bad.all()
 
 
 def test_a_table_without_name(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.io.votable.ucd import parse_ucd
 from astropy.table import Table
 from astropy.units import Unit
 from hypothesis import given
@@ -15,9 +16,17 @@ from hypothesis import strategies as st
 from astra_dagster.errors import InputMissingError, SpectrumFileError
 from astra_dagster.fits import writer as encode
 from astra_dagster.fits.reader import FitsFile
-from astra_dagster.spectra.batch import FLUX_UNIT
-from astra_dagster.spectra.output import encode_spectra, is_output, make_pairs, read_output, read_pairs
-from astra_dagster_tests.spectra.outputs import a_batch, write
+from astra_dagster.spectra.batch import FLUX_UNIT, SpectrumBatch
+from astra_dagster.spectra.output import (
+    WORDS,
+    describe_cards,
+    encode_spectra,
+    is_output,
+    make_pairs,
+    read_output,
+    read_pairs,
+)
+from astra_dagster_tests.spectra.outputs import a_batch, write, write_by_pixel
 
 TEXT = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=300)
 VALUES = st.one_of(
@@ -106,7 +115,7 @@ def test_the_mask_of_the_survey_goes_with_it(n: int, largest: int, tmp_path: Pat
     path = write(tmp_path / "out.fits", batch)
     with valid(path.read_bytes()) as hdus:
         column = hdus["SPECTRUM"].data["bitmask"]
-        np.testing.assert_array_equal(column.T if n > 1 else column[None], bitmask)
+        np.testing.assert_array_equal(column, bitmask)
         assert column.dtype.itemsize == (8 if largest > 1 << 31 else 4)
         assert hdus["SPECTRUM"].header["PIXMASK"] == "SPPIXMASK"
     again = read_output(path)
@@ -124,10 +133,55 @@ def test_astropy_reads_it_as_a_table_without_a_warning(n: int, tmp_path: Path) -
     table = Table.read(write(tmp_path / "out.fits", batch))
     assert table.colnames == ["wavelength", "flux", "ivar", "mask"]
     assert table["wavelength"].unit == Unit("Angstrom")
-    np.testing.assert_array_equal(table["flux"].T if n > 1 else table["flux"][None], batch.flux)
-    np.testing.assert_array_equal(table["mask"].T if n > 1 else table["mask"][None], batch.bad)
+    assert len(table) == n
+    np.testing.assert_array_equal(table["flux"], batch.flux)
+    np.testing.assert_array_equal(table["mask"], batch.bad)
+    np.testing.assert_array_equal(table["wavelength"], np.broadcast_to(batch.wavelength, batch.flux.shape))
     with fits.open(tmp_path / "out.fits") as hdus:
         assert Unit(hdus["CONTINUUM"].header["BUNIT"], format="fits") == Unit(FLUX_UNIT)
+        assert hdus["CONTINUUM"].data.shape == batch.flux.shape
+        assert hdus["SPECTRUM"].header["VACUUM"] is True
+    for ucd in WORDS.values():
+        parse_ucd(ucd, check_controlled_vocabulary=True)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("own", [False, True])
+def test_the_layout_of_earlier_versions_is_read(n: int, own: bool, tmp_path: Path) -> None:
+    batch = a_batch(n, own)
+    again = read_output(write_by_pixel(tmp_path / "earlier.fits", batch))
+    for name in ("flux", "ivar", "bad", "wavelength", "continuum"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(batch, name))
+    assert (again.chips, again.meta["fibre"]) == (batch.chips, batch.meta["fibre"])
+
+
+def cards_of(**meta: object) -> dict[str, object]:
+    n = max((len(values) for values in meta.values()), default=1)
+    batch = SpectrumBatch(flux=np.ones((n, 3)), ivar=np.ones((n, 3)), wavelength=np.arange(1.0, 4.0), meta=meta)
+    return {keyword: value for keyword, value, _ in describe_cards(batch)}
+
+
+def test_cards_say_who_it_is_and_how_it_moves() -> None:
+    assert cards_of() == {}
+    who = {"object": ("2M1", "2M1"), "ra": (12.5, 12.5), "dec": (-3.0, -3.0)}
+    assert cards_of(**who, frame=("SOURCE",) * 2, snr=(50.5, None), v_helio=(299.792458, 300.0)) == {
+        "OBJECT": "2M1",
+        "RA": 12.5,
+        "DEC": -3.0,
+        "SNR": 50.5,
+        "SPECSYS": "SOURCE",
+        "SSYSSRC": "BARYCENT",
+        "ZSOURCE": 0.001,
+        "V_RAD": 299.792458,
+    }
+    assert cards_of(frame=("HELIOCEN",), z=(0.5,), **{"class": ("QSO",)}) == {
+        "SPECSYS": "HELIOCEN",
+        "SSYSSRC": "HELIOCEN",
+        "ZSOURCE": 0.5,
+    }
+    odd = {"object": ("ü",), "ra": (float("nan"),), "dec": ("x",), "snr": (True,), "v_helio": (999999.0,)}
+    assert cards_of(**odd, frame=("TOPOCENT",)) == {"SPECSYS": "TOPOCENT"}
+    assert cards_of(object=("a", "b"), frame=("SOURCE", "TOPOCENT")) == {}
 
 
 def test_specutils_reads_it_and_does_not_take_the_continuum_for_the_flux(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ DETAILS = {
     "subclass": "SUBCLASS",
     "z": "Z",
     "snr": "SN_MEDIAN_ALL",
+    "zwarning": "ZWARNING",
 }
 CARDS = {"plate": "PLATEID", "field": "FIELDID", "mjd": "MJD", "fibre": "FIBERID"}
 
@@ -48,7 +49,8 @@ def check_against_astropy(path: Path) -> None:
     assert {array.dtype for array in (spectrum.flux, spectrum.ivar, spectrum.wavelength)} == {np.dtype(float)}
 
     meta: dict[str, Any] = {name: values[0] for name, values in spectrum.meta.items()}
-    assert meta.keys() == DETAILS.keys() | CARDS.keys()
+    assert meta.keys() == DETAILS.keys() | CARDS.keys() | {"frame", "object"}
+    assert meta["frame"] == "HELIOCEN"
     for name, column in DETAILS.items():
         value = row[column] if column in has else None
         assert meta[name] == (value.strip() if isinstance(value, str) else value), name

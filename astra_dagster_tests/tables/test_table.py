@@ -54,7 +54,7 @@ def test_astropy_reads_the_fits_table_with_units(tmp_path: Path) -> None:
         opened.verify("exception")
     with FitsFile(made.fits) as file:
         assert file.hdu(0).header.text("VERSION") == made.version
-        assert file.hdu(1).header.text("TCOMM8") == "Radial velocity."
+        assert file.hdu(1).header.text("TCOMM9") == "Radial velocity."
 
 
 def test_a_unit_that_fits_does_not_know_is_told_in_the_description(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_unit_that_fits_does_not_know_is_told_in_the_description(tmp_path: Pat
     store = store_of(tmp_path, task)
     table = Table.read(collect(store, write(store, key_of(1), {"x": 1.0})).fits)
     assert table["x"].unit is None
-    assert table.meta["TCOMM8"] == "L?nge. [furlong]"
+    assert table.meta["TCOMM9"] == "L?nge. [furlong]"
 
 
 def test_fits_holds_what_is_missing_or_odd(tmp_path: Path) -> None:
@@ -164,8 +164,8 @@ def test_groups_of_files(tmp_path: Path) -> None:
     store = store_of(tmp_path, plate_toy)
     made = collect(store, write(store, "DR17/v5_13_2/3586", {"n": 3}))
     (row,) = rows_of(made.parquet)
-    assert list(row)[:5] == ["release", "run2d", "plate", "spectrum", "n"]
-    assert (row["run2d"], row["plate"], row["n"]) == ("v5_13_2", "3586", 3)
+    assert list(row)[:6] == ["key", "release", "run2d", "plate", "spectrum", "n"]
+    assert (row["run2d"], row["plate"], row["n"]) == ("v5_13_2", 3586, 3)
 
 
 def test_names_that_are_taken(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_names_that_are_taken(tmp_path: Path) -> None:
     for _ in range(2):
         made = collect(store, records)
         (row,) = rows_of(made.parquet)
-        assert row["mjd"] == "56000"
+        assert row["mjd"] == 56000
         found = {
             field.metadata[b"result"].decode(): row[field.name]
             for field in made.schema

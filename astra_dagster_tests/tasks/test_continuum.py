@@ -44,6 +44,10 @@ def product_of(task: Task) -> str:
     return task.domain.product.name
 
 
+def first_of(values: object) -> object:
+    return values[0] if isinstance(values, list) else values
+
+
 def run(task: Task, root: Path, work: list[PartitionWork], **parameters: object) -> tuple[OutputStore, list[Outcome]]:
     store = OutputStore(root, task, task.parameters.from_mapping(parameters))
     return store, [outcome for chunk in runner.run([(store, work)]) for outcome in chunk]
@@ -66,6 +70,12 @@ def test_files_are_valid_and_say_where_they_come_from(task: Task, synthetic: Pat
             columns = hdus["SPECTRUM"].columns
             assert columns.names == ["wavelength", "flux", "ivar", "mask", "bitmask"]
             assert columns["wavelength"].unit == "Angstrom"
+            frame = {"apVisit": "TOPOCENT", "apStar": "SOURCE", "spec": "HELIOCEN"}[product_of(task)]
+            for hdu in hdus[:2]:
+                assert hdu.header["SPECSYS"] == frame
+                assert hdu.header.get("OBJECT") == first_of(written.results["object"])
+                assert hdu.header.get("SNR") == first_of(written.results["header_snr"])
+                assert hdu.header.get("V_RAD") == first_of(written.results["v_rad"])
         assert header["TASK"] == task.name
         assert header["CODEVER"] == task.version
         assert header["DIGEST"] == store.digest
@@ -76,7 +86,7 @@ def test_files_are_valid_and_say_where_they_come_from(task: Task, synthetic: Pat
         assert set(stated) == set(store.parameters.as_dict())
         assert (stated["order"], stated["L"]) == (4, store.parameters.L)
         assert json.loads(stated["regions"]) == store.parameters.as_dict()["regions"]
-        results = {header[f"RESK{i}"]: header[f"RESV{i}"] for i in range(1, 9)}
+        results = {header[f"RESK{i}"]: header[f"RESV{i}"] for i in range(1, len(task.columns) + 1)}
         assert set(results) == set(task.columns) == set(written.results)
         assert written.results["condition"] == json.loads(results["condition"])
         assert not {"DATE", "DATE-OBS"} & set(header)

@@ -18,9 +18,10 @@ from PIL import Image
 
 from astra_dagster.errors import AstraError
 from astra_dagster.spectra import SpectrumBatch, read_spectra
+from astra_dagster.spectra.velocities import LIGHT
 from astra_dagster.tasks.continuum import ap_star_continuum, ap_visit_continuum, spec_continuum
 from astra_dagster.viewer.browser import page
-from astra_dagster.viewer.lines import LIGHT, find_lines, find_redshift, read_main_lines
+from astra_dagster.viewer.lines import find_lines, find_redshift, read_main_lines
 from astra_dagster.viewer.panels import BAD, CONTINUUM
 from astra_dagster.viewer.preview import picture, preview, preview_png
 from astra_dagster.viewer.shown import ShownSpectra, make_curve
@@ -153,7 +154,7 @@ def test_any_spectrum_with_a_good_pixel_can_be_drawn(data: Any, rows: int, pixel
 
 
 def test_lines_are_shifted_as_the_star_moves() -> None:
-    meta = {"v_rad": (300.0, None), "z": (0.1, np.nan), "class": ("STAR", "GALAXY")}
+    meta = {"v_observed": (300.0, None), "z": (0.1, np.nan), "class": ("STAR", "GALAXY")}
     batch = small(2, meta=meta)
     assert find_redshift(batch, 0, "apVisit") == 300 / LIGHT
     assert find_redshift(batch, 1, "apVisit") == 0
@@ -165,7 +166,7 @@ def test_lines_are_shifted_as_the_star_moves() -> None:
         == find_redshift(batch, 0, "something")
         == 0
     )
-    assert find_redshift(small(1, meta={"v_rad": (999999.0,)}), 0, "apVisit") == 0
+    assert find_redshift(small(1, meta={"v_observed": (999999.0,)}), 0, "apVisit") == 0
     assert not [line for line in find_lines(batch, 0) if line.kind == "nebula"]
     assert [line for line in find_lines(batch, 1) if line.name == "[O III]"]
     html = page([ShownSpectra(batch, "a galaxy", "spec")])

@@ -55,7 +55,6 @@ def check_valid(batch: SpectrumBatch) -> None:
     assert batch.flux.dtype == batch.ivar.dtype == batch.error.dtype == np.float64
     assert batch.ivar.shape == batch.error.shape == batch.bad.shape == shape
     assert batch.bad.dtype == bool
-    assert not batch.bad.all()
     assert np.isfinite(batch.ivar).all()
     np.testing.assert_array_equal(batch.ivar > 0, ~batch.bad)
     assert np.isfinite(batch.flux[~batch.bad]).all()
@@ -93,6 +92,15 @@ def refused(path: Path, product: str, match: str) -> None:
         with pytest.raises(SpectrumFileError, match=match) as error:
             read_spectra(path, product, **options)
         assert str(path) in str(error.value)
+
+
+def holds_no_data(path: Path, product: str) -> None:
+    """A file without a good pixel is read as one with them, and is valid."""
+    for options in OPTIONS:
+        batch = read_spectra(path, product, **options)
+        check_valid(batch)
+        assert batch.bad.all()
+        assert (batch.ivar == 0).all()
 
 
 def refused_with_wavelength(path: Path, product: str, match: str) -> None:

@@ -1,0 +1,54 @@
+"""Who a spectrum is of: the columns of results by which people join them with other catalogues, and cut on them.
+
+The readers put what a file says into the metadata of its spectra; here it becomes columns, alike for all tasks of a
+product. What a file does not say is missing.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from astra_dagster.spectra.batch import SpectrumBatch
+from astra_dagster.spectra.velocities import find_velocities
+from astra_dagster.tasks.columns import Column
+
+
+def _column(description: str, unit: str = "", ucd: str = "") -> Column:
+    return Column(description, unit, ucd=ucd, identity=True)
+
+
+_ALL = {
+    "object": _column("Name of the object.", ucd="meta.id;meta.main"),
+    "ra": _column("Right ascension of the object, J2000.", "deg", "pos.eq.ra;meta.main"),
+    "dec": _column("Declination of the object, J2000.", "deg", "pos.eq.dec;meta.main"),
+    "header_snr": _column("Signal-to-noise ratio that the file states.", ucd="stat.snr"),
+    "v_rad": _column("Radial velocity relative to the Sun or the barycentre.", "km / s", "spect.dopplerVeloc.opt"),
+    "v_source": _column(
+        "Where the velocity is from: header of the file, or redshift of the pipeline.", ucd="meta.note"
+    ),
+}
+APOGEE: Mapping[str, Column] = MappingProxyType(
+    {**_ALL, "starflag": _column("STARFLAG: bits of the survey's flags of the star or visit.", ucd="meta.code.qual")}
+)
+"""Columns for apVisit and apStar files."""
+
+BOSS: Mapping[str, Column] = MappingProxyType(
+    {
+        **_ALL,
+        "zwarning": _column("ZWARNING: bits of warnings about the redshift; 0 is good.", ucd="meta.code.qual"),
+        "class": _column("Class by the pipeline: STAR, GALAXY or QSO.", ucd="src.class"),
+        "z": _column("Redshift by the pipeline.", ucd="src.redshift"),
+    }
+)
+"""Columns for spec files."""
+
+_META = {"header_snr": "snr"}
+"""Names of metadata that differ from those of the columns."""
+
+
+def identity(spectra: SpectrumBatch, columns: Mapping[str, Column]) -> dict[str, tuple[Any, ...]]:
+    """Return the values of the columns `APOGEE` or `BOSS` for spectra; None where a file does not say."""
+    missing = (None,) * len(spectra)
+    found = {name: tuple(spectra.meta.get(_META.get(name, name), missing)) for name in columns}
+    found["v_rad"], found["v_source"] = zip(*find_velocities(spectra), strict=True)
+    return found
