@@ -10,6 +10,7 @@ from astropy.io import fits
 
 from astra_dagster import product
 from astra_dagster.demo import write_ap_visit
+from astra_dagster.spectra.pixel_flags import APOGEE_REJECTED
 from astra_dagster_tests import web_ui
 
 if TYPE_CHECKING:
@@ -111,7 +112,8 @@ def the_record_tells_what_matters(page: "Page", mirror: Path) -> None:
     assert json.loads(output.read_text())["key"] == KEYS[0]
     address = cell_after(page, "sas").get_by_role("link").first.get_attribute("href")
     assert address == f"https://data.sdss.org/sas/{FOLDER}/{source.name}"
-    assert json.loads(cell_after(page, "parameters").inner_text()) == {"fudge_factor": 1}
+    parameters = json.loads(cell_after(page, "parameters").inner_text())
+    assert parameters == {"fudge_factor": 1, "reject": list(APOGEE_REJECTED)}
 
 
 def the_record_shows_a_picture(page: "Page") -> None:

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from astra_dagster import product
 from astra_dagster.cli import main
+from astra_dagster.spectra.pixel_flags import APOGEE_REJECTED
 from astra_dagster.tasks.registry import tasks
 
 COMMANDS = sorted(main.commands)
@@ -41,7 +42,7 @@ def test_every_command_that_tells_something_tells_it_as_json(places: Path, mirro
     assert document("discover", "--product", "apVisit", "--release", "DR17")[0]["new"] == 0
     (plan,) = document("plan", "ap_visit_snr")
     assert plan["to_do"] == {"no record": 12}
-    assert plan["parameters"] == {"fudge_factor": 1.0}
+    assert plan["parameters"] == {"fudge_factor": 1.0, "reject": list(APOGEE_REJECTED)}
     broken = product("apVisit").parse_key(KEY).path(mirror)
     whole = broken.read_bytes()
     broken.write_bytes(whole[:20_000])

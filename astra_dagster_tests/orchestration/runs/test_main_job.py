@@ -18,6 +18,7 @@ from astra_dagster.orchestration.sources import make_planner
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.planning.ledger import Selection, select_keys
 from astra_dagster.planning.status import Status
+from astra_dagster.spectra.pixel_flags import APOGEE_REJECTED
 from astra_dagster.tasks import registry
 from astra_dagster_tests.orchestration.runs.main_job import KEY, SNR, VISITS, discover, recorded, update
 
@@ -174,7 +175,7 @@ def test_records_carry_results_and_provenance(instance: dg.DagsterInstance, keys
     document = json.loads(Path(made.metadata["output"].value).read_text())
     for name, value in document["results"].items():
         assert made.metadata[name].value == value
-    assert made.metadata["parameters"].value == {"fudge_factor": 1.0}
+    assert made.metadata["parameters"].value == {"fudge_factor": 1.0, "reject": list(APOGEE_REJECTED)}
     source = records.source_records(instance, VISITS, [keys[0]])[keys[0]]
     pointer = records.event_pointers(instance, dg.AssetKey("ap_visit"), [keys[0]])[keys[0]]
     assert made.tags["dagster/code_version"] == SNR.version
