@@ -150,6 +150,10 @@ class AwayError(UnreachableError):
     """A missing file that was here before, and whose folder holds no other of its product: its disk may be away."""
 
 
+class LinkOutsideError(UnreachableError):
+    """A file that a symbolic link in the mirror leads to, and that lies where the configuration allows no reading."""
+
+
 class InputMissingError(AstraError):
     """The file that a partition stands for is not on this disk."""
 

@@ -171,13 +171,28 @@ def check_readable(path: Path) -> None:
     ConfigurationError
         If it may not. Whether there is such a file is not told.
     """
-    folders = [sas_base_dir(), *(_expanded("readable", folder).resolve() for folder in config().readable)]
+    folders = [sas_base_dir(), *readable_folders()]
     if not any(path.expanduser().resolve().is_relative_to(folder) for folder in folders):
         raise ConfigurationError(
             "a launch may only read files below SAS_BASE_DIR, and the folders of `readable` in the configuration file",
             path=path,
             hint="put it there, or use the command line",
         )
+
+
+def readable_folders() -> list[Path]:
+    """Return the folders besides SAS_BASE_DIR from which the configuration allows reading, with links followed.
+
+    Raises
+    ------
+    ConfigurationError
+        If one of them is not an absolute path, or the configuration is not valid.
+    """
+    folders = [_expanded("readable", folder) for folder in config().readable]
+    for folder in folders:
+        if not folder.is_absolute():
+            raise config_error(f"readable: {folder} is not an absolute path", hint="give it in full")
+    return [folder.resolve() for folder in folders]
 
 
 def config_path() -> Path | None:

@@ -2,10 +2,13 @@
 
 import ast
 import re
+from importlib.metadata import requires
 from pathlib import Path
 
 import dagster
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from astra_dagster.orchestration import internals
 from astra_dagster_tests.import_graph import circle, folder, import_graph, layer
@@ -20,6 +23,20 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
     readme, script = ((ROOT / name).read_text() for name in ("README.md", ".ci/run"))
     (command,) = [line for line in readme.splitlines() if line.endswith("/pytest")]
     assert command in script.splitlines()
+
+
+def test_everything_required_has_a_lowest_version_and_one_to_install() -> None:
+    """`.ci/release` tests both."""
+    lines = (ROOT / ".ci" / "constraints.txt").read_text().splitlines()
+    pinned: dict[str, list[str]] = {}
+    for line in lines:
+        name, _, version = line.partition(" ")[0].partition("==")
+        pinned.setdefault(name, []).append(version)
+    wanted = [Requirement(text) for text in requires("astra-dagster") or ()]
+    assert len(wanted) > 30
+    for one in wanted:
+        assert any(bound.operator == ">=" for bound in one.specifier), f"{one} has no lower bound"
+        assert all(map(one.specifier.contains, pinned[canonicalize_name(one.name)])), f"{one} has no version to install"
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from astra_dagster.arrays import BoolArray, FloatArray
 def pixel_snr(flux: FloatArray, error: FloatArray) -> FloatArray:
     """Return the signal-to-noise ratio of each pixel; NaN where flux or error is not finite, or the error not positive.
 
+    A ratio that no number can hold, as of damaged values, is infinite; `mean_snr` leaves it out.
+
     Parameters
     ----------
     flux, error
@@ -15,7 +17,8 @@ def pixel_snr(flux: FloatArray, error: FloatArray) -> FloatArray:
     """
     usable = np.isfinite(flux) & np.isfinite(error) & (error > 0)
     ratio = np.full(flux.shape, np.nan)
-    np.divide(flux, error, out=ratio, where=usable)
+    with np.errstate(over="ignore"):
+        np.divide(flux, error, out=ratio, where=usable)
     return ratio
 
 
@@ -31,7 +34,8 @@ def mean_snr(snr: FloatArray, bad: BoolArray) -> FloatArray:
     """
     good = ~bad & np.isfinite(snr)
     count = good.sum(axis=1)
-    total = np.where(good, snr, 0.0).sum(axis=1)
+    with np.errstate(over="ignore"):
+        total = np.where(good, snr, 0.0).sum(axis=1)
     mean = np.full(len(snr), np.nan)
     np.divide(total, count, out=mean, where=count > 0)
     return mean

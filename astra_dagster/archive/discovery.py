@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from astra_dagster.archive.links import Links
 from astra_dagster.datamodel.keys import our_name
 from astra_dagster.datamodel.products import DataID, Product, Where
 from astra_dagster.datamodel.templates import AGAIN, COMPRESSIONS, Template
-from astra_dagster.errors import AstraError, InvalidKeyError, UnreachableError
+from astra_dagster.errors import AstraError, InvalidKeyError, LinkOutsideError, UnreachableError
 from astra_dagster.files import open_file
 from astra_dagster.presence import is_folder, make_unreachable_error
 
@@ -107,11 +108,17 @@ def find_files(
     wanted = {key: allowed[part.name] for key, part in template.keys.items() if part.name in allowed}
     top = top_folder(template, root)
     starts = starting_folders(template, root)
-    for entry in chain.from_iterable(_walk(start, template, wanted, skipped) for start in starts):
+    links = Links(root)
+    for entry in chain.from_iterable(_walk(start, template, wanted, skipped, links) for start in starts):
         path = Path(entry.path)
         try:
             data_id = product.parse_path(path, release, top)
             status = entry.stat()
+            if entry.is_symlink():
+                links.check(path, data_id.key)
+        except LinkOutsideError as error:
+            skipped.append(_report_unreachable(path, error))
+            continue
         except AstraError as error:
             skipped.append(Skipped(path, str(error)))
             continue
@@ -139,7 +146,7 @@ def starting_folders(template: Template, root: Path) -> list[Path]:
 
 
 def _walk(
-    start: Path, template: Template, wanted: Mapping[str, set[str]], skipped: list[Skipped]
+    start: Path, template: Template, wanted: Mapping[str, set[str]], skipped: list[Skipped], links: Links
 ) -> Iterator[os.DirEntry[str]]:
     """Yield the entries below `start` that may be files of the template."""
     try:
@@ -150,6 +157,7 @@ def _walk(
     while folders:
         folder, depth = folders.pop()
         try:
+            links.check(folder)
             below, files = list_folder(folder, depth, template, wanted, skipped)
         except FileNotFoundError:  # it was removed just now
             continue

@@ -13,10 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from astra_dagster.archive.discovery import Skipped, list_folder, starting_folders
+from astra_dagster.archive.links import Links
 from astra_dagster.archive.watch_state import State, Watch
 from astra_dagster.datamodel.products import Product
 from astra_dagster.datamodel.templates import Template
-from astra_dagster.errors import ConfigurationError, UnknownProductError, UnreachableError, UnresolvableTemplateError
+from astra_dagster.errors import (
+    ConfigurationError,
+    LinkOutsideError,
+    UnknownProductError,
+    UnreachableError,
+    UnresolvableTemplateError,
+)
 from astra_dagster.presence import status_of
 
 RECENT = 86_400.0
@@ -94,6 +101,7 @@ def look_at(
     """
     look = Look()
     looked = set()
+    links = Links(root)
     with watch.transaction():
         for release in releases:
             try:
@@ -101,7 +109,7 @@ def look_at(
             except (UnknownProductError, UnresolvableTemplateError, ConfigurationError):
                 continue
             looked.add(release)
-            _Walk(watch, look, release, template, root, settle, deadline).run()
+            _Walk(watch, look, release, template, root, links, settle, deadline).run()
         _look_again(watch, looked, settle)
     return look
 
@@ -165,6 +173,7 @@ class _Walk:
     release: str
     template: Template
     root: Path
+    links: Links
     settle: float
     deadline: float
 
@@ -230,10 +239,14 @@ class _Walk:
         """List a folder, remember what has changed in it, and return the new folders in it."""
         files: dict[str, os.stat_result | None] = {}
         try:
+            self.links.check(folder.path)
             below, entries = list_folder(folder.path, folder.depth, self.template, {}, self.look.skipped)
             for entry in entries:
                 if not entry.name.startswith(".") and not entry.name.endswith(TEMPORARY):
-                    files[entry.name] = _read_status(entry)
+                    files[entry.name] = self._read_status(entry)
+        except LinkOutsideError as error:
+            self.look.skipped.append(Skipped(Path(folder.path), error.without_key(), error))
+            return []  # the next look finds it again, as its times are not remembered
         except (OSError, UnreachableError):
             self.look.unreachable.append(folder.path)
             return []
@@ -254,6 +267,17 @@ class _Walk:
             [times.st_mtime_ns, times.st_ctime_ns, None if sure else now, folder.id],
         )
         return found
+
+    def _read_status(self, entry: os.DirEntry[str]) -> os.stat_result | None:
+        try:
+            if entry.is_symlink():
+                self.links.check(entry.path)
+            return entry.stat()
+        except LinkOutsideError as error:
+            self.look.skipped.append(Skipped(Path(entry.path), error.without_key(), error))
+        except OSError:  # it was removed just now, or cannot be examined
+            pass
+        return None
 
     def _compare(self, folder: _Folder, files: dict[str, os.stat_result | None]) -> None:
         """Remember which files of a folder are new or changed, and which are gone."""
@@ -291,10 +315,3 @@ class _Walk:
         mine = "SELECT id FROM folders WHERE release = ?"
         self.database.execute(f"DELETE FROM files WHERE folder IN ({mine})", [self.release])  # noqa: S608
         self.database.execute("DELETE FROM folders WHERE release = ?", [self.release])
-
-
-def _read_status(entry: os.DirEntry[str]) -> os.stat_result | None:
-    try:
-        return entry.stat()
-    except OSError:  # it was removed just now, or cannot be examined
-        return None

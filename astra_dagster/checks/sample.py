@@ -14,6 +14,7 @@ from typing import Any, Self
 import numpy as np
 
 from astra_dagster.analysis.regions import named_regions
+from astra_dagster.archive.links import Links
 from astra_dagster.errors import AstraError, InputMissingError
 from astra_dagster.fits.reader import FitsFile
 from astra_dagster.outputs.record import Record
@@ -154,6 +155,10 @@ class OutputSample:
         return column is not None and column.identity
 
     @cached_property
+    def _links(self) -> Links:
+        return Links(self.root)
+
+    @cached_property
     def files(self) -> Mapping[str, InputFile | None]:
         """Input files by partition key; None where the file is not on this disk."""
         with ThreadPoolExecutor(THREADS, "astra-check") as threads:
@@ -163,7 +168,7 @@ class OutputSample:
     def _read_file(self, key: str) -> InputFile | None:
         product = self.store.task.requires[0].product
         try:
-            path = product.parse_key(key).existing_path(self.root)
+            path = self._links.existing_path(product.parse_key(key))
             if path is None:
                 return None
             with FitsFile(path) as file:

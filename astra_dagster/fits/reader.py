@@ -52,6 +52,8 @@ class FitsFile:
     ----------
     hint
         What to do about a file that is damaged.
+    unpacked
+        Whether a compressed file is unpacked; if not, it is refused.
 
     Raises
     ------
@@ -63,9 +65,10 @@ class FitsFile:
         If it ends before what its headers announce.
     """
 
-    def __init__(self, path: Path, hint: str = FETCH) -> None:
+    def __init__(self, path: Path, hint: str = FETCH, *, unpacked: bool = True) -> None:
         self.path = path
         self.hint = hint
+        self._unpacked = unpacked
         self._hdus: list[HDU] = []
         self._columns: dict[int, Mapping[str, Column]] = {}
         self._descriptor = -1
@@ -102,6 +105,8 @@ class FitsFile:
         if form is None:
             self.size = os.fstat(self._descriptor).st_size
             return
+        if not self._unpacked:
+            raise SpectrumFileError(f"compressed: {form}", path=self.path)
         descriptor, self._descriptor = self._descriptor, -1
         with os.fdopen(descriptor, "rb") as stream:
             self._contents = files.unpack_file(stream, form, LARGEST, self.path)

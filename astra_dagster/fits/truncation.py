@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from astra_dagster import files
-from astra_dagster.errors import CutShortError, InputMissingError, SpectrumFileError
+from astra_dagster.errors import CutShortError, SpectrumFileError
 from astra_dagster.fits.reader import FitsFile
 
 
@@ -19,14 +18,9 @@ def is_cut_short(path: Path) -> bool:
         If there is no such file.
     """
     try:
-        with files.open_file(path) as stream:
-            if files.recognise_compression(stream.read(8)) is not None:
-                return False
-        with FitsFile(path):
+        with FitsFile(path, unpacked=False):
             return False
     except CutShortError:
         return True
-    except FileNotFoundError as error:
-        raise InputMissingError("the file is not there", path=path) from error
-    except (SpectrumFileError, OSError):
+    except SpectrumFileError:
         return False

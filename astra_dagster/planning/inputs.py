@@ -9,10 +9,10 @@ from pathlib import Path
 
 from astra_dagster.archive.absence import Absences
 from astra_dagster.archive.discovery import HASHED, FoundFile, content_version, file_version
+from astra_dagster.archive.links import Links
 from astra_dagster.datamodel.products import DataID
 from astra_dagster.errors import UnreachableError
 from astra_dagster.planning.ledger import SourceRecord
-from astra_dagster.presence import is_folder, status_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +80,14 @@ def locate(
         Keys of files that were recorded: if one is missing, its disk may be away.
     """
     folders: dict[Path, bool] = {}  # whether each exists: most missing files are in missing folders
-    absences = Absences(root)
+    absences, links = Absences(root), Links(root)
     for data_id in data_ids:
         try:
             folder = data_id.path(root).parent
-            there = folders[folder] if folder in folders else folders.setdefault(folder, is_folder(folder))
-            path = data_id.existing_path(root) if there else None
-            status = status_of(path) if path is not None else None
+            if folder not in folders:
+                folders[folder] = links.is_folder(folder, data_id.key)
+            path = data_id.existing_path(root) if folders[folder] else None
+            status = links.file_status(path, data_id.key) if path is not None else None
             if path is not None and status is not None:
                 yield data_id, FoundFile(data_id, path, status.st_size, status.st_mtime_ns)
                 continue

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from astra_dagster.archive.links import Links
 from astra_dagster.datamodel.products import DataID, Product
 from astra_dagster.errors import AstraError, AwayError, InvalidKeyError, UnreachableError
 from astra_dagster.outputs.record import Record
@@ -187,10 +188,11 @@ def members(ledger: Ledger, requirement: Requirement, keys: Sequence[str], root:
     """Return all keys that these partitions require, if each requires many; skip partitions that do not tell."""
     index = requirement.index(select_keys(ledger, requirement.partitions))
     found: dict[str, None] = {}
+    links = Links(root)
     for key in keys:
         with contextlib.suppress(AstraError):  # the plan gives the reason for this partition
             one = requirement.domain.parse_key(key)
-            path = one.existing_path(root) if isinstance(one, DataID) else None
+            path = links.existing_path(one) if isinstance(one, DataID) else None
             found.update(dict.fromkeys(requirement.members(one, path, index)))
     return list(found)
 

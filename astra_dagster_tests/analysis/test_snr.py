@@ -43,6 +43,15 @@ def test_edges() -> None:
     np.testing.assert_array_equal(median_snr(snr, ~none), [np.nan, np.nan])
 
 
+def test_damaged_values_give_no_warning_and_no_mean() -> None:
+    """Warnings are errors here. A ratio that is too large for a number is infinite."""
+    snr = pixel_snr(np.array([[1e300, 2.0, -1e300]]), np.array([[1e-300, 1.0, 1e-300]]))
+    assert snr.tolist() == [[np.inf, 2.0, -np.inf]]
+    good = np.zeros((1, 3), bool)
+    assert mean_snr(snr, good).tolist() == median_snr(snr, good).tolist() == [2.0]
+    assert mean_snr(np.full((1, 3), 1e308), good).tolist() == [np.inf]
+
+
 def test_der_snr_is_what_its_authors_define() -> None:
     rng = np.random.default_rng(5)
     flux = 50 + rng.normal(0, 2, (2, 20_001))

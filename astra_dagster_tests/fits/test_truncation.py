@@ -8,6 +8,7 @@ from astropy.io import fits
 from hypothesis import given
 from hypothesis import strategies as st
 
+from astra_dagster import files
 from astra_dagster.errors import InputMissingError
 from astra_dagster.fits.truncation import is_cut_short
 
@@ -47,3 +48,10 @@ def test_what_is_no_fits_file_is_not_cut_short(tmp_path: Path, synthetic: Path) 
     assert not is_cut_short(packed)
     with pytest.raises(InputMissingError):
         is_cut_short(tmp_path / "none.fits")
+
+
+def test_a_file_is_opened_once(synthetic: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, real = [], files.open_descriptor
+    monkeypatch.setattr(files, "open_descriptor", lambda path: opened.append(path) or real(path))
+    assert not is_cut_short(synthetic / VISIT)
+    assert opened == [synthetic / VISIT]

@@ -32,7 +32,14 @@ from astra_dagster.archive.watch_state import BusyError, Sighting, State, Watch,
 from astra_dagster.archive.watching import Look, is_recent, look_at
 from astra_dagster.datamodel.products import DataID
 from astra_dagster.datamodel.releases import releases
-from astra_dagster.errors import AstraError, InputMissingError, OutputError, UnreachableError, printable
+from astra_dagster.errors import (
+    AstraError,
+    InputMissingError,
+    LinkOutsideError,
+    OutputError,
+    UnreachableError,
+    printable,
+)
 from astra_dagster.fits.truncation import is_cut_short
 from astra_dagster.orchestration import records, sources
 from astra_dagster.orchestration.internals import NOT_FINISHED_STATUSES, RUN_KEY_TAG, SENSOR_NAME_TAG
@@ -108,6 +115,9 @@ class Tick:
             parts.append(f"{self.later:,} to be tried again later")
         if self.look.unreachable:
             parts.append(f"{len(self.look.unreachable):,} folders cannot be examined")
+        links = sum(isinstance(skipped.error, LinkOutsideError) for skipped in self.look.skipped)
+        if links:
+            parts.append(f"{links:,} links lead out of the mirror")
         if self.waits:
             parts.append(f"waiting for {self.waits} runs of before the watch was made")
         if self.more:
