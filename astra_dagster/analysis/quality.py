@@ -29,7 +29,7 @@ NO_CONTINUUM = 1.4
 Of real visits of S/N > 30 those of a K giant and of K dwarfs have 1.0 to 1.3, and most of M dwarfs 1.4 to 2."""
 
 CLEAR = 0.1
-"""Pixels whose error is a larger part of the continuum are left out of the envelope, which noise would raise."""
+"""Pixels whose error is a larger part of the continuum are left out of the envelope, unless they are most of all."""
 
 UNEVEN = 0.05
 """Scatter of the envelope that is more than lines cause; in real visits of S/N > 30 it is 0.012 to 0.04."""
@@ -56,6 +56,8 @@ class ContinuumFlag(IntFlag):
     "Broad Brackett lines were fitted together with the continuum."
     VELOCITY_UNKNOWN = 256
     "The continuum regions lie in the rest frame of the object, whose velocity is not known: it was taken as 0."
+    UNUSABLE = NOT_FITTED | NOT_CONVERGED
+    "Those with which a result should not be used; a check finds them."
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ class Quality:
         Standard deviation of the envelope over windows, shape (n, regions).
     used
         Fraction of the pixels of a region to which the continuum was fitted, shape (n, regions).
+    depth
+        Mean depth of lines: of 1 less the normalised flux over good pixels, shape (n,).
     flags
         Sum of the members of `ContinuumFlag`, shape (n,).
     """
@@ -78,6 +82,7 @@ class Quality:
     chi2: FloatArray
     scatter: FloatArray
     used: FloatArray
+    depth: FloatArray
     flags: IndexArray
 
 
@@ -88,6 +93,7 @@ def judge_continuum(
     bad: BoolArray,
     continuum: Continuum,
     *,
+    sky: BoolArray | None = None,
     regions: Regions,
     period: float,
 ) -> Quality:
@@ -101,6 +107,8 @@ def judge_continuum(
         Flux and inverse variance before normalisation, and the mask, shape (n, pixels).
     continuum
         The fit.
+    sky
+        True for pixels that show the night sky, same shape, which count neither for `chi2` nor for the envelope.
     regions, period
         Those of the fit.
 
@@ -112,14 +120,15 @@ def judge_continuum(
     shape = len(flux), len(regions)
     chi2, scatter, used = (np.full(shape, np.nan) for _ in range(3))
     flags = np.zeros(len(flux), np.intp)
-    values, pixels = np.zeros(len(flux)), np.zeros(len(flux))
+    values, pixels, depth = np.zeros(len(flux)), np.zeros(len(flux)), np.full(len(flux), np.nan)
     for row in range(len(flux)):
         grid = wavelength if wavelength.ndim == 1 else wavelength[row]
         good = ~bad[row] & continuum.fitted[row] & (continuum.values[row] > 0)
+        dark = good if sky is None else good & ~sky[row]
         unfitted = False
         for number, (low, high) in enumerate(regions):
             part = slice(*(int(i) for i in np.searchsorted(grid, (low, np.nextafter(high, np.inf)))))
-            there, fitted = good[part], (good & continuum.used[row])[part]
+            there, fitted = dark[part], (dark & continuum.used[row])[part]
             if part.start == part.stop or bad[row, part].all():
                 continue
             used[row, number] = continuum.used[row, part].mean()
@@ -132,6 +141,8 @@ def judge_continuum(
                 values[row] += np.sum(np.square(above))
                 pixels[row] += len(above)
             clear = there & (ivar[row, part] * np.square(CLEAR * continuum.values[row, part]) >= 1)
+            if 2 * np.count_nonzero(clear) < np.count_nonzero(there):
+                clear = there
             normal = np.divide(
                 flux[row, part], continuum.values[row, part], out=np.full(len(there), np.inf), where=clear
             )
@@ -145,6 +156,7 @@ def judge_continuum(
         flags[row] |= ContinuumFlag.NOT_FITTED * unfitted
         flags[row] |= ContinuumFlag.NO_SUPPORT * bool((inside & ~bad[row] & ~support).any() and not unfitted)
         if good.any():
+            depth[row] = 1 - np.mean(flux[row][good] / continuum.values[row][good])
             snr = np.median(flux[row][good] * np.sqrt(ivar[row][good]))
             flags[row] |= ContinuumFlag.LOW_SNR * bool(snr < LOW_SNR)
     fitted = continuum.fitted.any(axis=1)
@@ -152,7 +164,7 @@ def judge_continuum(
     flags[values > NO_CONTINUUM * np.maximum(pixels, 1)] |= ContinuumFlag.PSEUDO_CONTINUUM
     flags[(np.nan_to_num(scatter) > UNEVEN).any(axis=1) & (flags & ContinuumFlag.LOW_SNR == 0)] |= ContinuumFlag.UNEVEN
     flags[continuum.brackett != 0] |= ContinuumFlag.HYDROGEN
-    return Quality(chi2, scatter, used, flags)
+    return Quality(chi2, scatter, used, depth, flags)
 
 
 def _measure_envelope(normal: FloatArray, windows: int) -> float:

@@ -13,7 +13,6 @@ from typing import Any, Self
 
 import numpy as np
 
-from astra_dagster.analysis.regions import named_regions
 from astra_dagster.archive.links import Links
 from astra_dagster.errors import AstraError, InputMissingError
 from astra_dagster.fits.reader import FitsFile
@@ -24,6 +23,9 @@ from astra_dagster.spectra.output import read_output
 
 NUMBERS = frozenset(["int", "float", "[int]", "[float]", "[]"])
 """Kinds of values, as `column_types` names them, that are numbers or lists of numbers."""
+
+WINDOW, CLEAR = 110, 0.1
+"""Pixels in a stretch in which the envelope is measured, and the largest error of the normalised flux that counts."""
 
 THREADS, TOGETHER = 8, 50
 """Number of threads that read files, which mostly wait for the disk, and of outputs that each reads at a time."""
@@ -60,21 +62,23 @@ class Level:
         Fraction of pixels whose continuum is not positive and finite.
     used
         Number of pixels that are not marked bad, although their continuum is not positive and finite, or their flux is
-    not finite.
-        pixels
-    Number of good continuum pixels.
-        median, error
-    Median normalised flux in good continuum pixels, and its standard error.
-        problem
+        not finite.
+    windows
+        Number of stretches of `WINDOW` pixels in which the envelope could be measured.
+    middle, highest, place
+        Median and largest envelope of all windows, and the wavelength in Angstrom of the largest. The envelope is the
+        90th percentile of the normalised flux, less what noise lifts it, without pixels that show the sky.
+    problem
         Why the output cannot be read; empty if it can.
     """
 
     spectrum: int = 0
     wrong: float = 0.0
     used: int = 0
-    pixels: int = 0
-    median: float = math.nan
-    error: float = math.nan
+    windows: int = 0
+    middle: float = math.nan
+    highest: float = math.nan
+    place: float = math.nan
     problem: str = ""
 
 
@@ -197,31 +201,35 @@ class OutputSample:
             batch = read_output(self.store.path(self.store.task.domain.parse_key(key)))
         except AstraError as error:
             return [Level(problem=error.message)]
-        regions = getattr(self.store.parameters, "continuum_regions", ())
-        return measure_levels(batch, named_regions(regions) if isinstance(regions, str) else regions)
+        return measure_levels(batch)
 
 
-def measure_levels(batch: SpectrumBatch, regions: Iterable[tuple[float, float]]) -> Iterator[Level]:
-    """Measure the continuum of normalised spectra, without those that have no good pixel.
-
-    Parameters
-    ----------
-    regions
-        Start and end in Angstrom of each stretch of continuum, both inclusive.
-    """
-    grid = np.atleast_2d(batch.wavelength)  # type: ignore[arg-type]  # a written spectrum has wavelengths
-    inside = np.zeros(grid.shape, dtype=bool)
-    for start, end in regions:
-        inside |= (grid >= start) & (grid <= end)
-    inside = np.broadcast_to(inside, batch.flux.shape)
+def measure_levels(batch: SpectrumBatch) -> Iterator[Level]:
+    """Measure the continuum and the envelope of normalised spectra, without those that have no good pixel."""
+    grid = np.broadcast_to(np.atleast_2d(batch.wavelength), batch.flux.shape)  # type: ignore[arg-type]  # a written spectrum has wavelengths
+    dark = ~batch.bad & ~batch.sky
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = np.where(dark, 1 / np.sqrt(batch.ivar), np.inf)
+    width = min(WINDOW, batch.flux.shape[1])
+    count = batch.flux.shape[1] // width
     for i in np.flatnonzero(~batch.bad.all(axis=1)):
-        good = ~batch.bad[i]
         finite = np.isfinite(batch.flux[i])
         continuum = np.ones_like(batch.flux[i]) if batch.continuum is None else batch.continuum[i]
         wrong = ~(np.isfinite(continuum) & (continuum > 0))
-        flux = batch.flux[i][inside[i] & good & finite]
-        median = float(np.median(flux)) if len(flux) else math.nan
-        scatter = 1.4826 * float(np.median(np.abs(flux - median))) if len(flux) else math.nan
-        error = 1.2533 * scatter / math.sqrt(max(len(flux), 1))
-        used = int(((wrong | ~finite) & good).sum())
-        yield Level(int(i), float(wrong.mean()), used, len(flux), median, error)
+        used = int(((wrong | ~finite) & ~batch.bad[i]).sum())
+        clear = (finite & (error[i] < CLEAR))[: count * width].reshape(count, width)
+        flux = np.where(clear, batch.flux[i, : count * width].reshape(count, width), np.inf)
+        number = clear.sum(axis=1)
+        enough = np.flatnonzero(2 * number >= width)
+        if not len(enough):
+            yield Level(int(i), float(wrong.mean()), used)
+            continue
+        last = (0.9 * number[enough]).astype(np.intp)
+        envelope = np.take_along_axis(np.sort(flux[enough], axis=1), last[:, None], axis=1)[:, 0]
+        noise = np.median(np.where(clear, error[i, : count * width].reshape(count, width), CLEAR)[enough], axis=1)
+        envelope = envelope - 1.28 * noise
+        best = int(np.argmax(envelope))
+        place = float(grid[i, enough[best] * width + width // 2])
+        yield Level(
+            int(i), float(wrong.mean()), used, len(enough), float(np.median(envelope)), float(envelope[best]), place
+        )

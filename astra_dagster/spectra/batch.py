@@ -10,7 +10,7 @@ import numpy as np
 
 from astra_dagster.arrays import AnyArray, BitmaskArray, BoolArray, FloatArray
 from astra_dagster.errors import AnalysisError
-from astra_dagster.spectra.pixel_flags import find_bits, order_names
+from astra_dagster.spectra.pixel_flags import SKY, find_bits, order_names
 
 if TYPE_CHECKING:
     from astropy.units import Unit
@@ -175,6 +175,12 @@ class SpectrumBatch:
             hint = "read them with bitmask=True; a task declares it: @spectrum_task(..., bitmask=True)"
             raise AnalysisError("the spectra were read without their mask", hint=hint)
         return np.asarray((self.bitmask & bits) != 0)
+
+    @property
+    def sky(self) -> BoolArray:
+        """True where the file's own mask says that a pixel shows the sky; nowhere if there is no mask."""
+        names = SKY.get(self.mask_name, ()) if self.bitmask is not None else ()
+        return np.asarray(self.flagged(names)) if names else np.zeros(self.flux.shape, dtype=bool)
 
     def rejecting(self, names: Iterable[str]) -> "SpectrumBatch":
         """Return the spectra as if they had been read with ``reject=names``: other bits of the mask make pixels bad.

@@ -135,6 +135,12 @@ APOGEE_REJECTED = (
 BOSS_REJECTED = ()
 """Bits of spec files that make a pixel bad: none, as the pipeline gives bad pixels the inverse variance 0."""
 
+SKY: Mapping[str, tuple[str, ...]] = {
+    APOGEE: ("LITTROW_GHOST", "SIG_SKYLINE"),
+    BOSS: ("BRIGHTSKY", "BADSKYCHI", "REDMONSTER"),
+}
+"""Bits of pixels that say more of the sky than of the object: neither pages nor figures of a continuum go by them."""
+
 _WORDS: Mapping[str, Mapping[str, str]] = {
     APOGEE: {
         "BADPIX": "bad pixel",

@@ -113,7 +113,7 @@ def _normalise_all(
             shift = _measure(spectra, parameters) if velocity is None else velocity
             unknown, shift = ~np.isfinite(shift), np.nan_to_num(shift)
         fit = _fit_regions(spectra, parameters, shift)
-    quality = judge_continuum(wavelength, flux, ivar, spectra.bad, fit, regions=regions, period=period)
+    quality = judge_continuum(wavelength, flux, ivar, spectra.bad, fit, sky=spectra.sky, regions=regions, period=period)
     flags = quality.flags | np.where(unknown, ContinuumFlag.VELOCITY_UNKNOWN, 0)
     normal, scaled, bad = normalise(flux, ivar, spectra.bad, fit)
     results = {
@@ -121,7 +121,7 @@ def _normalise_all(
         "chi2": quality.chi2,
         "envelope_scatter": quality.scatter,
         "fraction_used": quality.used,
-        "line_depth": fit.depth,
+        "line_depth": quality.depth,
         "steps": fit.steps,
         "condition": fit.condition,
         "good_pixels": (~bad).sum(axis=1),
@@ -186,7 +186,7 @@ _COLUMNS: dict[str, Any] = {
     "chi2": "Mean square of the deviations, in errors, of fitted pixels above the continuum, by region: 1 by noise.",
     "envelope_scatter": "Standard deviation of the envelope, the 90th percentile in windows, by region.",
     "fraction_used": "Fraction of the pixels to which the continuum was fitted, by region.",
-    "line_depth": "Mean depth of lines in units of the continuum, none where only regions were fitted.",
+    "line_depth": "Mean depth of lines: of 1 less the normalised flux over good pixels.",
     "steps": "Number of steps of the fit.",
     "condition": "Condition number of the fit in each region, none where nothing was fitted.",
     "good_pixels": "Number of good pixels after normalisation.",

@@ -8,13 +8,10 @@ import numpy as np
 from astra_dagster.arrays import BitmaskArray, BoolArray, FloatArray
 from astra_dagster.errors import AstraError
 from astra_dagster.spectra.batch import SpectrumBatch
-from astra_dagster.spectra.pixel_flags import APOGEE, BOSS, describe_bits, find_bits
+from astra_dagster.spectra.pixel_flags import SKY, describe_bits, find_bits
 
 GAP = 20.0
 """Number of typical steps in wavelength beyond which two neighbouring pixels are not joined by a line."""
-
-SPIKES = {APOGEE: ("LITTROW_GHOST", "SIG_SKYLINE"), BOSS: ("BRIGHTSKY", "BADSKYCHI", "REDMONSTER")}
-"""Bits of pixels that say more of the sky than of the object, and must not decide how high a panel is."""
 
 NOISY = 10.0
 """Pixels whose error is so many times that of the median do not decide it either."""
@@ -139,7 +136,7 @@ class Curve:
         with np.errstate(invalid="ignore"):
             steady = good & (self.error <= NOISY * np.median(self.error[good]))
         if self.bitmask is not None:
-            steady &= (self.bitmask & find_bits(self.mask_name, SPIKES.get(self.mask_name, ()))) == 0
+            steady &= (self.bitmask & find_bits(self.mask_name, SKY.get(self.mask_name, ()))) == 0
         return steady if 2 * steady.sum() >= good.sum() else good
 
     def describe_flags(self, pixels: BoolArray) -> list[str]:

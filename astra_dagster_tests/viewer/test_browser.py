@@ -200,8 +200,8 @@ def test_lines_are_where_a_real_star_has_them(real: Path) -> None:
         assert abs(deepest - line.wavelength) < 0.35 or line.rank == 3, line
         depths.append(np.nanmin(flux[near]))
     assert len(metals) > 45
-    assert np.median(depths) < 0.72  # of all pixels, a sixth are as deep
-    assert np.nanmedian(flux) > 0.9
+    assert np.median(depths) < 0.72 * np.nanpercentile(flux, 90)  # of all pixels, a sixth are as deep
+    assert np.nanmedian(flux) > 0.8  # a cool giant
 
 
 def batches(root: Path, product: str, pattern: str) -> list[tuple[str, SpectrumBatch]]:
