@@ -3,9 +3,13 @@
 That writes them anew into the pages, between their marks; a test compares.
 """
 
+import ast
+import inspect
+import itertools
 import re
 from collections.abc import Callable, Iterator
 
+from astra_dagster.analysis import quality
 from astra_dagster.checks import output_checks as checking_outputs
 from astra_dagster.checks import table_checks as checking_tables
 from astra_dagster.datamodel.corrections import CORRECTIONS
@@ -138,12 +142,26 @@ def checks() -> Iterator[str]:
             yield f"| `{check.name}` | {whose} | {check.description} |"
 
 
+def flags() -> Iterator[str]:
+    """Flags of a continuum, with the texts that stand below them in the code."""
+    yield "| flag | value | what it says |"
+    yield "|---|---|---|"
+    (body,) = (
+        node.body for node in ast.parse(inspect.getsource(quality.ContinuumFlag)).body if isinstance(node, ast.ClassDef)
+    )
+    for node, text in itertools.pairwise(body):
+        if isinstance(node, ast.Assign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+            name = ast.unparse(node.targets[0])
+            yield f"| `{name}` | {quality.ContinuumFlag[name].value} | {text.value.value} |"
+
+
 TABLES: dict[str, Callable[[], Iterator[str]]] = {
     "keys": keys,
     "parts": parts,
     "others": others,
     "names": names,
     "checks": checks,
+    "flags": flags,
 }
 
 

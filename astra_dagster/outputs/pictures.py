@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from astra_dagster.datamodel.products import DataID
@@ -11,6 +12,7 @@ from astra_dagster.outputs.store import OutputStore
 from astra_dagster.presence import is_file
 from astra_dagster.spectra.output import read_output
 from astra_dagster.spectra.readers import read_spectra
+from astra_dagster.tasks.columns import name_flags
 from astra_dagster.tasks.groups import PartitionID
 from astra_dagster.viewer.browser import page
 from astra_dagster.viewer.shown import ShownSpectra
@@ -43,8 +45,15 @@ def shown_output(store: OutputStore, data_id: PartitionID) -> ShownSpectra:
     values = {name: json.dumps(value) for name, value in store.parameters.as_dict().items()}
     about = {name: text if len(text) <= LONGEST else f"{text[:LONGEST]} ..." for name, text in values.items()}
     product = data_id.product if isinstance(data_id, DataID) else data_id.group.product
+    batch = read_output(path)
+    flags = {name: column.flags for name, column in task.columns.items() if column.flags is not None}
+    said = {
+        name: tuple(None if value is None else name_flags(int(value), kind) or "none" for value in batch.meta[name])
+        for name, kind in flags.items()
+        if name in batch.meta
+    }
     return ShownSpectra(
-        read_output(path),
+        replace(batch, meta={**batch.meta, **said}),
         f"{task.name} {data_id.key}",
         product.name,
         {**about, "code version": task.version, "digest": store.digest, "file": str(path)},

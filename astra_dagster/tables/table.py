@@ -149,7 +149,7 @@ def _label(
     labels = make_unique(names, taken=(KEY, *parts, SPECTRUM, *PROVENANCE))
     for name, label in zip(names, labels, strict=True):
         known = store.task.columns.get(name, Column())
-        add(table[f"result {name}"], label, known.description, known.unit, result=name, ucd=known.ucd, **marks[name])
+        add(table[f"result {name}"], label, known.text, known.unit, result=name, ucd=known.ucd, **marks[name])
     constant = {"digest": store.digest, "code_version": store.task.version}
     for name, description in PROVENANCE.items():
         add(pa.repeat(constant[name], len(table)) if name in constant else table[name], name, description)

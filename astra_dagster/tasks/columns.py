@@ -39,6 +39,14 @@ class Column:
     ucd: str = ""
     identity: bool = False
 
+    @property
+    def text(self) -> str:
+        """The description, and what the bits of flags mean."""
+        if self.flags is None:
+            return self.description
+        bits = ", ".join(f"{item.value} {name_flags(item.value, self.flags)}" for item in self.flags)
+        return f"{self.description} Bits: {bits}."
+
 
 def name_flags(value: int, flags: type[IntFlag]) -> str:
     """Name the members of which a value is the sum, in lower case: "low snr, hydrogen"; "" for 0."""

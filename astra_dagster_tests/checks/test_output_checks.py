@@ -82,7 +82,7 @@ def test_good_files_pass(task: Task, synthetic: Path, tmp_path: Path) -> None:
             verdict = check.look(found)
             assert verdict.findings == (), check.name
             assert verdict.looked_at >= len(set(found.keys)) > 2
-            assert verdict.note == ""
+            assert check.look is flags_usable or verdict.note == ""
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
@@ -93,7 +93,7 @@ def test_real_files_pass(task: Task, real: Path, tmp_path: Path, extra_release: 
         if check.applies(task):
             verdict = check.look(found)
             assert verdict.findings == (), check.name
-            assert verdict.looked_at >= len(set(found.keys)), check.name
+            assert verdict.looked_at >= len(set(found.keys)) - 1, check.name  # one may be too noisy to say anything of
 
 
 def test_real_files_reach_what_the_limits_say(real: Path, tmp_path: Path, extra_release: str) -> None:
