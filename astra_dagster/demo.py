@@ -178,7 +178,18 @@ def write_spec(data_id: DataID, root: Path) -> Path:
     data = {"flux": flux, "loglam": loglam, "ivar": ivar, "wdisp": ones, "sky": 0.1 * flux, "model": model}
     columns = [fits.Column(name, "E", array=array) for name, array in data.items()]
     columns[3:3] = [fits.Column("and_mask", "J", array=mask), fits.Column("or_mask", "J", array=mask)]
-    row = [fits.Column("RUN2D", "8A", array=[values["run2d"]]), fits.Column("Z", "E", array=[0.0])]
+    good = ivar > 0
+    about = {
+        "RUN2D": ("8A", values["run2d"]),
+        "PLUG_RA": ("D", rng.uniform(0, 360)),
+        "PLUG_DEC": ("D", rng.uniform(-10, 60)),
+        "CLASS": ("6A", "STAR"),
+        "SUBCLASS": ("2A", "K5"),
+        "Z": ("E", 0.0),
+        "ZWARNING": ("J", 0),
+        "SN_MEDIAN_ALL": ("E", np.median(flux[good] * np.sqrt(ivar[good]))),
+    }
+    row = [fits.Column(name, form, array=[value]) for name, (form, value) in about.items()]
     tables = [fits.BinTableHDU.from_columns(part, name=name) for name, part in (("COADD", columns), ("SPALL", row))]
     return _write([primary, *tables], data_id, root)
 

@@ -13,7 +13,7 @@ from astra_dagster.tasks.rejection import RejectingParameters
 COLUMNS = {
     "snr": "Mean signal-to-noise ratio a pixel, over good pixels.",
     "snr_median": "Median over good pixels.",
-    "der_snr": "From the scatter of neighbouring pixels, whatever the errors say (DER_SNR).",
+    "der_snr": "From the scatter of neighbouring pixels, a test of the errors (DER_SNR); lines lower it.",
     "good_pixels": "Number of good pixels.",
 }
 

@@ -113,7 +113,7 @@ def test_real_files_reach_what_the_limits_say(real: Path, tmp_path: Path, extra_
 def test_which_checks_a_task_gets() -> None:
     assert names_of(ap_visit_snr) == [*GENERIC, "snr_as_in_header", "bad_pixels"]
     assert names_of(ap_star_snr) == names_of(ap_visit_snr)
-    assert names_of(spec_snr) == [*GENERIC, "bad_pixels"]
+    assert names_of(spec_snr) == names_of(ap_visit_snr)
     for task in (ap_visit_continuum, ap_star_continuum, spec_continuum.variant("five", order=5)):
         assert names_of(task) == [*GENERIC, "bad_pixels", "continuum_positive", "envelope_level", "flags_usable"]
     assert names_of(ap_visit_snr.variant("double", fudge_factor=2.0)) == names_of(ap_visit_snr)
