@@ -89,7 +89,9 @@ def test_synthetic_files(synthetic: Path) -> None:
         with fits.open(path, memmap=False) as hdus:
             np.testing.assert_array_equal(spectrum.flux[0], hdus[1].data["flux"])
             assert spectrum.meta["run2d"] == (hdus[2].data["RUN2D"][0],)
-        assert spectrum.meta["class"] == spectrum.meta["ra"] == (None,)  # the demo does not write them
+            row = hdus[2].data[0]
+            assert spectrum.meta["class"] == (row["CLASS"],) == ("STAR",)
+            assert (spectrum.meta["ra"], spectrum.meta["snr"]) == ((row["PLUG_RA"],), (row["SN_MEDIAN_ALL"],))
 
 
 @pytest.mark.parametrize(("run2d", "pixels"), [("26", 3842), ("v5_13_2", 4625), ("v6_0_4", 4648), ("v6_2_1", 4648)])
