@@ -18,7 +18,7 @@ from astra_dagster.errors import ConfigurationError
 from astra_dagster_tests.documented import DOCS, blocks_of
 
 PAGE = (DOCS / "reference" / "configuration.md").read_text()
-(ALL,) = [tomllib.loads(block.text) for block in blocks_of(PAGE) if block.language == "toml"]
+ALL, *_ = [tomllib.loads(block.text) for block in blocks_of(PAGE) if block.language == "toml"]
 """What the documentation shows: every key, with a value."""
 
 TABLES = {"": Configuration, "database": Database, "watch.ap_visit": Watch}

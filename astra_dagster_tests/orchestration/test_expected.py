@@ -28,7 +28,7 @@ def astra(*arguments: str) -> Result:
 
 
 def launch(instance: dg.DagsterInstance, **config: str) -> dg.ExecuteInProcessResult:
-    (settings.dagster_home() / "astra.toml").write_text(f"readable = ['{Path(config['table']).parent}']\n")
+    (settings.dagster_home() / "astra.toml").write_text(f"readable = ['{Path(config['table']).absolute().parent}']\n")
     return register_job.execute_in_process(
         instance=instance, run_config={"ops": {"register_table": {"config": config}}}, raise_on_error=False
     )

@@ -17,7 +17,17 @@ from astra_dagster.orchestration.watch.jobs import any_job_name, any_run_config
 from astra_dagster.planning import status
 from astra_dagster.planning.plan import Plan
 from astra_dagster.planning.status import ReasonKind
-from astra_dagster_tests.orchestration.watch.arrivals import FOLDER, KEY, NAME, VISITS, Daemon, outputs, put, recorded
+from astra_dagster_tests.orchestration.watch.arrivals import (
+    FOLDER,
+    KEY,
+    NAME,
+    VISITS,
+    Daemon,
+    make_anonymous,
+    outputs,
+    put,
+    recorded,
+)
 
 TASKS = ("ap_visit_snr", "ap_visit_continuum")
 
@@ -53,7 +63,7 @@ def words(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.usefixtures("words")
 def test_words_decide_nothing(instance: dg.DagsterInstance, mirror: Path) -> None:
     daemon = Daemon(instance)
-    whole = (mirror / FOLDER / NAME.format(1)).read_bytes()
+    whole = make_anonymous((mirror / FOLDER / NAME.format(1)).read_bytes())
     put(mirror / FOLDER / NAME.format(1), b"no FITS file" * 1000)
     made, success = daemon()
     assert (made.new, success) == (18, [False])

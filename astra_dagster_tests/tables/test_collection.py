@@ -200,7 +200,7 @@ def _edit(old: bytes, new: bytes) -> Callable[[Path, bytes], None]:
         (lambda path, _: path.write_text('{"results": {}}'), "cannot be read: KeyError"),
         (lambda path, _: path.write_bytes(b"\xff\xfe"), "cannot be read"),
         (_edit(b"1.25", b"1.125"), "the results do not agree with their hash"),
-        (_edit(b'"format": 2', b'"format": 1'), "its layout 1 is not one of 2"),
+        (_edit(b'"format": 3', b'"format": 1'), "its layout 1 is not one of 2"),
         (_edit(b"5001/56000", b"5002/56000"), "another origin"),
         (_edit(b'"v1"', b'"v2"'), "another input"),
         (_edit(b'"code_version": "1"', b'"code_version": "2"'), "another origin"),

@@ -5,7 +5,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from astra_dagster_tests.orchestration.watch.arrivals import FOLDER, NAME, Daemon
+from astra_dagster_tests.orchestration.watch.arrivals import FOLDER, NAME, Daemon, make_anonymous
 
 
 @pytest.fixture
@@ -15,5 +15,5 @@ def daemon(instance: dg.DagsterInstance) -> Daemon:
 
 @pytest.fixture
 def whole(synthetic: Path) -> bytes:
-    """Contents of an apVisit file."""
-    return (synthetic / FOLDER / NAME.format(1)).read_bytes()
+    """Contents of an apVisit file, which can lie in any place of one."""
+    return make_anonymous((synthetic / FOLDER / NAME.format(1)).read_bytes())
