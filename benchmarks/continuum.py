@@ -1,10 +1,11 @@
 """Time of the continuum fit, against the original method: ``python benchmarks/continuum.py --sas FOLDER``.
 
-The original is written anew from its description: a call a spectrum, which finds the continuum pixels window by window,
-and in each region makes design matrices from cosines and sines of every order, and eigenvalues of the normal matrix
-before and after the ridge. Spectra are those of the apStar (one shared grid) and apVisit files (a grid each) below the
-folder, by default those of a synthetic mirror, repeated until there are enough. One measurement of each is a round;
-they take turns at being first. Printed are the median and the smallest of the rounds. BLAS has one thread.
+The original is written anew from its description: a call a spectrum, which finds the continuum pixels window by
+window, and in each region makes design matrices from cosines and sines of every order, and eigenvalues of the normal
+matrix before and after the ridge. Spectra are those of the apStar (one shared grid) and apVisit files (a grid each)
+below the folder, by default those of a synthetic mirror, repeated until there are enough. One measurement of each is
+a round; they take turns at being first. Printed are the median and the smallest of the rounds. BLAS has one thread.
+"Ours" is the same method, which is that of the tasks with ``pixels="regions"``; their default fits all pixels.
 """
 
 import argparse
@@ -22,6 +23,8 @@ import numpy.typing as npt
 from reading import find, interleaved, mirror, ratio
 
 from astra_dagster.analysis.continuum import fit_continuum, normalise
+from astra_dagster.analysis.frontier import fit_all_pixels
+from astra_dagster.analysis.quality import judge_continuum
 from astra_dagster.analysis.regions import named_regions
 from astra_dagster.spectra.batch import SpectrumBatch, stack
 from astra_dagster.spectra.output import encode_spectra
@@ -80,6 +83,12 @@ def compare(product: str, files: Sequence[Path], rounds: int, least: int) -> Non
         TOLD: lambda: _each(original, [(*values, found) for values, found in zip(inputs, told, strict=True)]),
         OURS: lambda: fit_continuum(batch.wavelength, batch.flux, batch.ivar, **OPTIONS),
         "ours, a spectrum a call": lambda: _each(partial(fit_continuum, **OPTIONS), inputs),
+        "all pixels (default), a batch a call": lambda: fit_all_pixels(
+            batch.wavelength, batch.flux, batch.ivar, regions=PARAMETERS.regions, brackett=True
+        ),
+        "its figures and flags, a batch a call": lambda: judge_continuum(
+            batch.wavelength, batch.flux, batch.ivar, batch.bad, fit, regions=PARAMETERS.regions, period=PARAMETERS.L
+        ),
         "normalise, a batch a call": lambda: normalise(batch.flux, batch.ivar, batch.bad, fit),
     }
     files_calls: dict[str, Callable[[], Any]] = {
