@@ -138,8 +138,14 @@ def test_a_small_picture_keeps_its_colours(synthetic: Path) -> None:
 
 
 PROBE = """<script>
-setTimeout(() => {
-  const doc = window.Bokeh.documents[0], one = SWITCHES.spectra[0], model = id => doc.get_model_by_id(id);
+const probe = (tries) => {
+  const doc = window.Bokeh?.documents?.[0];
+  const drawn = doc ? Array.from(doc.get_model_by_id(SWITCHES.spectra[0].band).data.x) : [];
+  if (tries && !drawn.some(isFinite)) {  // the page has not yet its size
+    setTimeout(probe, 3000, tries - 1);
+    return;
+  }
+  const one = SWITCHES.spectra[0], model = id => doc.get_model_by_id(id);
   const look = () => ({
     state: document.body.dataset.pixels,
     range: SWITCHES.spectra.map(({panel}) => [model(panel).y_range.start, model(panel).y_range.end]),
@@ -153,7 +159,8 @@ setTimeout(() => {
   found.push(document.querySelector("[data-value='0']").textContent);
   choose("mask"); found.push(look());
   document.body.insertAdjacentHTML("beforeend", `<pre id="found">${JSON.stringify(found)}</pre>`);
-}, 8000);
+};
+setTimeout(probe, 8000, 5);
 </script></body>"""
 
 
