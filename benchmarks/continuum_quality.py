@@ -191,32 +191,37 @@ def compare_visits(mirrors: list[Path]) -> None:
         )
 
 
-def read_giant(mirrors: list[Path]) -> FloatArray | None:
-    """Return the lines of the hottest giant among aspcapStar files, whose level is the 97th percentile of each chip."""
-    found = None
+def read_models(mirrors: list[Path]) -> dict[str, FloatArray]:
+    """Return the lines of the model spectra of aspcapStar files, by temperature and gravity.
+
+    Their level is the 97th percentile of each chip, as they are normalised in another way, and not to the continuum.
+    """
+    found = {}
     for path in find(mirrors, "aspcapStar-*"):
         with fits.open(path) as hdus:
             temperature, gravity = (float(value) for value in hdus[4].data["FPARAM"][0][:2])
-            if gravity < 3 and (found is None or temperature > found[0]):
-                found = temperature, np.array(hdus[3].data, float).ravel()
-    if found is None:
-        return None
-    lines = np.full(len(found[1]), np.nan)
-    for start, end in ((246, 3274), (3585, 6080), (6344, 8335)):
-        chip = found[1][start:end]
-        lines[start:end] = np.minimum(chip / np.percentile(chip, 97), 1)
-    return lines
+            model = np.array(hdus[3].data, float).ravel()
+        lines = np.full(len(model), np.nan)
+        for start, end in ((246, 3274), (3585, 6080), (6344, 8335)):
+            chip = model[start:end]
+            lines[start:end] = np.minimum(chip / np.percentile(chip, 97), 1)
+        found[f"{'giant' if gravity < 3 else 'dwarf'} {temperature:.0f} K"] = lines
+    return found
 
 
 def compare_injected(mirrors: list[Path], count: int) -> None:
     """Print the second table."""
-    giant = read_giant(mirrors)
-    kinds = {"lines drawn at random": draw_lines(1, 0.15)} | ({} if giant is None else {"lines of a real giant": giant})
-    for kind, lines in kinds.items():
+    models = read_models(mirrors)
+    kinds = {"lines drawn at random": make_stars(draw_lines(1, 0.15))}
+    for giant in sorted(name for name in models if name.startswith("giant"))[-1:]:
+        kinds[f"lines of a real {giant}"] = make_stars(models[giant])
+    if models:
+        kinds["models of real stars"] = models
+    for kind, stars in kinds.items():
         for name in ("windows, as observed (the original)", "clipping, sines", "likelihood of all pixels (default)"):
             print(f"\ninjected, {kind}; {name}: bias and scatter in %, at S/N")
             print(f"{'':14}" + "".join(f"{snr:>14}" for snr in (5, 10, 20, 50, 100, 200)))
-            for star, flux in make_stars(lines).items():
+            for star, flux in stars.items():
                 cells = []
                 for snr in (5, 10, 20, 50, 100, 200):
                     rng, found = np.random.default_rng(snr), []
