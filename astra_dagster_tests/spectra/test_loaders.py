@@ -72,10 +72,12 @@ def test_the_import_changes_no_identification(synthetic_files: Files) -> None:
 
 
 def test_the_import_changes_no_identification_of_real_files(real_mirrors: list[Path]) -> None:
-    some = find_some(real_mirrors)
-    found = identified([path for paths in some.values() for path in paths])
-    formats = {"apVisit": "APOGEE apVisit", "apStar": "APOGEE apStar", "spec": "SDSS-III/IV spec"}
-    assert {formats[name] for name in some if name in formats} <= set(map(str, found))
+    some = [(name, path) for name, paths in find_some(real_mirrors).items() for path in paths]
+    found = identified([path for _, path in some])
+    for (name, path), formats in zip(some, found[::2], strict=True):
+        # By this card specutils knows a visit; those of early releases do not have it.
+        known = name != "apVisit" or "apogee" in fits.getheader(path).get("SURVEY", "")
+        assert formats == ((f"SDSS-III/IV {name}" if name == "spec" else f"APOGEE {name}") if known else []), path.name
 
 
 def test_named_loaders_are_there_and_claim_no_file(synthetic_files: Files) -> None:

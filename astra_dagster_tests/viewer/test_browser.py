@@ -228,7 +228,10 @@ def test_pages_and_pictures_of_the_demo(product: str, pattern: str, synthetic: P
 
 @pytest.mark.parametrize("product", CONTINUA)
 def test_pages_and_pictures_of_real_files(product: str, real_mirrors: list[Path]) -> None:
-    for name, batch in read(product, find_real(real_mirrors, product)[::10]):
+    shown = [item for item in read(product, find_real(real_mirrors, product)[::10]) if not item[1].bad[0].all()]
+    if not shown:
+        skip_without(f"{product} with a good pixel")
+    for name, batch in shown:
         check(name, batch, product)
 
 
