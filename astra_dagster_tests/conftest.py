@@ -15,6 +15,7 @@ from astra_dagster.cli.init import SQLITE
 from astra_dagster.demo import write_mirror
 from astra_dagster.tasks import importing
 from astra_dagster_tests import scripts, warm
+from astra_dagster_tests.mirrors import find_mirrors
 from astra_dagster_tests.postgresql import server
 
 for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
@@ -54,7 +55,6 @@ VARIABLES = (
     "TREE_DIR",
     "DAGSTER_EVENT_BATCH_SIZE",
 )
-REAL_FILES = Path(os.environ.get("ASTRA_TEST_SAS", Path(__file__).parents[2] / "shared" / "sas"))
 
 
 @pytest.fixture(autouse=True)
@@ -86,17 +86,15 @@ def mirror(synthetic: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def real() -> Path:
-    """Real SDSS files, where they are."""
-    if not REAL_FILES.is_dir():
-        pytest.skip(f"no real SDSS files at {REAL_FILES}; set ASTRA_TEST_SAS to a mirror that holds them")
-    return REAL_FILES
+def real_mirrors() -> list[Path]:
+    """All mirrors of real SDSS files; see `mirrors` for which files of them."""
+    return find_mirrors()
 
 
 @pytest.fixture
-def real_mirrors(real: Path) -> list[Path]:
-    """The mirrors of real files: the one that is named, and one beside it with ``-more`` in its name, if there is."""
-    return [root for root in (real, real.with_name(f"{real.name}-more")) if root.is_dir()]
+def real(real_mirrors: list[Path]) -> Path:
+    """One mirror of real SDSS files, the first."""
+    return real_mirrors[0]
 
 
 @pytest.fixture

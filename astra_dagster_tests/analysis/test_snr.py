@@ -9,13 +9,13 @@ from astropy.io import fits
 from astra_dagster.analysis.snr import der_snr, mean_snr, median_snr, pixel_snr, window_snr
 from astra_dagster.spectra.ap_visit import read_ap_visit
 from astra_dagster.spectra.batch import stack
+from astra_dagster_tests.mirrors import find_real
 
 
 @pytest.mark.parametrize("where", ["real", "synthetic"])
 def test_green_chip_is_the_snr_of_the_header(where: str, request: pytest.FixtureRequest) -> None:
-    paths = sorted(request.getfixturevalue(where).rglob("a?Visit*.fits"))
-    assert len(paths) > 10
-    for path in paths:
+    mirrors = request.getfixturevalue("real_mirrors") if where == "real" else [request.getfixturevalue(where)]
+    for path in find_real(mirrors, "apVisit"):
         spectrum = read_ap_visit(path)
         ratio = pixel_snr(spectrum.flux, spectrum.error)[:, spectrum.chip("green")]
         assert median_snr(ratio)[0] == pytest.approx(fits.getval(path, "SNR"), rel=4e-4)

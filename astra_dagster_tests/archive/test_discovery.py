@@ -10,25 +10,33 @@ import pytest
 from astra_dagster import product, releases
 from astra_dagster.archive.discovery import content_version, find_files
 from astra_dagster.errors import AstraError, InvalidKeyError
+from astra_dagster.spectra.readers import READERS
 
 FOLDER = "dr17/apogee/spectro/redux/dr17/visit/apo25m/120+12/5226/56000"
 
 
-def test_all_real_files_parse_and_come_back(real: Path, extra_release: str) -> None:
-    found: dict[Path, set[str]] = {}
-    for name in ("apVisit", "apStar", "spec", "spec-lite"):
-        for release in releases():
-            try:
-                files, skipped = find_files(product(name), release, real)
-            except AstraError:
-                continue
-            assert skipped == []
-            for file in files:
-                assert product(name).parse_key(file.data_id.key).path(real) == file.path
-                found.setdefault(file.path, set()).add(file.data_id.key)
-    assert set(found) == set(real.rglob("*.fits"))
-    assert len(found) == 46
-    assert all(len(keys) == 1 for keys in found.values())
+def test_all_real_files_parse_and_come_back(real_mirrors: list[Path], extra_release: str) -> None:
+    """Each file of a mirror has one key, or it is said that such a file of the release lies elsewhere."""
+    assert extra_release in releases()
+    for root in real_mirrors:
+        found: dict[Path, set[str]] = {}
+        elsewhere: set[Path] = set()
+        for name in READERS:
+            for release in releases():
+                try:
+                    files, skipped = find_files(product(name), release, root)
+                except AstraError:
+                    continue
+                for item in skipped:
+                    assert "such a path looks like" in item.reason
+                    elsewhere.add(item.path)
+                for file in files:
+                    assert product(name).parse_key(file.data_id.key).path(root) == file.path
+                    found.setdefault(file.path, set()).add(file.data_id.key)
+        assert elsewhere.isdisjoint(found)
+        assert set(found) | elsewhere == set(root.rglob("*.fits"))
+        assert len(found) > len(elsewhere)
+        assert all(len(keys) == 1 for keys in found.values())
 
 
 def test_finds_exactly_the_files_of_a_product(synthetic: Path) -> None:

@@ -13,17 +13,13 @@ from astra_dagster.fits.reader import FitsFile
 from astra_dagster_tests.fits.agreement import check_file
 from astra_dagster_tests.fits.damage import blocks, changed_card, opened, renamed
 from astra_dagster_tests.fits.unchecked import read_image, read_table
+from astra_dagster_tests.mirrors import NAMES, find_real
 from astra_dagster_tests.spectra.synthetic import WRITERS, compressed
 
-REAL = {"apVisit": 36, "apStar": 8, "spec": 2}
-"""How many real files there are of each product."""
 
-
-@pytest.mark.parametrize(("product", "count"), REAL.items())
-def test_real_files(product: str, count: int, real: Path) -> None:
-    paths = sorted(real.rglob(f"{product}-*.fits"))
-    assert len(paths) == count
-    for path in paths:
+@pytest.mark.parametrize("product", NAMES)
+def test_real_files(product: str, real_mirrors: list[Path]) -> None:
+    for path in find_real(real_mirrors, product):
         check_file(path)
 
 

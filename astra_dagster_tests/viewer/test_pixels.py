@@ -17,6 +17,7 @@ from astra_dagster.tasks.continuum import ap_visit_continuum
 from astra_dagster.viewer.browser import page
 from astra_dagster.viewer.preview import preview, preview_png
 from astra_dagster.viewer.shown import ShownSpectra, find_limits, make_curve
+from astra_dagster_tests.mirrors import find_real
 from astra_dagster_tests.spectra.outputs import write
 from astra_dagster_tests.viewer.pages import columns, models, open_page, small, spectra_of
 
@@ -96,8 +97,8 @@ def test_where_nearly_all_is_sky_all_good_pixels_decide() -> None:
     np.testing.assert_array_equal(make_curve(everywhere, 0).steady, ~batch.bad[0])
 
 
-def test_heights_follow_real_spectra(real: Path) -> None:
-    for path in sorted(real.rglob("apVisit*.fits"))[::8]:
+def test_heights_follow_real_spectra(real_mirrors: list[Path]) -> None:
+    for path in find_real(real_mirrors, "apVisit")[::8]:
         one = make_curve(read_spectra(path, "apVisit", bitmask=True), 0)
         low, high = find_limits(one.flux[one.steady])
         good = one.flux[~one.bad]

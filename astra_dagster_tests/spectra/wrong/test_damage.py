@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from astra_dagster.errors import CutShortError
 from astra_dagster.spectra.readers import read_spectra
+from astra_dagster_tests.mirrors import find_some
 from astra_dagster_tests.spectra.wrong.files import (
     NEEDED,
     OPTIONS,
@@ -51,10 +52,9 @@ def test_truncation(path: Path, product: str) -> None:
     check_truncations(path, product)
 
 
-def test_truncation_of_real_files(real: Path, tmp_path: Path) -> None:
-    for product in ("apVisit", "apStar", "spec"):
-        found = sorted(real.rglob(f"{product}-*.fits"))
-        for source in (found[0], found[-1]):  # of different releases
+def test_truncation_of_real_files(real_mirrors: list[Path], tmp_path: Path) -> None:
+    for product, sources in find_some(real_mirrors).items():
+        for source in sources:
             check_truncations(Path(shutil.copy(source, tmp_path / source.name)), product)
 
 
@@ -76,9 +76,9 @@ def test_flipped_bytes_at_the_edges(path: Path, product: str) -> None:
     check_flips(path, product)
 
 
-def test_flipped_bytes_at_the_edges_of_real_files(real: Path, tmp_path: Path) -> None:
-    for product in ("apVisit", "apStar", "spec"):
-        source = max(real.rglob(f"{product}-*.fits"))
+def test_flipped_bytes_at_the_edges_of_real_files(real_mirrors: list[Path], tmp_path: Path) -> None:
+    for product, sources in find_some(real_mirrors).items():
+        source = sources[-1]
         check_flips(Path(shutil.copy(source, tmp_path / source.name)), product)
 
 

@@ -12,6 +12,7 @@ import pytest
 from astra_dagster.datamodel.products import product as find_product
 from astra_dagster.errors import InputMissingError, SpectrumFileError, UnknownProductError
 from astra_dagster.spectra.readers import READERS, read_spectra, reader
+from astra_dagster_tests.mirrors import find_some
 from astra_dagster_tests.spectra.synthetic import WRITERS, compressed
 from astra_dagster_tests.spectra.wrong.files import ALIKE, OPTIONS, check_valid, refused
 
@@ -115,10 +116,10 @@ def test_a_file_of_another_product(other: str, path: Path, product: str) -> None
 
 
 @pytest.mark.parametrize("other", ["apVisit", "apStar", "aspcapStar", "spec", "mwmStar"])
-def test_a_real_file_of_another_product(other: str, real: Path) -> None:
-    for product in ("apVisit", "apStar", "spec"):
-        path = max(real.rglob(f"{product}-*.fits"))
-        if product == other:
-            check_valid(read_spectra(path, product))
-        else:
-            refused(path, other, "HDU [0-4]")
+def test_a_real_file_of_another_product(other: str, real_mirrors: list[Path]) -> None:
+    for product, paths in find_some(real_mirrors).items():
+        for path in paths:
+            if product == other:
+                check_valid(read_spectra(path, product))
+            else:
+                refused(path, other, "HDU [0-4]")
