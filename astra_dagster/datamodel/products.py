@@ -280,6 +280,8 @@ class DataID:
         candidates = [path, *(path.with_name(path.name + suffix) for suffix in COMPRESSIONS)]
         if path.suffix in COMPRESSIONS:
             candidates.append(path.with_suffix(""))
+        if self.product.name == "spec" and "/spectra/full/" not in path.as_posix():
+            candidates.append(Path(path.as_posix().replace("/spectra/", "/spectra/full/", 1)))
         try:
             return next((candidate for candidate in candidates if is_file(candidate)), None)
         except UnreachableError as error:

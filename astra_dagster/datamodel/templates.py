@@ -123,13 +123,18 @@ class Template:
                 for name, text in match.groupdict().items()
                 if text and AGAIN not in name
             }
-            if self.format(values) == candidate:
+            if self.format(values) in (candidate, drop_full(candidate) if self._optional_full else candidate):
                 return values
         raise PathMismatchError(
             f"not a path of {self.product} in {self.release}",
             path=path,
             hint=f"such a path looks like {self.shape}",
         )
+
+    @property
+    def _optional_full(self) -> bool:
+        """Whether a folder ``full`` is no error: mirrors that follow the tree have it where the archive has not."""
+        return SPECIALS["fullfolder"] in self._tokens
 
     @property
     def shape(self) -> str:
@@ -153,6 +158,11 @@ def _write_value(token: Field, value: str) -> str:
     if token.truncates:
         return format(value, token.spec)
     return value if token.repad is None else str(int(value)).zfill(token.repad)
+
+
+def drop_full(path: str) -> str:
+    """Return a path of spectra without the folder ``full``."""
+    return path.replace("/spectra/full/", "/spectra/", 1)
 
 
 def _list_variants(path: str) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ def test_all_real_files_parse_and_come_back(real_mirrors: list[Path], extra_rele
                     assert "such a path looks like" in item.reason
                     elsewhere.add(item.path)
                 for file in files:
-                    assert product(name).parse_key(file.data_id.key).path(root) == file.path
+                    assert product(name).parse_key(file.data_id.key).existing_path(root) == file.path
                     found.setdefault(file.path, set()).add(file.data_id.key)
         assert elsewhere.isdisjoint(found)
         assert set(found) | elsewhere == set(root.rglob("*.fits"))

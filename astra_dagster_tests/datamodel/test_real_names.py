@@ -54,7 +54,6 @@ def test_there_are_real_names_of_every_product_that_can_be_read(item: str) -> No
         ("spec", "dr12/boss/spectro/redux/v5_7_0/spectra/full/3655/spec-3655-55240-0040.fits"),
         ("spec", "dr12/boss/spectro/redux/v5_7_0/spectra/lite/3655/spec-3655-55240-0040.fits"),
         ("spec", "dr17/eboss/spectro/redux/v5_13_2/spectra/3586/spec-3586-55181-0016.fits"),
-        ("spec", "dr17/sdss/spectro/redux/26/spectra/full/0751/spec-0751-52251-0160.fits"),
         ("aspcapStar", "dr13/apogee/spectro/redux/r6/stars/l30e/l30e.2/4462/aspcapStar-l30e.2-2M19535443+4424541.fits"),
         ("specLite", "dr20/spectro/boss/redux/v6_2_1/spectra/daily/lite/112360/60000/spec-112360-60000-1.fits"),
     ],
@@ -62,6 +61,20 @@ def test_there_are_real_names_of_every_product_that_can_be_read(item: str) -> No
 def test_names_that_the_archive_does_not_have(item: str, path: str) -> None:
     with pytest.raises(PathMismatchError):
         product(item).parse_path(path, path.partition("/")[0].upper())
+
+
+def test_a_mirror_that_follows_the_tree_has_a_folder_more(tmp_path: Path) -> None:
+    path = "dr17/sdss/spectro/redux/26/spectra/full/0751/spec-0751-52251-0160.fits"
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).touch()
+    ((file,), skipped) = find_files(product("spec"), "DR17", tmp_path)
+    assert (file.data_id.key, file.path, skipped) == ("DR17/26/0751/52251/0160", tmp_path / path, [])
+    assert file.data_id.existing_path(tmp_path) == file.path
+    as_archived = file.data_id.path(tmp_path)
+    assert as_archived == tmp_path / path.replace("full/", "")
+    as_archived.parent.mkdir(parents=True)
+    as_archived.touch()
+    assert file.data_id.existing_path(tmp_path) == as_archived
 
 
 @pytest.mark.parametrize("release_name", sorted({name.release for name in NAMES}))
