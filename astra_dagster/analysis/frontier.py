@@ -272,7 +272,8 @@ def _fit_one(
         spread = level * _spread(continuum[number, :count], inside.stop - inside.start)
         found.values[row, inside] = spread
         padding = (0, len(spread) - WIDTH * count)
-        found.fitted[row, inside] = np.pad(np.repeat(supported[number, :count], WIDTH), padding, mode="edge")
+        near = np.pad(np.repeat(supported[number, :count], WIDTH), padding, mode="edge")
+        found.fitted[row, inside] = near & (spread > 0)
         found.used[row, inside] |= np.pad(np.repeat(slopes.used[number, :count] > 0, WIDTH), padding)
         found.condition[row, number] = eigenvalues[number, -1] / eigenvalues[number, 0]
     found.used[row] &= pixels[2]

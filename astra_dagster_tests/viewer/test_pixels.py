@@ -168,10 +168,13 @@ setTimeout(probe, 8000, 5);
 def test_a_browser_shows_everything_or_what_the_mask_leaves(tmp_path: Path) -> None:
     batch = with_spikes([1996, 2003])
     html = page([ShownSpectra(batch, "a visit", "apVisit")]).replace("</body>", PROBE)
-    dom = open_page(html, tmp_path, "--dump-dom")
-    said = re.search(r'<pre id="found">(\[.*?)</pre>', dom, re.DOTALL)
-    assert said is not None
-    first, everything, text, again = json.loads(said[1])
+    for _ in range(4):  # a busy machine may draw no frame in all of the browser's virtual time
+        dom = open_page(html, tmp_path, "--dump-dom")
+        said = re.search(r'<pre id="found">(\[.*?)</pre>', dom, re.DOTALL)
+        assert said is not None
+        first, everything, text, again = json.loads(said[1])
+        if any(x is not None for x in first["band"]):
+            break
     assert (first["state"], everything["state"], again["state"]) == ("mask", "all", "mask")
     assert first["range"][0][1] < 110
     assert everything["range"][0][1] > 1000
