@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from astropy.io import fits
+
 from astra_dagster.datamodel.products import DataID, product
 from astra_dagster.demo import write_ap_visit
 
@@ -36,7 +38,9 @@ def write_night(root: Path, files: int, of: Path | None = None) -> list[DataID]:
     made = data_ids(files)
     for i, data_id in enumerate(made):
         if i < FIBRES and of is None:
-            write_ap_visit(data_id, root)
+            path = write_ap_visit(data_id, root)
+            for card in ("PLATE", "MJD5"):  # of another night it would be refused
+                fits.delval(path, card)
             continue
         path = data_id.path(root)
         path.parent.mkdir(parents=True, exist_ok=True)
