@@ -16,6 +16,7 @@ import numpy as np
 from astropy.io import fits
 
 from astra_dagster.analysis.regions import named_regions
+from astra_dagster.analysis.velocity import LIGHT
 from astra_dagster.arrays import AnyArray
 from astra_dagster.datamodel.products import DataID, product
 
@@ -46,7 +47,6 @@ _SKY = {
         16553.8 16692.4 16708.9 16732.5 16840.5 16903.7""",
     "optical": "5578.9 6302.1 9378 9440 9478 9793 9917 10014",
 }
-_LIGHT = 299792.458  # km/s
 _TIME = 1_577_836_800
 _BAD_BIT, _WARNING_BIT = 1, 512
 
@@ -234,7 +234,7 @@ def _make_model(rng: np.random.Generator, wavelength: AnyArray, table: str, velo
             x = (2 * wavelength - low - high) / (high - low)
             a, b, c = rng.normal((0, -0.05, 0), (0.02, 0.02, 0.015))
             flux *= np.where(np.abs(x) <= 1, 1 + a * x + b * x**2 + c * x**3, 1)
-    return flux * np.exp(-strength * np.interp(wavelength / (1 + velocity / _LIGHT), *_compute_opacity(table)))
+    return flux * np.exp(-strength * np.interp(wavelength / (1 + velocity / LIGHT), *_compute_opacity(table)))
 
 
 def _observe(
@@ -246,7 +246,7 @@ def _observe(
     error = np.sqrt(np.maximum(model, 0.02 * level) * level) / snr
     left = np.zeros_like(model)
     for line in map(float, _SKY[table].split()):
-        x = (wavelength / (1 - velocity / _LIGHT) - line) / width
+        x = (wavelength / (1 - velocity / LIGHT) - line) / width
         left += float(rng.uniform(-0.3, 1.0)) * level * np.exp(-0.5 * x**2)
         sky |= np.abs(x) < 3
     error = np.hypot(error, left)

@@ -28,7 +28,7 @@ from astra_dagster import read_spectra
 from astra_dagster.analysis.continuum import compute_first_harmonic, fit_continuum, make_design
 from astra_dagster.analysis.frontier import fit_all_pixels
 from astra_dagster.analysis.regions import named_regions
-from astra_dagster.analysis.velocity import SIGNIFICANT, C, measure_velocity
+from astra_dagster.analysis.velocity import LIGHT, SIGNIFICANT, measure_velocity
 from astra_dagster.arrays import BoolArray, FloatArray
 from astra_dagster.tasks.continuum import spec_continuum
 from astra_dagster_tests.analysis.injection import REGIONS, draw_lines, inject, make_stars
@@ -50,7 +50,7 @@ def fit_shifted_windows(wavelength: FloatArray, flux: FloatArray, ivar: FloatArr
     found = fit_all_pixels(wavelength, flux, ivar, regions=REGIONS)
     normal = np.where(found.fitted, flux / found.values, 1)
     velocity, clear = measure_velocity(wavelength, normal, bad | ~found.fitted, np.array(APOGEE))
-    shift = 1 + (velocity[0] / C if clear[0] >= SIGNIFICANT else 0)
+    shift = 1 + (velocity[0] / LIGHT if clear[0] >= SIGNIFICANT else 0)
     windows = [(low * shift, high * shift) for low, high in APOGEE]
     found = fit_continuum(wavelength, flux, ivar, regions=REGIONS, continuum_regions=windows)
     return found.values[0], found.fitted[0] & (found.values[0] > 0)
@@ -167,12 +167,12 @@ def compare_visits(mirrors: list[Path]) -> None:
             good = fitted & ~bad[0]
             negative += bool((continuum[good] <= 0).any())
             for velocity in (-100, 100):
-                other, also = method(wavelength * (1 + velocity / C), flux, ivar, bad)
+                other, also = method(wavelength * (1 + velocity / LIGHT), flux, ivar, bad)
                 both = good & also
                 shifts.append(np.sqrt(np.mean((other[both] / continuum[both] - 1) ** 2)))
             sky = (batch.bitmask[0] & (1 << 12)) != 0
             speed = header.get("VRAD", 0.0)  # of a header that says more than 100 km/s it is wrong
-            rest = wavelength / (1 + (speed if abs(speed) < 100 else 0) / C)
+            rest = wavelength / (1 + (speed if abs(speed) < 100 else 0) / LIGHT)
             normal = np.where(good & ~sky, flux[0] / continuum, np.nan)
             rows = [normal[(rest >= start) & (rest < start + 20) & np.isfinite(normal)] for start in WINDOWS]
             envelopes.append(np.array([np.percentile(row, 90) if len(row) > 40 else np.nan for row in rows]))

@@ -40,8 +40,6 @@ class Continuum:
         True for the pixels to which the continuum was fitted, shape (n, pixels).
     steps, converged
         Number of steps of the fit, and whether its last one changed next to nothing, shape (n,).
-    depth
-        Mean depth of lines in units of the continuum, shape (n,); NaN where it was not fitted.
     brackett
         Depth of the first Brackett line of hydrogen, negative in emission, shape (n,); 0 where there are none.
     """
@@ -52,7 +50,6 @@ class Continuum:
     used: BoolArray
     steps: IndexArray
     converged: BoolArray
-    depth: FloatArray
     brackett: FloatArray
 
     @classmethod
@@ -66,7 +63,6 @@ class Continuum:
             np.zeros(shape, bool),
             np.zeros(count, np.intp),
             np.zeros(count, bool),
-            np.full(count, np.nan),
             np.zeros(count),
         )
 
@@ -144,12 +140,12 @@ def fit_continuum(
             if design is not None:
                 np.matmul(amplitudes[:, number, None, :], design[:, inside], out=model[:, None, :])
             else:
-                model[0] = sum_series(first[:, inside], amplitudes[0, number])
+                model[0] = _sum_series(first[:, inside], amplitudes[0, number])
             if not enough.all():
                 model[~enough] = fill_value
             fitted[rows, inside] = enough[:, None]
             found.used[rows, used] |= enough[:, None]
-    found.used[...] &= (ivar > 0) & (ivar < np.inf) & np.isfinite(flux)
+    found.used[...] &= find_usable(flux, ivar)
     found.steps[...], found.converged[...] = 1, fitted.any(axis=1)
     return found
 
@@ -194,11 +190,22 @@ def _find_pixels(wavelength: FloatArray, regions: Regions, windows: FloatArray) 
     before = np.cumsum(counts) - counts
     continuum = np.repeat(starts - before, counts) + np.arange(counts.sum())
     found = []
-    for start, end in regions:
-        first, last = np.searchsorted(wavelength, (start, end), side="left")
-        used = continuum[slice(*np.searchsorted(continuum, (first, last + 1)))]
-        found.append((slice(int(first), int(np.searchsorted(wavelength, end, side="right"))), used))
+    for inside, (_, end) in zip(find_inside(wavelength, regions), regions, strict=True):
+        last = np.searchsorted(wavelength, end, side="left")
+        found.append((inside, continuum[slice(*np.searchsorted(continuum, (inside.start, last + 1)))]))
     return found
+
+
+def find_inside(wavelength: FloatArray, regions: Regions) -> list[slice]:
+    """Return the pixels of each region on one grid, both ends of which belong to it."""
+    starts, ends = np.array(regions, dtype=np.float64).T
+    first, after = np.searchsorted(wavelength, starts, side="left"), np.searchsorted(wavelength, ends, side="right")
+    return [slice(*pair) for pair in zip(first.tolist(), after.tolist(), strict=True)]
+
+
+def find_usable(flux: FloatArray, ivar: FloatArray) -> BoolArray:
+    """Return True for pixels that can have weight: of positive, finite inverse variance, and finite flux."""
+    return np.asarray((ivar > 0) & (ivar < np.inf) & np.isfinite(flux))
 
 
 def compute_first_harmonic(wavelength: FloatArray, period: float) -> FloatArray:
@@ -228,7 +235,7 @@ def make_design(first: FloatArray, order: int) -> FloatArray:
     return design
 
 
-def sum_series(first: FloatArray, amplitudes: FloatArray) -> FloatArray:
+def _sum_series(first: FloatArray, amplitudes: FloatArray) -> FloatArray:
     """Sum the series at every pixel from its first cosine and sine, by Clenshaw's recurrence.
 
     This is faster than a design matrix that is used for one spectrum only.
@@ -255,7 +262,7 @@ def _make_equations(
     design's rows. It is a stacked product, so that BLAS takes each spectrum by itself, and sums in the same order
     whatever their number.
     """
-    usable = (ivar > 0) & (ivar < np.inf) & np.isfinite(flux)
+    usable = find_usable(flux, ivar)
     weight = np.where(usable, ivar, 0.0)
     right = np.matmul((weight * np.where(usable, flux, 0.0))[:, None, :], design.T)[:, 0]
     size = len(design)

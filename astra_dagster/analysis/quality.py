@@ -5,7 +5,8 @@ from enum import IntFlag
 
 import numpy as np
 
-from astra_dagster.analysis.continuum import Continuum, Regions
+from astra_dagster.analysis.continuum import Continuum, Regions, find_inside
+from astra_dagster.analysis.frontier import OUTLIER
 from astra_dagster.arrays import BoolArray, FloatArray, IndexArray
 
 WINDOWS = 70
@@ -13,9 +14,6 @@ WINDOWS = 70
 
 ENVELOPE = 0.9
 """The envelope is this quantile of the normalised flux."""
-
-OUTLIER = 3.5
-"""Pixels that are more standard errors above the continuum count as sky, cosmic rays or emission, not as misfit."""
 
 FEW = 10
 """Smallest number of good pixels of a window, or above the continuum, of which anything is said."""
@@ -125,9 +123,9 @@ def judge_continuum(
         grid = wavelength if wavelength.ndim == 1 else wavelength[row]
         good = ~bad[row] & continuum.fitted[row] & (continuum.values[row] > 0)
         dark = good if sky is None else good & ~sky[row]
-        unfitted = False
-        for number, (low, high) in enumerate(regions):
-            part = slice(*(int(i) for i in np.searchsorted(grid, (low, np.nextafter(high, np.inf)))))
+        parts, inside, unfitted = find_inside(grid, regions), np.zeros(len(grid), bool), False
+        for number, part in enumerate(parts):
+            inside[part] = True
             there, fitted = dark[part], (dark & continuum.used[row])[part]
             if part.start == part.stop or bad[row, part].all():
                 continue
@@ -149,9 +147,6 @@ def judge_continuum(
             windows = max(int(WINDOWS * (grid[part.stop - 1] - grid[part.start]) / period), 1)
             scatter[row, number] = _measure_envelope(normal, windows)
         support = continuum.fitted[row] & (continuum.values[row] > 0)
-        inside = np.zeros(len(grid), bool)
-        for low, high in regions:
-            inside |= (grid >= low) & (grid <= high)
         flags[row] |= ContinuumFlag.NO_DATA * bool(bad[row].all())
         flags[row] |= ContinuumFlag.NOT_FITTED * unfitted
         flags[row] |= ContinuumFlag.NO_SUPPORT * bool((inside & ~bad[row] & ~support).any() and not unfitted)
@@ -172,10 +167,20 @@ def _measure_envelope(normal: FloatArray, windows: int) -> float:
     width = len(normal) // windows
     if width == 0:
         return float("nan")
-    ordered = np.sort(normal[: width * windows].reshape(windows, width), axis=1)
-    count = np.isfinite(ordered).sum(axis=1)
+    envelope, count = find_envelope(normal[: width * windows].reshape(windows, width))
     enough = count >= FEW
-    if np.count_nonzero(enough) < 3:
-        return float("nan")
-    envelope = np.take_along_axis(ordered, (ENVELOPE * count).astype(np.intp)[:, None], axis=1)[enough]
-    return float(np.std(envelope))
+    return float(np.std(envelope[enough])) if np.count_nonzero(enough) >= 3 else float("nan")
+
+
+def find_envelope(normal: FloatArray) -> tuple[FloatArray, IndexArray]:
+    """Return the envelope of the normalised flux in each window, and of how many pixels it is, shape (windows,).
+
+    Parameters
+    ----------
+    normal
+        Normalised flux, shape (windows, pixels); pixels to leave out are infinite.
+    """
+    ordered = np.sort(normal, axis=1)
+    count = np.isfinite(ordered).sum(axis=1)
+    last = (ENVELOPE * count).astype(np.intp)[:, None]
+    return np.asarray(np.take_along_axis(ordered, last, axis=1)[:, 0]), np.asarray(count)

@@ -4,7 +4,7 @@ import numpy as np
 
 from astra_dagster.arrays import BoolArray, FloatArray
 
-C = 299_792.458
+LIGHT = 299_792.458
 """Speed of light in km/s."""
 
 LARGEST, STEP = 500.0, 1.0
@@ -40,7 +40,7 @@ def measure_velocity(
         shape (n,); NaN where there is none.
     """
     velocities = np.arange(-LARGEST, LARGEST + STEP, STEP)
-    centres = np.log(windows.mean(axis=1))[:, None] + np.log1p(velocities / C)
+    centres = np.log(windows.mean(axis=1))[:, None] + np.log1p(velocities / LIGHT)
     found = np.full((2, len(normalised)), np.nan)
     for row, (flux, excluded) in enumerate(zip(normalised, bad, strict=True)):
         grid = wavelength if wavelength.ndim == 1 else wavelength[row]

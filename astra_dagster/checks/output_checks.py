@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from astra_dagster.checks.check import Check, Finding, Verdict
-from astra_dagster.checks.sample import Level, OutputSample
+from astra_dagster.checks.sample import OutputSample
 from astra_dagster.tasks.columns import name_flags
 from astra_dagster.tasks.parameters import descriptions
 from astra_dagster.tasks.task import Task
@@ -99,8 +99,7 @@ def bad_pixels(newest: OutputSample) -> Verdict:
             # Rows that a file leaves empty are not worth a word, as the second of an apStar file of one visit.
             empty += [key] if spectrum == 0 else []
         elif bad > limit:
-            which = f"spectrum {spectrum}: " if newest.store.several else ""
-            wrong.append(Finding(key, f"{which}{bad:.1%} bad", f"at most {limit:.0%}"))
+            wrong.append(Finding(key, f"{_name_spectrum(newest, spectrum)}{bad:.1%} bad", f"at most {limit:.0%}"))
         looked_at += 1
     notes = [_say_no_data(empty), f"{without} without file or number of good pixels left out" if without else ""]
     return Verdict(looked_at, "spectra", tuple(wrong), "; ".join(filter(None, notes)))
@@ -115,7 +114,9 @@ def continuum_positive(newest: OutputSample) -> Verdict:
         elif level.wrong > 0 or level.used:
             text = f"wrong in {level.wrong:.1%} of the pixels, {level.used} unusable pixels are not marked bad"
             unusable = level.used > 0 or level.wrong > 0.5
-            wrong.append(Finding(key, _name_spectrum(newest, level) + text, "a positive, finite continuum", unusable))
+            wrong.append(
+                Finding(key, _name_spectrum(newest, level.spectrum) + text, "a positive, finite continuum", unusable)
+            )
     return Verdict(len(newest.levels), "spectra", tuple(wrong), _say_left_out(newest))
 
 
@@ -127,7 +128,7 @@ def envelope_level(newest: OutputSample) -> Verdict:
         if not level.windows:  # so it is where a spectrum cannot be read, which the other check reports
             unclear += 1
             continue
-        name = _name_spectrum(newest, level)
+        name = _name_spectrum(newest, level.spectrum)
         if not MIDDLE[0] < level.middle < MIDDLE[1]:
             text = f"{name}{level.middle:.3f}, median of {level.windows} windows"
             wrong.append(Finding(key, text, f"between {MIDDLE[0]} and {MIDDLE[1]}"))
@@ -160,8 +161,8 @@ def flags_usable(newest: OutputSample) -> Verdict:
             counts.update(filter(None, name_flags(said, column.flags).split(", ")))
             unusable = said & int(getattr(column.flags, "UNUSABLE", 0))
             if unusable:
-                which = f"spectrum {spectrum}: " if newest.store.several else ""
-                wrong.append(Finding(key, f"{which}{name_flags(unusable, column.flags)}", "a result that can be used"))
+                text = _name_spectrum(newest, spectrum) + name_flags(unusable, column.flags)
+                wrong.append(Finding(key, text, "a result that can be used"))
         notes += [f"{count} {said}" for said, count in counts.most_common()]
     return Verdict(len(newest.keys), "spectra", tuple(wrong), ", ".join(notes))
 
@@ -172,8 +173,8 @@ def _say_no_data(keys: Sequence[str]) -> str:
     return f"no data in {', '.join(keys[:NAMED])}{more}" if keys else ""
 
 
-def _name_spectrum(newest: OutputSample, level: Level) -> str:
-    return f"spectrum {level.spectrum}: " if newest.store.several else ""
+def _name_spectrum(newest: OutputSample, number: int) -> str:
+    return f"spectrum {number}: " if newest.store.several else ""
 
 
 def _say_left_out(newest: OutputSample) -> str:

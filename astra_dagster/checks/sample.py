@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from astra_dagster.analysis.quality import find_envelope
 from astra_dagster.archive.links import Links
 from astra_dagster.errors import AstraError, InputMissingError
 from astra_dagster.fits.reader import FitsFile
@@ -219,15 +220,13 @@ def measure_levels(batch: SpectrumBatch) -> Iterator[Level]:
         used = int(((wrong | ~finite) & ~batch.bad[i]).sum())
         clear = (finite & (error[i] < CLEAR))[: count * width].reshape(count, width)
         flux = np.where(clear, batch.flux[i, : count * width].reshape(count, width), np.inf)
-        number = clear.sum(axis=1)
+        envelope, number = find_envelope(flux)
         enough = np.flatnonzero(2 * number >= width)
         if not len(enough):
             yield Level(int(i), float(wrong.mean()), used)
             continue
-        last = (0.9 * number[enough]).astype(np.intp)
-        envelope = np.take_along_axis(np.sort(flux[enough], axis=1), last[:, None], axis=1)[:, 0]
         noise = np.median(np.where(clear, error[i, : count * width].reshape(count, width), CLEAR)[enough], axis=1)
-        envelope = envelope - 1.28 * noise
+        envelope = envelope[enough] - 1.28 * noise
         best = int(np.argmax(envelope))
         place = float(grid[i, enough[best] * width + width // 2])
         yield Level(

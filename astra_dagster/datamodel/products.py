@@ -14,7 +14,7 @@ from astra_dagster.datamodel import keys as parts_of
 from astra_dagster.datamodel.keys import ABSENT, MAX_KEY, our_name
 from astra_dagster.datamodel.releases import Release, release, releases, version_keys
 from astra_dagster.datamodel.special import SPECIALS
-from astra_dagster.datamodel.templates import COMPRESSIONS, Template
+from astra_dagster.datamodel.templates import COMPRESSIONS, Template, add_full
 from astra_dagster.datamodel.tree import tree, tree_names
 from astra_dagster.errors import (
     AstraError,
@@ -280,8 +280,8 @@ class DataID:
         candidates = [path, *(path.with_name(path.name + suffix) for suffix in COMPRESSIONS)]
         if path.suffix in COMPRESSIONS:
             candidates.append(path.with_suffix(""))
-        if self.product.name == "spec" and "/spectra/full/" not in path.as_posix():
-            candidates.append(Path(path.as_posix().replace("/spectra/", "/spectra/full/", 1)))
+        if self.product.name == "spec" and (other := Path(add_full(path.as_posix()))) != path:
+            candidates.append(other)
         try:
             return next((candidate for candidate in candidates if is_file(candidate)), None)
         except UnreachableError as error:

@@ -165,6 +165,11 @@ def drop_full(path: str) -> str:
     return path.replace("/spectra/full/", "/spectra/", 1)
 
 
+def add_full(path: str) -> str:
+    """Return a path of spectra with the folder ``full``."""
+    return drop_full(path).replace("/spectra/", "/spectra/full/", 1)
+
+
 def _list_variants(path: str) -> tuple[str, ...]:
     stem, suffix = posixpath.splitext(path)
     return (path, stem) if suffix in COMPRESSIONS else (path, *(path + c for c in COMPRESSIONS))

@@ -70,7 +70,8 @@ def _to_telescope(value: object) -> str | None:
 def _to_field(value: object) -> int | str | None:
     """Return the number of a field, or its name, which paths of observations for radial velocities end with -RV."""
     text = str(value).strip().casefold().removesuffix("-rv")
-    return int(text) if text.isascii() and text.isdigit() else text or None
+    number = _to_number(text)
+    return text or None if number is None else number
 
 
 _TELESCOPE = Claim("telescope", "TELESCOP", _to_telescope, ("telescope",))

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from astra_dagster.analysis.velocity import LIGHT
 from astra_dagster.arrays import AnyArray, BitmaskArray
 from astra_dagster.errors import AstraError, SpectrumFileError
 from astra_dagster.files import parse_json
@@ -30,7 +31,7 @@ from astra_dagster.fits.reader import LARGEST, FitsFile
 from astra_dagster.fits.writer import Card
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.masks import check_increasing
-from astra_dagster.spectra.velocities import LIGHT, find_velocities
+from astra_dagster.spectra.velocities import find_velocities
 
 ORIGIN = "astra_dagster"
 

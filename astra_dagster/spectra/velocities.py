@@ -3,10 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from astra_dagster.analysis.velocity import LIGHT
 from astra_dagster.spectra.batch import SpectrumBatch
-
-LIGHT = 299_792.458
-"""Speed of light in km/s."""
 
 FASTEST = 3000.0
 """Larger velocities, in km/s, are those that pipelines write where the velocity is not known."""

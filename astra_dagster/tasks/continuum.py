@@ -10,7 +10,7 @@ from astra_dagster.analysis.continuum import Continuum, fit_continuum, normalise
 from astra_dagster.analysis.frontier import fit_all_pixels
 from astra_dagster.analysis.quality import ContinuumFlag, judge_continuum
 from astra_dagster.analysis.regions import NAMED, named_regions, read_regions
-from astra_dagster.analysis.velocity import SIGNIFICANT, C, measure_velocity
+from astra_dagster.analysis.velocity import LIGHT, SIGNIFICANT, measure_velocity
 from astra_dagster.arrays import BoolArray, FloatArray
 from astra_dagster.datamodel.products import product
 from astra_dagster.errors import ParameterError, nearest
@@ -171,7 +171,7 @@ def _fit_regions(spectra: SpectrumBatch, parameters: ContinuumParameters, veloci
             spectra.flux[rows],
             spectra.ivar[rows],
             regions=parameters.regions,
-            continuum_regions=[(float(low), float(high)) for low, high in windows * (1 + speed / C)],
+            continuum_regions=[(float(low), float(high)) for low, high in windows * (1 + speed / LIGHT)],
             period=parameters.L,
             order=parameters.order,
         )
@@ -218,7 +218,7 @@ def spec_continuum(spectra: SpectrumBatch, parameters: OpticalContinuumParameter
 
     M dwarfs and quasars have no true continuum: theirs is a pseudo-continuum, and flagged.
     """
-    made = _normalise_all(spectra, parameters, BOSS, velocity=C * _get_redshifts(spectra))
+    made = _normalise_all(spectra, parameters, BOSS, velocity=LIGHT * _get_redshifts(spectra))
     flags = np.array(made.meta["flags"]) | np.where(_is_without_continuum(spectra), ContinuumFlag.PSEUDO_CONTINUUM, 0)
     return replace(made, meta={**made.meta, "flags": tuple(flags.tolist())})
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
-from astra_dagster.spectra.velocities import LIGHT
+from astra_dagster.analysis.velocity import LIGHT
 from astra_dagster.viewer.lines import FRAMES
 from astra_dagster.viewer.panels import LAYERS, File, Panels, Spectrum
 from astra_dagster.viewer.shown import ShownSpectra, make_curve

@@ -5,8 +5,9 @@ import math
 from dataclasses import dataclass
 from importlib.resources import files
 
+from astra_dagster.analysis.velocity import LIGHT
 from astra_dagster.spectra.batch import SpectrumBatch
-from astra_dagster.spectra.velocities import FASTEST, LIGHT
+from astra_dagster.spectra.velocities import FASTEST
 
 
 @dataclass(frozen=True, slots=True)

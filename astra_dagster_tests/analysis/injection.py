@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from astra_dagster.analysis.frontier import BRACKETT
+from astra_dagster.analysis.brackett import LINES
+from astra_dagster.analysis.velocity import LIGHT
 from astra_dagster.arrays import BoolArray, FloatArray
 
 REGIONS = ((15090.0, 15822.0), (15823.0, 16451.0), (16452.0, 16971.0))
-C = 299_792.458
 REST = 10 ** (4.179 + 6e-6 * np.arange(8575))
 """Wavelengths in Angstrom at which lines are given: the common grid of APOGEE."""
 
@@ -45,7 +45,7 @@ def draw_lines(seed: int, mean: float, per_angstrom: float = 0.5) -> FloatArray:
 def make_brackett(depth: float, width: float) -> FloatArray:
     """Return the flux of Brackett lines on `REST` with Stark wings, which fall with the power 2.5 of the distance."""
     flux = np.ones(len(REST))
-    for level, centre in enumerate(BRACKETT, start=10):
+    for level, centre in enumerate(LINES, start=10):
         flux *= 1 - depth * (11 / level) ** 1.1 / (1 + np.abs((REST - centre) / (width / 2)) ** 2.5)
     return flux
 
@@ -97,7 +97,7 @@ def inject(lines: FloatArray, snr: float, rng: np.random.Generator, velocity: fl
     """Make a spectrum; by default its velocity is drawn between -500 and 500 km/s."""
     wavelength = make_grid()
     velocity = rng.uniform(-500, 500) if velocity is None else velocity
-    flux = np.interp(wavelength, REST * (1 + velocity / C), lines)
+    flux = np.interp(wavelength, REST * (1 + velocity / LIGHT), lines)
     bad = ~np.isfinite(flux)
     flux = np.where(bad, 1.0, flux)
     continuum = draw_continuum(wavelength, rng)

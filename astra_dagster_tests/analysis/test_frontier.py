@@ -8,12 +8,13 @@ from hypothesis.extra.numpy import arrays
 from scipy.special import log_ndtr
 
 from astra_dagster.analysis.continuum import normalise
-from astra_dagster.analysis.frontier import _expect_depth, fit_all_pixels
+from astra_dagster.analysis.frontier import fit_all_pixels
 from astra_dagster.analysis.quality import ContinuumFlag, judge_continuum
 from astra_dagster.analysis.regions import named_regions
-from astra_dagster.analysis.velocity import SIGNIFICANT, measure_velocity
+from astra_dagster.analysis.truncated import expect_depth
+from astra_dagster.analysis.velocity import LIGHT, SIGNIFICANT, measure_velocity
 from astra_dagster.errors import AnalysisError
-from astra_dagster_tests.analysis.injection import REGIONS, REST, C, Injected, draw_lines, inject, make_grid, make_stars
+from astra_dagster_tests.analysis.injection import REGIONS, REST, Injected, draw_lines, inject, make_grid, make_stars
 
 STARS = make_stars()
 
@@ -36,7 +37,7 @@ def flags_of(spectrum: Injected) -> ContinuumFlag:
 def test_the_expected_depth_is_that_of_a_truncated_normal_distribution() -> None:
     x = np.linspace(-30, 200, 20_000)
     hazard = np.exp(-0.5 * x**2 - log_ndtr(-x) - 0.5 * np.log(2 * np.pi))
-    mean, density = _expect_depth(x)
+    mean, density = expect_depth(x)
     near = np.abs(x) < 100  # where the difference of the two means something in double precision
     np.testing.assert_allclose(mean[near], (hazard - x)[near], rtol=1e-4)
     np.testing.assert_allclose(density[near], hazard[near], rtol=1e-4)
@@ -62,7 +63,7 @@ def test_bias_and_scatter_against_known_continua(star: str, snr: float) -> None:
 @pytest.mark.parametrize("star", ["A", "K giant", "M0 giant"])
 def test_a_shift_in_wavelength_changes_nothing(star: str, velocity: float) -> None:
     spectrum = inject(STARS[star], 60, np.random.default_rng(5), velocity=0.0)
-    shifted = spectrum._replace(wavelength=spectrum.wavelength * (1 + velocity / C))
+    shifted = spectrum._replace(wavelength=spectrum.wavelength * (1 + velocity / LIGHT))
     here, there = fit(spectrum), fit(shifted)
     good = here.fitted & there.fitted
     change = there.values[good] / here.values[good] - 1

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from astra_dagster.analysis.velocity import LIGHT
 from astra_dagster.errors import AstraError
 from astra_dagster.spectra import SpectrumBatch, read_spectra
-from astra_dagster.spectra.velocities import LIGHT
 from astra_dagster.tasks.continuum import ap_star_continuum, ap_visit_continuum, spec_continuum
 from astra_dagster.viewer.browser import page
 from astra_dagster.viewer.lines import find_lines, find_redshift, read_main_lines
