@@ -70,6 +70,8 @@ class Pool(ProcessPoolExecutor):
             self._servers.add(_find_server())
         self._under_way.add(future)
         future.add_done_callback(self._under_way.discard)
+        if self.broken:  # the standard pool may have ended its calls before it got this one, which would never end
+            raise BrokenProcessPool(str(self._broken))
         return future
 
     def stop(self) -> None:
@@ -77,7 +79,10 @@ class Pool(ProcessPoolExecutor):
         self.shutdown(wait=False, cancel_futures=True)
 
     def close(self) -> str:
-        """End the pool, even in the middle of calls, and return how its processes ended, for an error message."""
+        """End the pool, even in the middle of calls, and return how its processes ended, for an error message.
+
+        Calls that have not ended then raise BrokenProcessPool.
+        """
         processes = list(self._started.values())
         if self.broken or self._under_way:
             for process in processes:
@@ -89,6 +94,8 @@ class Pool(ProcessPoolExecutor):
         self.shutdown()
         if self._manager is not None:
             self._manager.join()
+        for future in [future for future in self._under_way if not future.done()]:
+            future.set_exception(BrokenProcessPool("the pool was closed"))
         if self.broken:
             start_fork_server()
             for server in self._servers - {_find_server()}:

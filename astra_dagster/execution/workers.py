@@ -180,6 +180,7 @@ def spread(
                 break
             lost: list[list[T]] = []
             yield from _wait(running, POLL, lost)
+            crew.renew()
             for chunk in lost:
                 (twice if id(chunk) in once else again).append(chunk)
                 once[id(chunk)] = chunk
@@ -220,6 +221,7 @@ def _do_alone(
         lost: list[list[T]] = []
         while running and not stopped():
             yield from _wait(running, POLL, lost)
+            crew.renew()
         if lost and len(part) == 1:
             yield part, FatalItem(part[0])
         elif lost:
@@ -257,15 +259,19 @@ class _Crew:
 
     def submit(self, function: Callable[[list[T]], R], chunk: list[T]) -> "Future[R]":
         """Have a function called with a chunk."""
-        if isinstance(self._executor, Pool) and self._executor.broken:
-            self._stack.close()
-            self._executor = self._stack.enter_context(_open_executor(self.workers))
+        self.renew()
         try:
             return self._executor.submit(function, chunk)
         except BrokenProcessPool as error:
             future: Future[R] = Future()
             future.set_exception(error)
             return future
+
+    def renew(self) -> None:
+        """Open the executor again if it is broken, which ends all chunks that are under way there."""
+        if isinstance(self._executor, Pool) and self._executor.broken:
+            self._stack.close()
+            self._executor = self._stack.enter_context(_open_executor(self.workers))
 
     def stop(self) -> None:
         """Cancel chunks that have not begun; on a Dask cluster it is not known which have."""

@@ -1,5 +1,6 @@
 """The pool of processes: what is lost of it is replaced, nothing outlives the run, and where it can be started."""
 
+import concurrent.futures
 import multiprocessing.spawn
 import os
 import signal
@@ -46,6 +47,44 @@ def test_a_fork_server_that_is_lost_costs_nothing_but_time(moment: int) -> None:
     rest = chunks()
     done = list(spread(Workers("processes", 3), sum, lambda _: next(rest, [])))
     assert sorted(done) == [(chunk, chunk[0]) for chunk in ITEMS]
+
+
+def test_a_chunk_that_is_handed_over_while_the_pool_breaks_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The standard pool ends all calls when it breaks, and then takes one that was on its way; that never ends."""
+    pools: list[Pool] = []
+
+    class Keep(Pool):
+        def __init__(self, number: int) -> None:
+            super().__init__(number)
+            pools.append(self)
+
+    class Late(concurrent.futures.Future[int]):
+        """Made by the standard pool after it has looked whether it is broken, and before it keeps the call."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            if len(pools) == 1 and (processes := list(pools[0]._processes.values())):
+                pools.append(pools[0])
+                processes[0].kill()
+                while not pools[0]._broken:
+                    time.sleep(0.01)
+                time.sleep(0.2)  # in which the calls that it knows are ended
+
+    monkeypatch.setattr(pool, "Pool", Keep)
+    monkeypatch.setattr("concurrent.futures._base.Future", Late)
+    rest = iter(ITEMS[:5])
+    done = list(spread(Workers("processes", 1), sum, lambda _: next(rest, [])))
+    assert sorted(done) == [(chunk, chunk[0]) for chunk in ITEMS[:5]]
+    assert len(pools) == 3  # the first, twice, and another
+
+
+def test_calls_of_a_pool_that_is_closed_end_even_if_the_standard_pool_has_forgotten_them() -> None:
+    opened = Pool(1)
+    future = opened.submit(time.sleep, 60)
+    opened._pending_work_items.clear()
+    opened.close()
+    with pytest.raises(concurrent.futures.process.BrokenProcessPool):
+        future.result(10)
 
 
 def test_a_pool_that_cannot_be_started_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
