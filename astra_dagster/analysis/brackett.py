@@ -46,7 +46,7 @@ def find_brackett(
     """
     dimmed = -continuum * make_profiles(wavelength)
     weighted = weight * dimmed
-    shared = np.einsum("vrb,rpb->rpv", weighted, design, optimize=True)
+    shared = np.matmul(design, np.moveaxis(weighted, 0, 2))
     slope = (first * dimmed).sum(axis=(1, 2))
     information = (weighted * dimmed).sum(axis=(1, 2)) - (shared * np.linalg.solve(normal, shared)).sum((0, 1))
     information = np.maximum(information, 1e-12)

@@ -6,7 +6,7 @@ from enum import IntFlag
 import numpy as np
 
 from astra_dagster.analysis.continuum import Continuum, Regions, find_inside
-from astra_dagster.analysis.frontier import OUTLIER
+from astra_dagster.analysis.likelihood import OUTLIER
 from astra_dagster.arrays import BoolArray, FloatArray, IndexArray
 
 WINDOWS = 70
@@ -121,39 +121,40 @@ def judge_continuum(
     values, pixels, depth = np.zeros(len(flux)), np.zeros(len(flux)), np.full(len(flux), np.nan)
     for row in range(len(flux)):
         grid = wavelength if wavelength.ndim == 1 else wavelength[row]
-        good = ~bad[row] & continuum.fitted[row] & (continuum.values[row] > 0)
+        level, support = continuum.values[row], continuum.fitted[row] & (continuum.values[row] > 0)
+        good = ~bad[row] & support
         dark = good if sky is None else good & ~sky[row]
-        parts, inside, unfitted = find_inside(grid, regions), np.zeros(len(grid), bool), False
-        for number, part in enumerate(parts):
+        root = np.sqrt(ivar[row], out=np.zeros(len(level)), where=~bad[row])
+        deviation, normal = (
+            (flux[row] - level) * root,
+            np.divide(flux[row], level, out=np.zeros(len(level)), where=good),
+        )
+        above = dark & continuum.used[row] & (deviation > 0) & (deviation < OUTLIER)
+        square = np.where(above, deviation, 0.0) ** 2
+        clear = dark & (root * level >= 1 / CLEAR)
+        inside, unfitted = np.zeros(len(level), bool), False
+        for number, part in enumerate(find_inside(grid, regions)):
             inside[part] = True
-            there, fitted = dark[part], (dark & continuum.used[row])[part]
             if part.start == part.stop or bad[row, part].all():
                 continue
             used[row, number] = continuum.used[row, part].mean()
             unfitted |= not continuum.fitted[row, part].any()
-            level = continuum.values[row, part][fitted]
-            deviation = (flux[row, part][fitted] - level) * np.sqrt(ivar[row, part][fitted])
-            above = deviation[(deviation > 0) & (deviation < OUTLIER)]
-            if len(above) >= FEW:
-                chi2[row, number] = np.mean(np.square(above))
-                values[row] += np.sum(np.square(above))
-                pixels[row] += len(above)
-            clear = there & (ivar[row, part] * np.square(CLEAR * continuum.values[row, part]) >= 1)
-            if 2 * np.count_nonzero(clear) < np.count_nonzero(there):
-                clear = there
-            normal = np.divide(
-                flux[row, part], continuum.values[row, part], out=np.full(len(there), np.inf), where=clear
-            )
+            count = np.count_nonzero(above[part])
+            if count >= FEW:
+                total = float(square[part].sum())
+                chi2[row, number] = total / count
+                values[row] += total
+                pixels[row] += count
+            there = clear if 2 * np.count_nonzero(clear[part]) >= np.count_nonzero(dark[part]) else dark
             windows = max(int(WINDOWS * (grid[part.stop - 1] - grid[part.start]) / period), 1)
-            scatter[row, number] = _measure_envelope(normal, windows)
-        support = continuum.fitted[row] & (continuum.values[row] > 0)
+            scatter[row, number] = _measure_envelope(np.where(there[part], normal[part], np.inf), windows)
         flags[row] |= ContinuumFlag.NO_DATA * bool(bad[row].all())
         flags[row] |= ContinuumFlag.NOT_FITTED * unfitted
         flags[row] |= ContinuumFlag.NO_SUPPORT * bool((inside & ~bad[row] & ~support).any() and not unfitted)
-        if good.any():
-            depth[row] = 1 - np.mean(flux[row][good] / continuum.values[row][good])
-            snr = np.median(flux[row][good] * np.sqrt(ivar[row][good]))
-            flags[row] |= ContinuumFlag.LOW_SNR * bool(snr < LOW_SNR)
+        if count := np.count_nonzero(good):
+            depth[row] = 1 - normal.sum() / count
+            low = good & (flux[row] * root < LOW_SNR)
+            flags[row] |= ContinuumFlag.LOW_SNR * bool(2 * np.count_nonzero(low) > count)
     fitted = continuum.fitted.any(axis=1)
     flags[fitted & ~continuum.converged] |= ContinuumFlag.NOT_CONVERGED
     flags[values > NO_CONTINUUM * np.maximum(pixels, 1)] |= ContinuumFlag.PSEUDO_CONTINUUM

@@ -254,7 +254,7 @@ def test_every_real_file(task: Task, real_mirrors: list[Path], tmp_path: Path) -
             for row in np.flatnonzero([bool(value and value > 30) for value in snr]):
                 flux = after.flux[row][~after.bad[row]]
                 assert 0.5 < np.median(flux) < 1.02  # lines and bands only lower it
-                assert 0.95 < np.percentile(flux, 95) < 1.02 + 1.7 / snr[row]
+                assert 0.95 < np.percentile(flux, 95) < 1.03 + 1.7 / snr[row]
                 assert not ContinuumFlag(int(flags[row])) & (ContinuumFlag.NOT_FITTED | ContinuumFlag.NOT_CONVERGED)
 
 
