@@ -1,13 +1,14 @@
 """How good the continua of several methods are: ``python benchmarks/continuum_quality.py MIRROR ...``.
 
-Three tables. The first is of the real apVisit of S/N > 30 below the folders: how well the normalised spectra of
+Four tables. The first is of the real apVisit of S/N > 30 below the folders: how well the normalised spectra of
 several visits of a star agree (the median over windows of 20 Angstrom of their scatter; of all stars the median and
 the largest are printed), how level the envelope is, which is the 90th percentile of the normalised flux in each
 window, and how much the continuum changes if the wavelengths are shifted by 100 km/s. Most of these stars are M
 dwarfs, which have no true continuum; for them the visits must agree. The second is of injected spectra, whose
 continuum is known: lines drawn at random or those of the giant among the aspcapStar files, Brackett lines, noise,
 night sky, gaps, velocities of up to 500 km/s. Printed are the bias, and the scatter over pixels, both in per cent.
-The third is of the real optical spectra: the range from the 5th to the 95th percentile of the normalised flux, by
+The third is the same of optical spectra, with the lines of the models in spec files. The fourth is of the real optical
+spectra: the range from the 5th to the 95th percentile of the normalised flux, by
 class.
 
 Methods are the original one in windows free of lines, as observed and shifted by the velocity; clipping pixels far
@@ -19,10 +20,12 @@ import argparse
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
+from scipy.ndimage import gaussian_filter1d, percentile_filter
 
 from astra_dagster import read_spectra
 from astra_dagster.analysis.continuum import compute_first_harmonic, fit_continuum, make_design
@@ -237,8 +240,47 @@ def compare_injected(mirrors: list[Path], count: int) -> None:
                 print(f"{star:14}" + "".join(cells))
 
 
+def compare_injected_optical(mirrors: list[Path], count: int) -> None:
+    """Print the third table: the lines are those of the models in spec files, divided by their own upper envelope.
+
+    The continua are those of black bodies of 3,500 to 25,000 K times a slope; the pixels and their relative errors are
+    those of the file.
+    """
+    print("\ninjected, models of spec files; default: bias and scatter in %, at S/N")
+    print(f"{'':26}{'class':28}" + "".join(f"{snr:>14}" for snr in (5, 10, 20, 50, 100)))
+    for path in find(mirrors, "spec-*"):
+        batch = read_spectra(path, "spec")
+        with fits.open(path) as hdus:
+            table = hdus[1].data
+            model, sky = np.array(table["model"], float), np.array(table["ivar"], float)
+        kind = " ".join(str(batch.meta[name][0]).strip() for name in ("class", "subclass"))
+        if kind.startswith("QSO") or batch.bad.all() or len(model) != batch.flux.shape[1] or np.median(model) <= 0:
+            continue
+        pixels = np.linspace(-1, 1, len(model))  # the slope is taken out first: it would raise the level
+        smooth = np.polynomial.Chebyshev.fit(pixels, np.log(np.maximum(model, np.median(model) / 100)), 5)(pixels)
+        level = percentile_filter(model / np.exp(smooth), 95, 301, mode="nearest")
+        envelope = np.exp(smooth) * gaussian_filter1d(level, 100, mode="nearest")
+        lines, wavelength = np.clip(model / envelope, 0.02, 2), np.atleast_2d(batch.wavelength)[0]
+        relative = np.sqrt(np.median(sky[sky > 0]) / np.where(sky > 0, sky, np.inf)).clip(0.3, 20)
+        cells = []
+        for snr in (5, 10, 20, 50, 100):
+            rng, found = np.random.default_rng(snr), []
+            for _ in range(count):
+                body = 1 / wavelength**5 / np.expm1(1.4388e8 / (wavelength * rng.uniform(3500, 25_000)))
+                truth = 10 * body / np.median(body) * (1 + rng.uniform(-0.2, 0.2) * (wavelength - 7000) / 3000)
+                error = truth / snr * np.where(batch.bad[0], 1.0, relative)
+                flux = truth * lines + error * rng.normal(size=len(truth))
+                ivar = np.where(batch.bad[0], 0.0, error**-2)
+                made = spec_continuum(replace(batch, flux=flux[None], ivar=ivar[None], error=None))
+                good = ~made.bad[0]
+                ratio = flux[good] / made.flux[0][good] / truth[good] - 1
+                found.append((100 * np.median(ratio), 100 * np.std(ratio)))
+            cells.append("{:8.2f}{:6.2f}".format(*np.mean(found, axis=0)))
+        print(f"{path.stem:26}{kind:28}" + "".join(cells))
+
+
 def compare_optical(mirrors: list[Path]) -> None:
-    """Print the third table."""
+    """Print the fourth table."""
     print("\noptical spectra: 5th to 95th percentile of the normalised flux in pixels with S/N > 5")
     print(f"{'':26}{'class':28}{'windows, as observed':>22}{'default':>18}")
     for path in find(mirrors, "spec-*"):
@@ -264,4 +306,5 @@ if __name__ == "__main__":
         compare_visits(arguments.mirrors)
     compare_injected(arguments.mirrors, arguments.spectra)
     if arguments.mirrors:
+        compare_injected_optical(arguments.mirrors, arguments.spectra)
         compare_optical(arguments.mirrors)
