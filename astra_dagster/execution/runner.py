@@ -31,14 +31,16 @@ from astra_dagster.errors import (
     WorkerLostError,
     describe,
 )
+from astra_dagster.execution.common_files import add_common
 from astra_dagster.execution.workers import FatalItem, Workers, spread
 from astra_dagster.outputs.store import InputFiles, OutputStore, PartitionWork, StoredOutput, read_task_output
 from astra_dagster.spectra.batch import SpectrumBatch, stack
 from astra_dagster.spectra.identity import check_identity
-from astra_dagster.spectra.readers import reader
+from astra_dagster.spectra.readers import add_readers, added_readers, reader
 from astra_dagster.tasks import importing
 from astra_dagster.tasks.calling import call_task, size_of
 from astra_dagster.tasks.columns import Results
+from astra_dagster.tasks.inputs.forms import Form, open_as
 from astra_dagster.tasks.task import Requirement
 
 logger = logging.getLogger(__name__)
@@ -108,7 +110,9 @@ def run(
         for item in work:
             by_file.setdefault((item.path, item.data_id.key), []).append((i, item))
     importing.look_beside(task.module for store in stores for task in store.task.chain)
-    function = functools.partial(_run_pickled_chunk, importing.finder.folders, cloudpickle.dumps(stores))
+    function = functools.partial(
+        _run_pickled_chunk, importing.finder.folders, cloudpickle.dumps((stores, added_readers()))
+    )
     if workers.kind == "in-process":
         function = functools.partial(_run_chunk, stores)
     full: list[DiskFullError] = []
@@ -166,7 +170,9 @@ def _unpickle(folders: tuple[str, ...], stores: bytes) -> list[OutputStore]:
     """Unpickle the stores in a worker, where modules of tasks are searched in the same folders as in the run."""
     importing.look_in(folders)
     try:
-        return list(cloudpickle.loads(stores))
+        found, readers = cloudpickle.loads(stores)
+        add_readers(readers)
+        return list(found)
     except AstraError:
         raise
     except Exception as error:  # a user's module may raise anything
@@ -267,12 +273,14 @@ def _make_reader(requirement: Requirement, read: Read, bitmask: bool) -> Callabl
     product, task = requirement.product, requirement.task
 
     def one(path: Path, key: str) -> object:
-        if task is None:
+        if task is not None:
+            found: object = read_task_output(task, path)
+        elif requirement.reader is None:
+            return open_as(requirement.form or Form.PATH, path)
+        else:
             spectra = read(product, path)
             check_identity(spectra, product, key, path)
-            found: object = spectra
-        else:
-            found = read_task_output(task, path)
+            found = spectra
         if bitmask or not isinstance(found, SpectrumBatch) or found.bitmask is None:
             return found
         return replace(found, bitmask=None)
@@ -282,22 +290,27 @@ def _make_reader(requirement: Requirement, read: Read, bitmask: bool) -> Callabl
     return lambda item, given: [one(*pair) for pair in zip(given.files, given.keys, strict=True)]
 
 
+def _counted(inputs: Inputs) -> list[SpectrumBatch | Results]:
+    """Return the inputs that hold something of each spectrum, without files and lists of many partitions."""
+    return [item for item in inputs if isinstance(item, (SpectrumBatch, Results))]
+
+
 def _check_sizes(inputs: Inputs) -> None:
-    sizes = {size_of([item]) for item in inputs if not isinstance(item, list)}
+    sizes = {size_of([item]) for item in _counted(inputs)}
     if len(sizes) > 1:
         raise TaskError(f"the inputs hold {' and '.join(map(str, sorted(sizes)))} spectra")
 
 
 def _find_group(work: PartitionWork, inputs: Inputs) -> str:
     """Return a text that is the same for partitions whose inputs can be computed together."""
-    kinds: list[Any] = []
+    kinds: list[Any] = [(str(file.files[0]), file.version) for file in work.common]
     for item in inputs:
         if isinstance(item, SpectrumBatch):
             kinds.append((item.flux.shape[1], item.chips, item.unit))
         elif isinstance(item, Results):
             kinds.append(sorted((name, values.ndim, values.dtype.kind) for name, values in item.items()))
         else:
-            kinds.append(work.data_id.key)  # a partition with many inputs is computed by itself
+            kinds.append(work.data_id.key)  # a partition with many inputs, or a file, is computed by itself
     return repr(kinds)
 
 
@@ -314,9 +327,9 @@ def _compute(
 ) -> Iterator[tuple[PartitionWork, Result | None]]:
     """Compute and write partitions together; if that fails, one by one, so that only those at fault fail."""
     try:
-        counts = [size_of(inputs) for _, inputs in pairs]
+        counts = [size_of(_counted(inputs)) for _, inputs in pairs]
         joined = [_join(items) for items in zip(*(inputs for _, inputs in pairs), strict=True)]
-        columns, spectra = call_task(store.task, joined, store.parameters)
+        columns, spectra = call_task(store.task, add_common(store.task, joined, pairs[0][0]), store.parameters)
     except Exception as error:
         failure = _make_error(error, pairs[0][0], TaskError, f"{store.task.name} failed")
     else:

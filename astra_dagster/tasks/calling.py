@@ -2,7 +2,7 @@
 
 import logging
 import traceback
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Callable, Container, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -36,10 +36,21 @@ class FunctionOfTask(Protocol):
     def output(self) -> str:
         """The type of output: "json" for columns alone, "fits" for spectra."""
 
+    @property
+    def opened(self) -> frozenset[int]:
+        """Places of the arguments that are files, as paths or opened, and not spectra or columns."""
 
-def size_of(inputs: Sequence[Any]) -> int:
-    """Return the number of spectra in the inputs of a task; 1 if every input is a list of many partitions."""
-    return next((len(_first(item)) for item in inputs if item is not None and not isinstance(item, list)), 1)
+
+def size_of(inputs: Sequence[Any], opened: Container[int] = ()) -> int:
+    """Return the number of spectra in the inputs of a task; 1 if every input is a list of many partitions, or a file.
+
+    Parameters
+    ----------
+    opened
+        Places of the inputs that are files.
+    """
+    counted = (item for i, item in enumerate(inputs) if i not in opened and item is not None)
+    return next((len(_first(item)) for item in counted if not isinstance(item, (list, Path))), 1)
 
 
 def _first(item: SpectrumBatch | Mapping[str, Sized]) -> Sized:
@@ -59,7 +70,7 @@ def call_task(task: FunctionOfTask, inputs: Sequence[Any], parameters: Parameter
     MemoryError
         If there is not enough memory; the caller may try again with fewer spectra.
     """
-    count = size_of(inputs)
+    count = size_of(inputs, task.opened)
     try:
         returned = task.function(*inputs, parameters)
     except MemoryError:
@@ -136,12 +147,15 @@ def _fill_missing(task: FunctionOfTask, name: str, values: Sequence[object]) -> 
     return [None if value is None else next(made) for value in values]
 
 
-def one_by_one(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a function of many spectra from a function of one."""
+def one_by_one(function: Callable[..., Any], opened: Container[int] = ()) -> Callable[..., Any]:
+    """Make a function of many spectra from a function of one; files, at the places `opened`, it receives each time."""
 
     def each(*arguments: Any) -> object:
         *inputs, parameters = arguments
-        rows = [function(*(_row(item, i) for item in inputs), parameters) for i in range(size_of(inputs))]
+        rows = [
+            function(*(item if place in opened else _row(item, i) for place, item in enumerate(inputs)), parameters)
+            for i in range(size_of(inputs, opened))
+        ]
         if rows and isinstance(rows[0], SpectrumBatch):
             return stack(rows)
         if any(not isinstance(row, Mapping) or set(row) != set(rows[0]) for row in rows):
@@ -151,7 +165,7 @@ def one_by_one(function: Callable[..., Any]) -> Callable[..., Any]:
     return each
 
 
-def _row(item: SpectrumBatch | Mapping[str, Sequence[object]] | None, i: int) -> object:
-    if item is None or isinstance(item, SpectrumBatch):
-        return item if item is None else item[i]
+def _row(item: SpectrumBatch | Mapping[str, Sequence[object]] | Path | None, i: int) -> object:
+    if item is None or isinstance(item, (SpectrumBatch, Path)):
+        return item[i] if isinstance(item, SpectrumBatch) else item
     return {name: values[i] for name, values in item.items()}

@@ -3,13 +3,16 @@
 import inspect
 import typing
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.tasks.calling import one_by_one
 from astra_dagster.tasks.columns import Column
+from astra_dagster.tasks.inputs.common_files import CommonFile
+from astra_dagster.tasks.inputs.forms import find_form
 from astra_dagster.tasks.parameters import NoParameters, Parameters
-from astra_dagster.tasks.task import Task
+from astra_dagster.tasks.task import Requirement, Task, requirement_of
 
 
 def spectrum_task(
@@ -35,7 +38,8 @@ def spectrum_task(
     ----------
     requires
         A product, a task, a requirement of many partitions (`grouped`, `matching`), or a tuple of these with the
-        same partitions.
+        same partitions, and of files that the partitions have in common (`file`). Of a product without a reader the
+        function receives the path; annotated as `Path`, `Table` or `HDUList`, an argument is that, reader or not.
     version
         Code version; change it when the same input and parameters give other results.
     parameters
@@ -66,16 +70,19 @@ def spectrum_task(
 
     def decorate(function: Callable[..., Any]) -> Task:
         made: Task | None = None
+        common = {i: item.declared_by(function, i) for i, item in enumerate(required) if isinstance(item, CommonFile)}
+        found = {i: _with_form(item, function, i) for i, item in enumerate(required) if i not in common}
+        opened = {*common, *(i for i, item in found.items() if item.form)}
         own = name or function.__name__
         kind = output or ("fits" if _returns_spectra(function) else "json")
         for stage in range(1, stages + 1):
-            body = one_by_one(function) if each else function
+            body = one_by_one(function, opened) if each else function
             if stages > 1 and made is None:
                 body = _first_stage(body, len(required))
-            given = required if made is None else (*required, made)
             made = Task(
                 name=own if stage == stages else f"{own}_stage{stage}",
-                requires=given,
+                requires=(*found.values(), *(() if made is None else (requirement_of(made),))),
+                common=common,
                 parameters=parameters,
                 version=version,
                 function=body,
@@ -92,6 +99,12 @@ def spectrum_task(
     if stages < 1:
         raise ValueError("a task has at least one stage")
     return decorate
+
+
+def _with_form(item: object, function: Callable[..., Any], place: int) -> Requirement:
+    """Make the requirement of an argument; the files of a product may be received in the form that is annotated."""
+    requirement = requirement_of(item)
+    return requirement if requirement.task is not None else replace(requirement, form=find_form(function, place))
 
 
 def _first_stage(function: Callable[..., Any], inputs: int) -> Callable[..., Any]:

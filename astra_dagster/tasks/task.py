@@ -11,9 +11,12 @@ from typing import Any, Literal, cast
 
 from astra_dagster.datamodel.products import DataID, Product
 from astra_dagster.errors import ConfigurationError
+from astra_dagster.spectra.readers import Reader, find_reader
 from astra_dagster.tasks.calling import call_task
 from astra_dagster.tasks.columns import Column
 from astra_dagster.tasks.groups import Domain, PartIndex, PartitionID, Parts
+from astra_dagster.tasks.inputs.common_files import CommonFile
+from astra_dagster.tasks.inputs.forms import Form
 from astra_dagster.tasks.parameters import Parameters, descriptions, digest
 
 RESERVED = frozenset(["also", "fetch", "overwrite", "releases", "where"])
@@ -36,12 +39,15 @@ class Requirement:
         Domain of the task that has this requirement.
     find
         Finds the many partitions that belong to one file; None for groups and for partitions of the same key.
+    form
+        How the function receives the files of the product; None for what its reader makes, or paths if it has none.
     """
 
     partitions: Domain
     task: "Task | None"
     domain: Domain
     find: Find | None = None
+    form: Form | None = None
 
     @property
     def product(self) -> Product:
@@ -52,6 +58,11 @@ class Requirement:
     def asset_name(self) -> str:
         """Name of the asset whose partitions are required."""
         return self.partitions.asset_name if self.task is None else self.task.name
+
+    @property
+    def reader(self) -> Reader | None:
+        """The reader that makes spectra of the files; None for results, and files that the function itself receives."""
+        return find_reader(self.product.name) if self.task is None and self.form is None else None
 
     @property
     def one_to_one(self) -> bool:
@@ -94,7 +105,7 @@ def requirement_of(item: object) -> Requirement:
         return Requirement(item.domain, item, item.domain)
     if isinstance(item, Product):
         return Requirement(item, None, item)
-    raise ValueError(f"a task requires products and tasks, not {item!r}")
+    raise ValueError(f"a task requires products, tasks and files, not {item!r}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +118,8 @@ class Task:
         Name of the task and its asset, for example ``ap_visit_snr``.
     requires
         Requirements, given as products, tasks or requirements; the function receives their contents in this order.
+    common
+        Files that the partitions have in common, by their places among the arguments of the function.
     parameters
         Class of the parameters.
     version
@@ -149,6 +162,7 @@ class Task:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     module: str = ""
     releases: tuple[str, ...] = ()
+    common: Mapping[int, CommonFile] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,99}", self.name):
@@ -161,6 +175,7 @@ class Task:
                 f"{self.name} cannot have a parameter {', '.join(sorted(taken))}: runs have one themselves"
             )
         object.__setattr__(self, "requires", tuple(map(requirement_of, self.requires)))
+        object.__setattr__(self, "common", dict(sorted(self.common.items())))
         domains = {requirement.domain for requirement in self.requires}
         if len(domains) != 1:
             found = ", ".join(sorted(domain.name for domain in domains)) or "nothing"
@@ -173,6 +188,13 @@ class Task:
     def domain(self) -> Domain:
         """The partitions of the task."""
         return self.requires[0].domain
+
+    @cached_property
+    def opened(self) -> frozenset[int]:
+        """Places of the arguments that are files, as paths or opened, and not spectra or columns."""
+        forms = [requirement.form for requirement in self.requires]
+        places = [place for place in range(len(forms) + len(self.common)) if place not in self.common]
+        return frozenset(self.common) | {place for place, form in zip(places, forms, strict=True) if form}
 
     @property
     def upstream(self) -> tuple["Task", ...]:
@@ -248,7 +270,8 @@ class Task:
         for name, value in vars(sys.modules.get(self.module, self)).items() if self.module != "__main__" else ():
             for i, item in enumerate(value.chain if isinstance(value, Task) else ()):
                 same = item.family == self.family and item.function is self.function
-                if same and item.requires == self.requires and item.version == self.version:
+                same = same and item.requires == self.requires and item.common == self.common
+                if same and item.version == self.version:
                     place = (self.module, name, i, self.version)
                     return _imported, (place, self.name, dict(self.defaults), self.releases)
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -260,7 +283,8 @@ class Task:
         Parameters
         ----------
         inputs
-            A `SpectrumBatch` for each requirement, or a mapping of columns if a task makes columns.
+            A `SpectrumBatch` for each requirement, a mapping of columns if a task makes columns, or a file in the form
+            in which the function takes it.
         values
             Parameters other than the defaults.
 
