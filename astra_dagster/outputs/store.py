@@ -97,6 +97,8 @@ class StoredOutput:
         Value by column; a list of values for a product with several spectra in a file.
     seconds
         Seconds for reading, computing and writing, as an equal share of the chunk; None if the output existed before.
+    setup
+        Seconds that the task's setup took, if a worker had to call it for this output; else 0.
     """
 
     path: Path
@@ -104,6 +106,7 @@ class StoredOutput:
     version: str
     results: Mapping[str, Any]
     seconds: float | None = field(default=None, compare=False)
+    setup: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from astra_dagster.spectra.batch import SpectrumBatch
-from astra_dagster.tasks.calling import one_by_one
+from astra_dagster.tasks.calling import DATA_IDS, one_by_one
 from astra_dagster.tasks.columns import Column
 from astra_dagster.tasks.inputs.common_files import CommonFile
 from astra_dagster.tasks.inputs.forms import find_form
@@ -27,12 +27,15 @@ def spectrum_task(
     wavelength: bool = True,
     bitmask: bool = False,
     stages: int = 1,
+    setup: Callable[..., Any] | None = None,
+    batch_size: int | None = None,
 ) -> Callable[[Callable[..., Any]], Task]:
     """Make a task from a function; use as a decorator.
 
     The function receives its requirements and its parameters, ``f(spectra, parameters)``, and returns a mapping from
     column names to one value for each spectrum: numbers, texts, short rows of numbers, or quantities with a unit. A
-    function that returns a `SpectrumBatch` makes FITS files; its return annotation or `output` must say so.
+    function that returns a `SpectrumBatch` makes FITS files; its return annotation or `output` must say so. A function
+    with an argument `data_ids` receives the data ID of each spectrum.
 
     Parameters
     ----------
@@ -60,6 +63,12 @@ def spectrum_task(
     stages
         Number of stages of a task that refines its own result: stage k receives the result of stage k - 1 as an
         argument before the parameters, and the first stage None. Earlier stages are assets ``<task>_stage1``, ...
+    setup
+        Function that is called once in each worker, to load a model or to open a device: ``setup(*files, parameters)``,
+        with the files in common. The function receives what it returns before the parameters, in place of the files.
+    batch_size
+        Largest number of spectra for which the function is called at a time; the spectra of one file stay together.
+        With 1 it is called for each file by itself. By default the runner chooses.
 
     Returns
     -------
@@ -70,15 +79,20 @@ def spectrum_task(
 
     def decorate(function: Callable[..., Any]) -> Task:
         made: Task | None = None
-        common = {i: item.declared_by(function, i) for i, item in enumerate(required) if isinstance(item, CommonFile)}
-        found = {i: _with_form(item, function, i) for i, item in enumerate(required) if i not in common}
-        opened = {*common, *(i for i, item in found.items() if item.form)}
+        files = [item for item in required if isinstance(item, CommonFile)]
+        given = required if setup is None else [item for item in required if not isinstance(item, CommonFile)]
+        placed = enumerate(given if setup is None else files)
+        receiver, module = setup or function, function.__module__
+        common = {i: item.received_by(receiver, i, module) for i, item in placed if isinstance(item, CommonFile)}
+        found = {i: _with_form(item, function, i) for i, item in enumerate(given) if not isinstance(item, CommonFile)}
+        opened = {i for i in range(len(given)) if i not in found or found[i].form}
+        opened |= set() if setup is None else {len(given) + (stages > 1)}
         own = name or function.__name__
         kind = output or ("fits" if _returns_spectra(function) else "json")
         for stage in range(1, stages + 1):
             body = one_by_one(function, opened) if each else function
             if stages > 1 and made is None:
-                body = _first_stage(body, len(required))
+                body = _first_stage(body, len(given))
             made = Task(
                 name=own if stage == stages else f"{own}_stage{stage}",
                 requires=(*found.values(), *(() if made is None else (requirement_of(made),))),
@@ -91,7 +105,10 @@ def spectrum_task(
                 wavelength=wavelength,
                 bitmask=bitmask,
                 description=inspect.getdoc(function) or "",
-                module=function.__module__,
+                module=module,
+                setup=setup,
+                batch_size=batch_size,
+                takes_data_ids=DATA_IDS in inspect.signature(function).parameters,
             )
         assert made is not None  # noqa: S101 (there is at least one stage)
         return made
@@ -108,8 +125,8 @@ def _with_form(item: object, function: Callable[..., Any], place: int) -> Requir
 
 
 def _first_stage(function: Callable[..., Any], inputs: int) -> Callable[..., Any]:
-    def first(*arguments: object) -> object:
-        return function(*arguments[:inputs], None, *arguments[inputs:])
+    def first(*arguments: object, **named: object) -> object:
+        return function(*arguments[:inputs], None, *arguments[inputs:], **named)
 
     return first
 

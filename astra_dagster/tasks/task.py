@@ -19,8 +19,8 @@ from astra_dagster.tasks.inputs.common_files import CommonFile
 from astra_dagster.tasks.inputs.forms import Form
 from astra_dagster.tasks.parameters import Parameters, descriptions, digest
 
-RESERVED = frozenset(["also", "fetch", "overwrite", "releases", "where"])
-"""Names that no parameter may have, because a run takes them beside the parameters."""
+RESERVED = frozenset(["also", "data_ids", "fetch", "overwrite", "releases", "where"])
+"""Names that no parameter may have, because a run or a function takes them beside the parameters."""
 Find = Callable[[DataID, Path], Iterable[Parts]]
 """Function from a data ID and its file to the parts of the data IDs that belong to it."""
 
@@ -119,7 +119,14 @@ class Task:
     requires
         Requirements, given as products, tasks or requirements; the function receives their contents in this order.
     common
-        Files that the partitions have in common, by their places among the arguments of the function.
+        Files that the partitions have in common, by their places among the arguments of the function, or of the setup.
+    setup
+        Function that is called once in each worker with the files in common and the parameters; the function of the
+        task receives what it returns, before the parameters, in place of the files. None if there is nothing to set up.
+    batch_size
+        Largest number of spectra for which the function is called at a time; None for that of a chunk of files.
+    takes_data_ids
+        Whether the function has an argument `data_ids`, for the data ID of each spectrum.
     parameters
         Class of the parameters.
     version
@@ -163,6 +170,9 @@ class Task:
     module: str = ""
     releases: tuple[str, ...] = ()
     common: Mapping[int, CommonFile] = field(default_factory=dict)
+    setup: Callable[..., Any] | None = None
+    batch_size: int | None = None
+    takes_data_ids: bool = False
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,99}", self.name):
@@ -182,6 +192,8 @@ class Task:
             raise ValueError(f"{self.name} requires {found}: what it requires must have the same partitions")
         if not self.family:
             object.__setattr__(self, "family", self.name)
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ValueError(f"the batch size of {self.name} must be at least 1, not {self.batch_size}")
         self.values()
 
     @property
@@ -191,8 +203,10 @@ class Task:
 
     @cached_property
     def opened(self) -> frozenset[int]:
-        """Places of the arguments that are files, as paths or opened, and not spectra or columns."""
+        """Places of the arguments that do not hold something of each spectrum: files, and what the setup returned."""
         forms = [requirement.form for requirement in self.requires]
+        if self.setup is not None:
+            return frozenset({len(forms), *(place for place, form in enumerate(forms) if form)})
         places = [place for place in range(len(forms) + len(self.common)) if place not in self.common]
         return frozenset(self.common) | {place for place, form in zip(places, forms, strict=True) if form}
 
@@ -271,20 +285,23 @@ class Task:
             for i, item in enumerate(value.chain if isinstance(value, Task) else ()):
                 same = item.family == self.family and item.function is self.function
                 same = same and item.requires == self.requires and item.common == self.common
+                same = same and item.setup is self.setup
                 if same and item.version == self.version:
                     place = (self.module, name, i, self.version)
                     return _imported, (place, self.name, dict(self.defaults), self.releases)
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return _made, (values,)
 
-    def __call__(self, *inputs: Any, **values: object) -> Any:
+    def __call__(self, *inputs: Any, data_ids: Sequence[PartitionID] = (), **values: object) -> Any:
         """Run the task on inputs in memory, without Dagster, files or configuration.
 
         Parameters
         ----------
         inputs
             A `SpectrumBatch` for each requirement, a mapping of columns if a task makes columns, or a file in the form
-            in which the function takes it.
+            in which the function takes it; and what the setup returns, if the task has one.
+        data_ids
+            Data ID of each spectrum, if the function takes them.
         values
             Parameters other than the defaults.
 
@@ -300,7 +317,7 @@ class Task:
         TaskError
             If the function fails, or does not return what the task promises.
         """
-        columns, spectra = call_task(self, inputs, self.values(values))
+        columns, spectra = call_task(self, inputs, self.values(values), data_ids)
         return columns if spectra is None else spectra
 
 

@@ -12,7 +12,7 @@ from astropy.io import fits
 from astra_dagster import Parameters, SpectrumBatch, ap_visit, product, spectrum_task
 from astra_dagster.archive.discovery import content_version, file_version
 from astra_dagster.errors import InputMissingError, SpectrumFileError
-from astra_dagster.execution import common_files
+from astra_dagster.execution import preparation
 from astra_dagster.outputs import document
 from astra_dagster.outputs.store import InputFiles, OutputStore, PartitionWork
 from astra_dagster.spectra.readers import read_spectra
@@ -25,9 +25,9 @@ from astra_dagster_tests.execution.work import run, run_elsewhere, work_on
 @pytest.fixture(autouse=True)
 def opened() -> Iterator[None]:
     """Nothing is open in this process yet."""
-    common_files._open.cache_clear()
+    preparation._open.cache_clear()
     yield
-    common_files._open.cache_clear()
+    preparation._open.cache_clear()
 
 
 @spectrum_task(requires=ap_visit, version="1")
@@ -74,7 +74,7 @@ def test_a_function_receives_a_common_file_in_batches_and_it_is_in_the_provenanc
 
 def test_it_is_opened_once(synthetic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Path] = []
-    monkeypatch.setattr(common_files, "open_as", lambda form, path: opened.append(path) or {"factor": len(opened)})
+    monkeypatch.setattr(preparation, "open_as", lambda form, path: opened.append(path) or {"factor": len(opened)})
     path = models(tmp_path / "models.npz", 2.0)
     store = make_store(tmp_path, over(path))
     run(store, with_common(work_on(synthetic), path))
@@ -122,7 +122,7 @@ def test_a_damaged_common_file_is_told_with_its_path(synthetic: Path, tmp_path: 
 def test_workers_open_it_too(synthetic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = models(tmp_path / "models.npz", 2.0)
     work = with_common(work_on(synthetic)[:1], path)
-    (outcome,) = run_elsewhere(make_store(tmp_path, over(path)), work, monkeypatch, common_files._open.cache_clear)
+    (outcome,) = run_elsewhere(make_store(tmp_path, over(path)), work, monkeypatch, preparation._open.cache_clear)
     assert outcome.error is None
 
 

@@ -29,8 +29,15 @@ class CommonFile:
     form: Form = Form.PATH
     text: str = ""
 
-    def declared_by(self, function: Callable[..., Any], place: int) -> "CommonFile":
+    def received_by(self, function: Callable[..., Any], place: int, module: str) -> "CommonFile":
         """Return the file for a function: in the form that the argument's annotation names, and with its whole path.
+
+        Parameters
+        ----------
+        place
+            Place of the argument.
+        module
+            Name of the module that declares the task.
 
         Raises
         ------
@@ -40,8 +47,8 @@ class CommonFile:
         form = find_form_of_file(function, place)
         if isinstance(self.of, Product):
             return replace(self, form=form)
-        module = getattr(sys.modules.get(function.__module__), "__file__", None)
-        folder = Path(module).absolute().parent if module else Path.cwd()
+        place_of_module = getattr(sys.modules.get(module), "__file__", None)
+        folder = Path(place_of_module).absolute().parent if place_of_module else Path.cwd()
         return replace(self, form=form, of=folder / self.of.expanduser())
 
 

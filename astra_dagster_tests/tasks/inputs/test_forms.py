@@ -15,6 +15,7 @@ from astra_dagster import Parameters, SpectrumBatch, ap_visit, file, grouped, pr
 from astra_dagster.errors import InputMissingError, SpectrumFileError
 from astra_dagster.tasks.inputs.forms import Form, find_form, open_as
 from astra_dagster.tasks.task import Task
+from astra_dagster_tests.tasks.sample import two_spectra
 
 
 def annotated(
@@ -90,10 +91,6 @@ def test_an_argument_that_is_a_file_cannot_be_something_else() -> None:
 def test_a_task_over_nothing_but_common_files_has_no_partitions() -> None:
     with pytest.raises(ValueError, match="made requires nothing"):
         task(lambda lines, parameters: {}, file("lines.csv"))
-
-
-def two_spectra() -> SpectrumBatch:
-    return SpectrumBatch(np.ones((2, 3)), np.ones((2, 3)), np.arange(1.0, 4.0))
 
 
 def test_in_memory_files_are_arguments_in_the_order_of_what_is_required() -> None:
