@@ -112,6 +112,10 @@ class UnknownTaskError(AstraError, KeyError):
     __str__ = AstraError.__str__
 
 
+class ReaderError(AstraError, ValueError):
+    """A reader for a product that has one already."""
+
+
 class InvalidKeyError(AstraError, ValueError):
     """A partition key, or a part of one, that identifies no file."""
 

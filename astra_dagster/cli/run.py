@@ -217,7 +217,7 @@ def _story(plan: "Plan") -> str:
     record = plan.records.get(one.key)
     lines.append(f"  record: {record if record is not None else 'none'}")
     if one.work is not None:
-        lines += [f"  input: {given.name} {given.path}, version {given.version}" for given in one.work.given]
+        lines += [f"  input: {given.name} {given.path}, version {given.version}" for given in one.work.inputs]
         path = store.path(one.work.data_id)
         lines.append(f"  output: {path}" + ("" if is_file(path) else " (not there)"))
     return "\n".join(lines)

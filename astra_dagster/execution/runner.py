@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass, replace
 from itertools import accumulate, groupby, islice
 from operator import itemgetter
@@ -17,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
-import numpy as np
 from threadpoolctl import threadpool_limits
 
 from astra_dagster.datamodel.products import Product
@@ -31,14 +31,16 @@ from astra_dagster.errors import (
     WorkerLostError,
     describe,
 )
+from astra_dagster.execution.batches import Inputs, check_sizes, find_group, join, pick_sized, split_group
+from astra_dagster.execution.preparation import add_prepared, take_seconds
 from astra_dagster.execution.workers import FatalItem, Workers, spread
 from astra_dagster.outputs.store import InputFiles, OutputStore, PartitionWork, StoredOutput, read_task_output
-from astra_dagster.spectra.batch import SpectrumBatch, stack
+from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.identity import check_identity
-from astra_dagster.spectra.readers import reader
+from astra_dagster.spectra.readers import add_readers, added_readers, reader
 from astra_dagster.tasks import importing
 from astra_dagster.tasks.calling import call_task, size_of
-from astra_dagster.tasks.columns import Results
+from astra_dagster.tasks.inputs.forms import Form, open_as
 from astra_dagster.tasks.task import Requirement
 
 logger = logging.getLogger(__name__)
@@ -49,7 +51,6 @@ CHUNK = 64
 WRITERS = 16
 """Number of outputs that are written at a time in each process."""
 
-Inputs = tuple[Any, ...]
 Read = Callable[[Product, Path], Any]
 
 Item = tuple[int, PartitionWork]
@@ -108,7 +109,9 @@ def run(
         for item in work:
             by_file.setdefault((item.path, item.data_id.key), []).append((i, item))
     importing.look_beside(task.module for store in stores for task in store.task.chain)
-    function = functools.partial(_run_pickled_chunk, importing.finder.folders, cloudpickle.dumps(stores))
+    function = functools.partial(
+        _run_pickled_chunk, importing.finder.folders, cloudpickle.dumps((stores, added_readers()))
+    )
     if workers.kind == "in-process":
         function = functools.partial(_run_chunk, stores)
     full: list[DiskFullError] = []
@@ -116,7 +119,8 @@ def run(
     def should_stop() -> bool:
         return bool(full) or stopped()
 
-    for chunk, made in spread(workers, function, _split_work(list(by_file.values())), should_stop):
+    batch = max((store.task.batch_size or 1 for store in stores), default=1)
+    for chunk, made in spread(workers, function, _split_work(list(by_file.values()), batch), should_stop):
         if isinstance(made, FatalItem):
             i, item = made.item
             error = WorkerLostError(
@@ -142,12 +146,18 @@ def run(
         raise full[0]
 
 
-def _split_work(files: list[list[Item]]) -> Callable[[int], list[Item]]:
-    """Make a function that takes the next chunk of files, small enough for all workers and for frequent reports."""
+def _split_work(files: list[list[Item]], batch: int = 1) -> Callable[[int], list[Item]]:
+    """Make a function that takes the next chunk of files, small enough for all workers and for frequent reports.
+
+    Parameters
+    ----------
+    batch
+        Largest number of spectra that a task takes at a time: a chunk has as many files, if there are enough of them.
+    """
     rest = iter(files)
 
     def take(workers: int) -> list[Item]:
-        size = min(CHUNK, max(1, -(-len(files) // (8 * workers))))
+        size = max(min(CHUNK, max(1, -(-len(files) // (8 * workers)))), min(batch, -(-len(files) // workers)))
         return [item for items in islice(rest, size) for item in items]
 
     return take
@@ -166,7 +176,9 @@ def _unpickle(folders: tuple[str, ...], stores: bytes) -> list[OutputStore]:
     """Unpickle the stores in a worker, where modules of tasks are searched in the same folders as in the run."""
     importing.look_in(folders)
     try:
-        return list(cloudpickle.loads(stores))
+        found, readers = cloudpickle.loads(stores)
+        add_readers(readers)
+        return list(found)
     except AstraError:
         raise
     except Exception as error:  # a user's module may raise anything
@@ -211,9 +223,12 @@ def _run_together(stores: Sequence[OutputStore], chunk: Sequence[Item]) -> list[
             places = [place for place, (j, _) in enumerate(chunk) if i == j]
             start = time.perf_counter()
             done = _run_task(stores[i], [chunk[place][1] for place in places], read)
-            each = (time.perf_counter() - start) / len(places)
+            setup = sum(take_seconds())
+            each = (time.perf_counter() - start - setup) / len(places)
             for place, result in zip(places, done, strict=True):
-                made[place] = replace(result, seconds=each) if isinstance(result, StoredOutput) else result
+                made[place] = result
+                if isinstance(result, StoredOutput):
+                    made[place], setup = replace(result, seconds=each, setup=setup), 0.0
     return [made[place] for place in range(len(chunk))]
 
 
@@ -224,14 +239,20 @@ def _run_task(store: OutputStore, chunk: Sequence[PartitionWork], read: Read) ->
     for item in chunk:
         try:
             given = tuple(r(item, given) for r, given in zip(readers, item.given, strict=True))
-            _check_sizes(given)
-            inputs.append((_find_group(item, given), item, given))
+            check_sizes(given)
+            inputs.append((find_group(item, given), item, given))
         except Exception as error:
             made[item.data_id.key] = _make_error(error, item, SpectrumFileError, "cannot be read")
     inputs.sort(key=itemgetter(0))
     for _, group in groupby(inputs, key=itemgetter(0)):
-        for item, result in _compute(store, [(item, given) for _, item, given in group]):
-            made[item.data_id.key] = result
+        for pairs in split_group(store, [(item, given) for _, item, given in group]):
+            try:
+                add_prepared(store, (), pairs[0][0])
+            except Exception as error:  # it is that of all of them, which are not tried one by one
+                what = f"{store.task.name} cannot begin"
+                made.update((item.data_id.key, _make_error(copy(error), item, TaskError, what)) for item, _ in pairs)
+                continue
+            made.update((item.data_id.key, result) for item, result in _compute(store, pairs))
     return [made[item.data_id.key] for item in chunk]
 
 
@@ -267,12 +288,14 @@ def _make_reader(requirement: Requirement, read: Read, bitmask: bool) -> Callabl
     product, task = requirement.product, requirement.task
 
     def one(path: Path, key: str) -> object:
-        if task is None:
+        if task is not None:
+            found: object = read_task_output(task, path)
+        elif requirement.reader is None:
+            return open_as(requirement.form or Form.PATH, path)
+        else:
             spectra = read(product, path)
             check_identity(spectra, product, key, path)
-            found: object = spectra
-        else:
-            found = read_task_output(task, path)
+            found = spectra
         if bitmask or not isinstance(found, SpectrumBatch) or found.bitmask is None:
             return found
         return replace(found, bitmask=None)
@@ -282,41 +305,16 @@ def _make_reader(requirement: Requirement, read: Read, bitmask: bool) -> Callabl
     return lambda item, given: [one(*pair) for pair in zip(given.files, given.keys, strict=True)]
 
 
-def _check_sizes(inputs: Inputs) -> None:
-    sizes = {size_of([item]) for item in inputs if not isinstance(item, list)}
-    if len(sizes) > 1:
-        raise TaskError(f"the inputs hold {' and '.join(map(str, sorted(sizes)))} spectra")
-
-
-def _find_group(work: PartitionWork, inputs: Inputs) -> str:
-    """Return a text that is the same for partitions whose inputs can be computed together."""
-    kinds: list[Any] = []
-    for item in inputs:
-        if isinstance(item, SpectrumBatch):
-            kinds.append((item.flux.shape[1], item.chips, item.unit))
-        elif isinstance(item, Results):
-            kinds.append(sorted((name, values.ndim, values.dtype.kind) for name, values in item.items()))
-        else:
-            kinds.append(work.data_id.key)  # a partition with many inputs is computed by itself
-    return repr(kinds)
-
-
-def _join(items: Sequence[Any]) -> Any:
-    if len(items) == 1:
-        return items[0]
-    if isinstance(items[0], SpectrumBatch):
-        return stack(items)
-    return Results({name: np.concatenate([item[name] for item in items]) for name in items[0]})
-
-
 def _compute(
     store: OutputStore, pairs: list[tuple[PartitionWork, Inputs]]
 ) -> Iterator[tuple[PartitionWork, Result | None]]:
     """Compute and write partitions together; if that fails, one by one, so that only those at fault fail."""
     try:
-        counts = [size_of(inputs) for _, inputs in pairs]
-        joined = [_join(items) for items in zip(*(inputs for _, inputs in pairs), strict=True)]
-        columns, spectra = call_task(store.task, joined, store.parameters)
+        counts = [size_of(pick_sized(inputs)) for _, inputs in pairs]
+        joined = [join(items) for items in zip(*(inputs for _, inputs in pairs), strict=True)]
+        data_ids = [item.data_id for (item, _), count in zip(pairs, counts, strict=True) for _ in range(count)]
+        arguments = add_prepared(store, joined, pairs[0][0])
+        columns, spectra = call_task(store.task, arguments, store.parameters, data_ids)
     except Exception as error:
         failure = _make_error(error, pairs[0][0], TaskError, f"{store.task.name} failed")
     else:

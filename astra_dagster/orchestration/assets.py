@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from astra_dagster import settings
+from astra_dagster.datamodel.products import Product
 from astra_dagster.orchestration import records, sources
 from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.internals import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
@@ -30,13 +31,7 @@ def task_asset(task: Task) -> dg.AssetsDefinition:
 
     @dg.asset(  # type: ignore[call-overload]
         name=task.name,
-        deps=[
-            dg.AssetDep(
-                records.asset_key(item),
-                partition_mapping=None if item.one_to_one else dg.AllPartitionMapping(),
-            )
-            for item in task.requires
-        ],
+        deps=_make_deps(task),
         partitions_def=partitions_def(task.domain),
         backfill_policy=dg.BackfillPolicy.single_run(),
         group_name=sources.group_of(task.domain.product.name),
@@ -74,6 +69,17 @@ def task_asset(task: Task) -> dg.AssetsDefinition:
         yield dg.Output(None, metadata={**done.metadata, SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True})
 
     return asset
+
+
+def _make_deps(task: Task) -> list[dg.AssetDep]:
+    """Return the assets that a task requires; which of many partitions belong to one, Dagster does not know."""
+    alike = {records.asset_key(item): item.one_to_one for item in task.requires}
+    common = [records.asset_key(file.of) for file in task.common.values() if isinstance(file.of, Product)]
+    deps = {**dict.fromkeys(common, False), **alike}
+    return [
+        dg.AssetDep(key, partition_mapping=None if one_to_one else dg.AllPartitionMapping())
+        for key, one_to_one in deps.items()
+    ]
 
 
 def _make_column_metadata(task: Task) -> dict[str, dg.TableSchema]:

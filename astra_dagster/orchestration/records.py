@@ -148,6 +148,9 @@ def task_materialisation(
         pointer = pointers.get(source.to_user_string(), {}).get(work.data_id.key)
         if pointer is not None:
             tags[get_input_event_pointer_tag(source)] = str(pointer)
+    for file, given in zip(task.common.values(), work.common, strict=True):
+        if isinstance(file.of, Product):
+            tags[get_input_data_version_tag(asset_key(file.of))] = given.version
     results = {name: value for name, value in written.results.items() if value is not None}
     if store.several and results:  # of several spectra the first stands for the file
         results = {"spectra": max(map(len, results.values()), default=0), **{n: v[0] for n, v in results.items()}}
@@ -170,6 +173,8 @@ def task_materialisation(
 def _input_of(work: PartitionWork) -> dict[str, dg.MetadataValue]:
     """The file that an output was made from, here and on the Science Archive Server."""
     found: dict[str, dg.MetadataValue] = {"input": dg.MetadataValue.path(str(work.path))} if work.path else {}
+    if work.common:
+        found["common files"] = dg.MetadataValue.json({str(one.files[0]): one.version for one in work.common})
     if isinstance(work.data_id, DataID) and not work.data_id.software:
         found["sas"] = dg.MetadataValue.url(work.data_id.url)
     return found

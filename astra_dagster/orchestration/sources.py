@@ -66,8 +66,10 @@ def source_products() -> list[Product]:
 
 def asset_products() -> list[Product]:
     """All products that have a source asset: those of `source_products`, and what tasks require."""
-    required = (item.product for task in registry.tasks().values() for item in task.requires if item.task is None)
-    return list(dict.fromkeys([*source_products(), *required]))
+    every = registry.tasks().values()
+    required = (item.product for task in every for item in task.requires if item.task is None)
+    common = (file.of for task in every for file in task.common.values() if isinstance(file.of, Product))
+    return list(dict.fromkeys([*source_products(), *required, *common]))
 
 
 def source_asset(item: Product) -> dg.AssetsDefinition:

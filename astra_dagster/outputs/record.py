@@ -2,14 +2,18 @@
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from astra_dagster.outputs.document import FORMAT
+from astra_dagster.outputs.document import FORMAT, input_version
 from astra_dagster.outputs.store import OutputStore, PartitionWork, StoredOutput
 
 FIRST = 2
 """Layout of the outputs of records that do not say which it is."""
+
+_LENGTH = 12
+"""Digits of the hash of a data version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,7 @@ class Record:
     code_version
         Code version of the task.
     input
-        Hash of the data version of the inputs.
+        Hash of the data version of the inputs; see `hash_inputs`.
     size
         Size of the output in bytes.
     layout
@@ -54,9 +58,32 @@ class Record:
 
 def record_of(store: OutputStore, work: PartitionWork, written: StoredOutput) -> Record:
     """Make the record of an output that is on disk."""
-    return Record(written.version, store.digest, store.task.version, hash_version(work.input_version), written.size)
+    today = hash_inputs([one.version for one in work.inputs], len(work.common))
+    return Record(written.version, store.digest, store.task.version, today, written.size)
 
 
-def hash_version(version: str) -> str:
-    """Return the hash of a data version, in the form in which records hold that of the inputs."""
-    return hashlib.sha256(version.encode()).hexdigest()[:12]
+def hash_inputs(versions: Sequence[str], common: int = 0) -> str:
+    """Return the hash of the data versions of inputs, in the form in which records hold it.
+
+    Parameters
+    ----------
+    versions
+        Data versions of all inputs.
+    common
+        Number of the last of them that are files in common: each has a hash of its own, so that it can be told which
+        of them has changed.
+    """
+    own = len(versions) - common
+    return "".join(map(_hash, (input_version(versions[:own]), *versions[own:])))
+
+
+def find_changed(before: str, now: str) -> list[int] | None:
+    """Return the numbers of the common files that differ between two hashes of inputs; None if other inputs do too."""
+    if len(before) != len(now) or before[:_LENGTH] != now[:_LENGTH]:
+        return None
+    parts = range(_LENGTH, len(now), _LENGTH)
+    return [number for number, i in enumerate(parts) if before[i : i + _LENGTH] != now[i : i + _LENGTH]]
+
+
+def _hash(version: str) -> str:
+    return hashlib.sha256(version.encode()).hexdigest()[:_LENGTH]

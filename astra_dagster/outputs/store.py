@@ -21,7 +21,6 @@ from astra_dagster.outputs.companions import DigestMeaning, FailureNote, read_fa
 from astra_dagster.outputs.document import InputRef, Label, Origin
 from astra_dagster.spectra import output
 from astra_dagster.spectra.batch import SpectrumBatch
-from astra_dagster.spectra.readers import reader
 from astra_dagster.tasks.columns import Results
 from astra_dagster.tasks.groups import PartitionID
 from astra_dagster.tasks.parameters import Parameters
@@ -37,7 +36,8 @@ class InputFiles:
     name
         Product, or task with its parameters digest.
     path
-        Path below SAS_BASE_DIR; for the output of a task its partition key; for many partitions their number.
+        Path below SAS_BASE_DIR; for the output of a task its partition key; for many partitions their number; for a
+        file that the task names, the path that it gives.
     version
         Data version; for many partitions a hash of their versions.
     files
@@ -55,15 +55,27 @@ class InputFiles:
 
 @dataclass(frozen=True, slots=True)
 class PartitionWork:
-    """A partition that a run may compute: its data ID, and the input from each requirement of the task."""
+    """A partition that a run may compute: its data ID, and the input from each requirement of the task.
+
+    Attributes
+    ----------
+    common
+        The files that it has in common with other partitions, in the order of the arguments.
+    """
 
     data_id: PartitionID
     given: tuple[InputFiles, ...]
+    common: tuple[InputFiles, ...] = ()
+
+    @property
+    def inputs(self) -> tuple[InputFiles, ...]:
+        """All inputs, those in common last."""
+        return self.given + self.common
 
     @property
     def input_version(self) -> str:
         """Data version of all inputs together."""
-        return document.input_version(given.version for given in self.given)
+        return document.input_version(one.version for one in self.inputs)
 
     @property
     def path(self) -> Path | None:
@@ -85,6 +97,8 @@ class StoredOutput:
         Value by column; a list of values for a product with several spectra in a file.
     seconds
         Seconds for reading, computing and writing, as an equal share of the chunk; None if the output existed before.
+    setup
+        Seconds that the task's setup took, if a worker had to call it for this output; else 0.
     """
 
     path: Path
@@ -92,6 +106,7 @@ class StoredOutput:
     version: str
     results: Mapping[str, Any]
     seconds: float | None = field(default=None, compare=False)
+    setup: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +195,7 @@ class OutputStore:
     def origin(self, work: PartitionWork) -> Origin:
         """Make the origin of the output of a partition."""
         label = Label(work.data_id.key, self.task.family, self.digest, self.task.version)
-        inputs = tuple(InputRef(given.name, given.path, given.version) for given in work.given)
+        inputs = tuple(InputRef(given.name, given.path, given.version) for given in work.inputs)
         return Origin(label, self.parameters.as_dict(), inputs)
 
     def write(
@@ -253,10 +268,10 @@ class OutputStore:
 
 def several_spectra(task: Task) -> bool:
     """Whether a partition of a task holds several spectra."""
-    first = task.requires[0]
-    if not first.one_to_one:
+    first = next((item for item in task.requires if item.task is not None or item.reader is not None), None)
+    if first is None or not first.one_to_one:
         return False
-    return reader(first.product.name).several if first.task is None else several_spectra(first.task)
+    return first.reader.several if first.reader is not None else first.task is not None and several_spectra(first.task)
 
 
 def read_task_output(task: Task, path: Path) -> SpectrumBatch | Results:

@@ -5,7 +5,7 @@ its output exists with the recorded size.
 """
 
 from astra_dagster.outputs.document import FORMAT, READABLE
-from astra_dagster.outputs.record import Record, hash_version
+from astra_dagster.outputs.record import Record, find_changed, hash_inputs
 from astra_dagster.outputs.store import OutputStore, PartitionWork
 from astra_dagster.planning.status import Reason, ReasonKind
 from astra_dagster.presence import status_of
@@ -38,7 +38,10 @@ def why_incomplete(
         return Reason(ReasonKind.CODE_CHANGED, (record.code_version, store.task.version))
     if record.layout not in READABLE:
         return Reason(ReasonKind.LAYOUT_CHANGED, (str(record.layout), str(FORMAT)))
-    if record.input != hash_version(work.input_version):
+    today = hash_inputs([one.version for one in work.inputs], len(work.common))
+    if record.input != today:
+        if changed := find_changed(record.input, today):
+            return Reason(ReasonKind.FILE_CHANGED, tuple(work.common[number].name for number in changed))
         upstream = tuple(task.name for task in store.task.upstream)
         return Reason(ReasonKind.UPSTREAM_CHANGED if upstream else ReasonKind.INPUT_CHANGED, upstream)
     status = status_of(store.path(work.data_id))

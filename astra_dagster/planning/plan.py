@@ -115,7 +115,8 @@ class Plan:
         lines = [f"{len(self.of(Status.COMPLETE))} complete, {len(self.of(Status.TO_DO))} to do"]
         lines += [f"  {count} {reason}" for reason, count in self.reasons.most_common()]
         if waiting := self.of(Status.WAITING):
-            lines.append(f"{len(waiting)} wait for a task that they require")
+            missing = all(one.kind is ReasonKind.FILE_MISSING for one in waiting)
+            lines.append(f"{len(waiting)} wait for a {'file' if missing else 'task'} that they require")
             lines += [f"  {count} {reason}" for reason, count in self._counted(Status.WAITING).most_common()]
         if there := self.of(Status.TO_RECORD):
             lines.append(f"{len(there)} outputs are there already, to be recorded again and not computed")

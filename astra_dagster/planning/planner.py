@@ -14,6 +14,7 @@ from astra_dagster.datamodel.products import DataID, Product
 from astra_dagster.errors import AstraError, AwayError, InvalidKeyError, UnreachableError
 from astra_dagster.outputs.record import Record
 from astra_dagster.outputs.store import InputFiles, OutputStore, PartitionWork
+from astra_dagster.planning.common_files import State, find_common
 from astra_dagster.planning.completeness import why_incomplete
 from astra_dagster.planning.inputs import Input, examine
 from astra_dagster.planning.ledger import Ledger, select_keys
@@ -21,9 +22,6 @@ from astra_dagster.planning.plan import PartitionPlan, Plan
 from astra_dagster.planning.status import GONE, NEVER_CAME, Reason, ReasonKind, Status
 from astra_dagster.tasks.groups import Domain, PartitionID
 from astra_dagster.tasks.task import Requirement, Task
-
-State = InputFiles | Reason
-"""The input of a partition from one requirement, or the reason why it has none."""
 
 
 @dataclass
@@ -103,14 +101,16 @@ class Planner:
         valid = [key for key in keys if key not in planned]
         data_ids = [known_ids[key] for key in valid]
         states = [self._states(requirement, data_ids) for requirement in task.requires]
+        common = [find_common(file, data_ids, self._files) for file in task.common.values()]
         known = self.ledger.recorded(task, valid)
         for key, data_id in zip(valid, data_ids, strict=True):
-            given = [state[key] for state in states]
+            given = [state[key] for state in (*states, *common)]
             reasons = [state for state in given if isinstance(state, Reason)]
             if reasons:
                 planned[key] = _lacking(key, min(reasons, key=_weight))
                 continue
-            work = PartitionWork(data_id, tuple(state for state in given if isinstance(state, InputFiles)))
+            there = tuple(state for state in given if isinstance(state, InputFiles))
+            work = PartitionWork(data_id, there[: len(states)], there[len(states) :])
             planned[key] = _planned(store, key, work, known.get(key), overwrite, self.verify)
         return Plan(store, planned, self.inputs, known)
 

@@ -21,7 +21,7 @@ class Status(Enum):
     TO_DO = auto()
     """Its output is to be made."""
     WAITING = auto()
-    """A task that it requires must be done first."""
+    """A task that it requires must be done first, or a file that it has in common with others is not there."""
     NO_INPUT = auto()
     """Its file does not exist yet, or was removed."""
     UNREACHABLE = auto()
@@ -39,6 +39,8 @@ class ReasonKind(Enum):
     LAYOUT_CHANGED = auto()
     """Its output was written by another version of this package, in a way that this one does not read."""
     INPUT_CHANGED = auto()
+    FILE_CHANGED = auto()
+    """A file that it has in common with other partitions has changed, and nothing else."""
     UPSTREAM_CHANGED = auto()
     OUTPUT_MISSING = auto()
     OUTPUT_DAMAGED = auto()
@@ -56,6 +58,8 @@ class ReasonKind(Enum):
     """One of many partitions that it requires must be done first."""
     MEMBERS_UNKNOWN = auto()
     """Its file does not tell which partitions it requires."""
+    FILE_MISSING = auto()
+    """A file that it has in common with other partitions is not there."""
     NEVER_CAME = auto()
     GONE = auto()
     """Its file was recorded, and has been removed."""
@@ -68,6 +72,7 @@ _STATUSES: Mapping[ReasonKind, Status] = {
     ReasonKind.REQUIRED_UNRECORDED: Status.WAITING,
     ReasonKind.MEMBER_LACKING: Status.WAITING,
     ReasonKind.MEMBERS_UNKNOWN: Status.WAITING,
+    ReasonKind.FILE_MISSING: Status.WAITING,
     ReasonKind.NEVER_CAME: Status.NO_INPUT,
     ReasonKind.GONE: Status.NO_INPUT,
     ReasonKind.UNREACHABLE: Status.UNREACHABLE,
@@ -112,6 +117,7 @@ SENTENCES: Mapping[ReasonKind, str] = {
     ReasonKind.CODE_CHANGED: "code version {0} -> {1}",
     ReasonKind.LAYOUT_CHANGED: "layout of outputs {0} -> {1}",
     ReasonKind.INPUT_CHANGED: "input changed",
+    ReasonKind.FILE_CHANGED: "{all} changed",
     ReasonKind.UPSTREAM_CHANGED: "upstream changed: {all}",
     ReasonKind.OUTPUT_MISSING: "output missing",
     ReasonKind.OUTPUT_DAMAGED: "output has {0} bytes, recorded were {1}",
@@ -122,6 +128,7 @@ SENTENCES: Mapping[ReasonKind, str] = {
     ReasonKind.REQUIRED_UNRECORDED: "{0} is to be recorded again",
     ReasonKind.MEMBER_LACKING: "{0}: {cause}",
     ReasonKind.MEMBERS_UNKNOWN: "{cause}",
+    ReasonKind.FILE_MISSING: "{cause}",
     ReasonKind.NEVER_CAME: "no input yet",
     ReasonKind.GONE: "input gone",
     ReasonKind.UNREACHABLE: "{cause}",

@@ -261,6 +261,31 @@ class SpectrumBatch:
             meta=meta,
         )
 
+    @classmethod
+    def from_spectrum(cls, spectrum: "Spectrum") -> "SpectrumBatch":
+        """Make a batch of a `specutils.Spectrum`: of one spectrum, or of several on the same grid.
+
+        Pixels are bad where its mask is set, or where the flux or its uncertainty is not usable.
+
+        Raises
+        ------
+        ValueError
+            If it has no uncertainty, or no axis of wavelengths or of what can be converted to them.
+        """
+        from astropy.nddata import InverseVariance
+        from astropy.units import spectral
+
+        if spectrum.uncertainty is None:
+            raise ValueError("the spectrum has no uncertainty")
+        grid = spectrum.spectral_axis.to("Angstrom", spectral()).value
+        order = slice(None) if grid[0] < grid[-1] else slice(None, None, -1)
+        flux = np.atleast_2d(np.asarray(spectrum.flux.value, float))[:, order]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ivar = np.atleast_2d(spectrum.uncertainty.represent_as(InverseVariance).array)[:, order]
+        mask = False if spectrum.mask is None else np.atleast_2d(spectrum.mask)[:, order]
+        bad = ~((ivar > 0) & np.isfinite(ivar) & np.isfinite(flux)) | mask
+        return cls(flux, np.where(bad, 0.0, ivar), grid[order], bad, unit=spectrum.flux.unit.to_string())
+
     def _grid(self, row: int | None) -> FloatArray:
         if self.wavelength is None:
             raise ValueError("the spectra have no wavelength; do not leave it out when they are read")

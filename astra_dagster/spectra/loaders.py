@@ -15,10 +15,11 @@ from specutils import Spectrum, SpectrumList
 from specutils.io.registers import data_loader
 
 from astra_dagster.spectra.batch import SpectrumBatch
-from astra_dagster.spectra.readers import read_spectra
+from astra_dagster.spectra.readers import added_readers, read_spectra
 
 PRODUCTS = ("apVisit", "apStar", "aspcapStar", "spec", "mwmStar", "mwmVisit")
-"""Products that have a loader; its name is "astra" and the name of the product."""
+"""Products that have a loader; its name is "astra" and the name of the product. So have those whose reader was
+registered before this module was imported."""
 
 OWN = "astra"
 """Name of the loader of the files that our own tasks write."""
@@ -92,6 +93,6 @@ def _read_own(path: Path, **options: bool | str) -> SpectrumBatch:
     return read_output(path, **options)
 
 
-for _product in PRODUCTS:
+for _product in (*PRODUCTS, *added_readers()):
     _register(f"{OWN} {_product}", partial(read_spectra, product=_product), _by_name_only, priority=0)
 _register(OWN, _read_own, _is_own, PRIORITY)

@@ -10,7 +10,7 @@ import pyarrow as pa
 from astra_dagster.errors import AstraError, InvalidKeyError, OutputError, describe
 from astra_dagster.outputs import document
 from astra_dagster.outputs.document import Label
-from astra_dagster.outputs.record import Record, hash_version
+from astra_dagster.outputs.record import Record, hash_inputs
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tables import column_types as kinds
 from astra_dagster.tables.column_types import Kinds
@@ -128,7 +128,8 @@ def _read(store: OutputStore, key: str, version: str) -> tuple[Mapping[str, Any]
         raise OutputError(f"the output has {found.size} bytes, recorded were {record.size}", key=key, path=path)
     if found.version != record.results:
         raise OutputError("the results differ from those recorded", key=key, path=path, hint="run it with --verify")
-    given = document.input_version(item.version for item in found.origin.inputs)
-    if replace(record, digest=store.digest, code_version=task.version, input=hash_version(given)) != record:
+    versions = [item.version for item in found.origin.inputs]
+    given = hash_inputs(versions, len(task.common))
+    if replace(record, digest=store.digest, code_version=task.version, input=given) != record:
         raise OutputError("the output was made from another input than was recorded", key=key, path=path)
-    return found.results, given
+    return found.results, document.input_version(versions)

@@ -2,7 +2,7 @@
 
 import logging
 import traceback
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Callable, Container, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,9 +12,13 @@ from astra_dagster.errors import AstraError, TaskError, describe
 from astra_dagster.spectra.batch import SpectrumBatch, stack
 from astra_dagster.spectra.output import to_json_value
 from astra_dagster.tasks.columns import MAX_CELLS, Column
+from astra_dagster.tasks.groups import PartitionID
 from astra_dagster.tasks.parameters import Parameters
 
 logger = logging.getLogger(__name__)
+
+DATA_IDS = "data_ids"
+"""Name of the argument by which a function asks for the data IDs of the spectra."""
 
 
 class FunctionOfTask(Protocol):
@@ -36,10 +40,25 @@ class FunctionOfTask(Protocol):
     def output(self) -> str:
         """The type of output: "json" for columns alone, "fits" for spectra."""
 
+    @property
+    def opened(self) -> frozenset[int]:
+        """Places of the arguments that do not hold something of each spectrum: files, and what the setup returned."""
 
-def size_of(inputs: Sequence[Any]) -> int:
-    """Return the number of spectra in the inputs of a task; 1 if every input is a list of many partitions."""
-    return next((len(_first(item)) for item in inputs if item is not None and not isinstance(item, list)), 1)
+    @property
+    def takes_data_ids(self) -> bool:
+        """Whether the function has an argument for the data IDs of the spectra."""
+
+
+def size_of(inputs: Sequence[Any], opened: Container[int] = ()) -> int:
+    """Return the number of spectra in the inputs of a task; 1 if every input is a list of many partitions, or a file.
+
+    Parameters
+    ----------
+    opened
+        Places of the inputs that are files.
+    """
+    counted = (item for i, item in enumerate(inputs) if i not in opened and item is not None)
+    return next((len(_first(item)) for item in counted if not isinstance(item, (list, Path))), 1)
 
 
 def _first(item: SpectrumBatch | Mapping[str, Sized]) -> Sized:
@@ -47,10 +66,42 @@ def _first(item: SpectrumBatch | Mapping[str, Sized]) -> Sized:
     return next(iter(item.values()), ()) if isinstance(item, Mapping) else item
 
 
-def call_task(task: FunctionOfTask, inputs: Sequence[Any], parameters: Parameters) -> tuple[dict[str, list[Any]], Any]:
+def call_function(name: str, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    """Call a function of a user, and return what it returns.
+
+    Parameters
+    ----------
+    name
+        What failed if it raises, for the message.
+
+    Raises
+    ------
+    TaskError
+        If the function raises; the message says where.
+    MemoryError
+        If there is not enough memory.
+    """
+    try:
+        return function(*arguments, **named)
+    except MemoryError:
+        raise
+    except Exception as error:  # the function is a user's and may raise anything
+        logger.debug("%s failed", name, exc_info=True)
+        text = str(error) if isinstance(error, AstraError) else f"{describe(error)}{_where(error)}"
+        raise TaskError(f"{name} failed: {text}") from error
+
+
+def call_task(
+    task: FunctionOfTask, inputs: Sequence[Any], parameters: Parameters, data_ids: Sequence[PartitionID] = ()
+) -> tuple[dict[str, list[Any]], Any]:
     """Call a task's function, and return its columns as lists of Python values, and its spectra (None without any).
 
     NaN and infinity become None, so that every value can be written as JSON.
+
+    Parameters
+    ----------
+    data_ids
+        Data ID of each spectrum, for a function that has an argument of this name.
 
     Raises
     ------
@@ -59,15 +110,9 @@ def call_task(task: FunctionOfTask, inputs: Sequence[Any], parameters: Parameter
     MemoryError
         If there is not enough memory; the caller may try again with fewer spectra.
     """
-    count = size_of(inputs)
-    try:
-        returned = task.function(*inputs, parameters)
-    except MemoryError:
-        raise
-    except Exception as error:  # the function is a user's and may raise anything
-        logger.debug("%s failed", task.name, exc_info=True)
-        text = str(error) if isinstance(error, AstraError) else f"{describe(error)}{_where(error)}"
-        raise TaskError(f"{task.name} failed: {text}") from error
+    count = size_of(inputs, task.opened)
+    named = {DATA_IDS: tuple(data_ids)} if task.takes_data_ids else {}
+    returned = call_function(task.name, task.function, *inputs, parameters, **named)
     made = returned if isinstance(returned, SpectrumBatch) else None
     if (made is not None) != (task.output == "fits") or (made is None and not isinstance(returned, Mapping)):
         expected = "a mapping of columns" if task.output == "json" else "a SpectrumBatch"
@@ -136,12 +181,19 @@ def _fill_missing(task: FunctionOfTask, name: str, values: Sequence[object]) -> 
     return [None if value is None else next(made) for value in values]
 
 
-def one_by_one(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a function of many spectra from a function of one."""
+def one_by_one(function: Callable[..., Any], opened: Container[int] = ()) -> Callable[..., Any]:
+    """Make a function of many spectra from a function of one; what is at the places `opened`, it receives each time."""
 
-    def each(*arguments: Any) -> object:
+    def each(*arguments: Any, data_ids: Sequence[PartitionID] | None = None) -> object:
         *inputs, parameters = arguments
-        rows = [function(*(_row(item, i) for item in inputs), parameters) for i in range(size_of(inputs))]
+        rows = [
+            function(
+                *(item if place in opened else _row(item, i) for place, item in enumerate(inputs)),
+                parameters,
+                **({} if data_ids is None else {DATA_IDS: data_ids[i : i + 1]}),
+            )
+            for i in range(size_of(inputs, opened))
+        ]
         if rows and isinstance(rows[0], SpectrumBatch):
             return stack(rows)
         if any(not isinstance(row, Mapping) or set(row) != set(rows[0]) for row in rows):
@@ -151,7 +203,7 @@ def one_by_one(function: Callable[..., Any]) -> Callable[..., Any]:
     return each
 
 
-def _row(item: SpectrumBatch | Mapping[str, Sequence[object]] | None, i: int) -> object:
-    if item is None or isinstance(item, SpectrumBatch):
-        return item if item is None else item[i]
+def _row(item: SpectrumBatch | Mapping[str, Sequence[object]] | Path | None, i: int) -> object:
+    if item is None or isinstance(item, (SpectrumBatch, Path)):
+        return item[i] if isinstance(item, SpectrumBatch) else item
     return {name: values[i] for name, values in item.items()}

@@ -3,13 +3,16 @@
 import inspect
 import typing
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from astra_dagster.spectra.batch import SpectrumBatch
-from astra_dagster.tasks.calling import one_by_one
+from astra_dagster.tasks.calling import DATA_IDS, one_by_one
 from astra_dagster.tasks.columns import Column
+from astra_dagster.tasks.inputs.common_files import CommonFile
+from astra_dagster.tasks.inputs.forms import find_form
 from astra_dagster.tasks.parameters import NoParameters, Parameters
-from astra_dagster.tasks.task import Task
+from astra_dagster.tasks.task import Requirement, Task, requirement_of
 
 
 def spectrum_task(
@@ -24,18 +27,22 @@ def spectrum_task(
     wavelength: bool = True,
     bitmask: bool = False,
     stages: int = 1,
+    setup: Callable[..., Any] | None = None,
+    batch_size: int | None = None,
 ) -> Callable[[Callable[..., Any]], Task]:
     """Make a task from a function; use as a decorator.
 
     The function receives its requirements and its parameters, ``f(spectra, parameters)``, and returns a mapping from
     column names to one value for each spectrum: numbers, texts, short rows of numbers, or quantities with a unit. A
-    function that returns a `SpectrumBatch` makes FITS files; its return annotation or `output` must say so.
+    function that returns a `SpectrumBatch` makes FITS files; its return annotation or `output` must say so. A function
+    with an argument `data_ids` receives the data ID of each spectrum.
 
     Parameters
     ----------
     requires
         A product, a task, a requirement of many partitions (`grouped`, `matching`), or a tuple of these with the
-        same partitions.
+        same partitions, and of files that the partitions have in common (`file`). Of a product without a reader the
+        function receives the path; annotated as `Path`, `Table` or `HDUList`, an argument is that, reader or not.
     version
         Code version; change it when the same input and parameters give other results.
     parameters
@@ -56,6 +63,12 @@ def spectrum_task(
     stages
         Number of stages of a task that refines its own result: stage k receives the result of stage k - 1 as an
         argument before the parameters, and the first stage None. Earlier stages are assets ``<task>_stage1``, ...
+    setup
+        Function that is called once in each worker, to load a model or to open a device: ``setup(*files, parameters)``,
+        with the files in common. The function receives what it returns before the parameters, in place of the files.
+    batch_size
+        Largest number of spectra for which the function is called at a time; the spectra of one file stay together.
+        With 1 it is called for each file by itself. By default the runner chooses.
 
     Returns
     -------
@@ -66,16 +79,24 @@ def spectrum_task(
 
     def decorate(function: Callable[..., Any]) -> Task:
         made: Task | None = None
+        files = [item for item in required if isinstance(item, CommonFile)]
+        given = required if setup is None else [item for item in required if not isinstance(item, CommonFile)]
+        placed = enumerate(given if setup is None else files)
+        receiver, module = setup or function, function.__module__
+        common = {i: item.received_by(receiver, i, module) for i, item in placed if isinstance(item, CommonFile)}
+        found = {i: _with_form(item, function, i) for i, item in enumerate(given) if not isinstance(item, CommonFile)}
+        opened = {i for i in range(len(given)) if i not in found or found[i].form}
+        opened |= set() if setup is None else {len(given) + (stages > 1)}
         own = name or function.__name__
         kind = output or ("fits" if _returns_spectra(function) else "json")
         for stage in range(1, stages + 1):
-            body = one_by_one(function) if each else function
+            body = one_by_one(function, opened) if each else function
             if stages > 1 and made is None:
-                body = _first_stage(body, len(required))
-            given = required if made is None else (*required, made)
+                body = _first_stage(body, len(given))
             made = Task(
                 name=own if stage == stages else f"{own}_stage{stage}",
-                requires=given,
+                requires=(*found.values(), *(() if made is None else (requirement_of(made),))),
+                common=common,
                 parameters=parameters,
                 version=version,
                 function=body,
@@ -84,7 +105,10 @@ def spectrum_task(
                 wavelength=wavelength,
                 bitmask=bitmask,
                 description=inspect.getdoc(function) or "",
-                module=function.__module__,
+                module=module,
+                setup=setup,
+                batch_size=batch_size,
+                takes_data_ids=DATA_IDS in inspect.signature(function).parameters,
             )
         assert made is not None  # noqa: S101 (there is at least one stage)
         return made
@@ -94,9 +118,15 @@ def spectrum_task(
     return decorate
 
 
+def _with_form(item: object, function: Callable[..., Any], place: int) -> Requirement:
+    """Make the requirement of an argument; the files of a product may be received in the form that is annotated."""
+    requirement = requirement_of(item)
+    return requirement if requirement.task is not None else replace(requirement, form=find_form(function, place))
+
+
 def _first_stage(function: Callable[..., Any], inputs: int) -> Callable[..., Any]:
-    def first(*arguments: object) -> object:
-        return function(*arguments[:inputs], None, *arguments[inputs:])
+    def first(*arguments: object, **named: object) -> object:
+        return function(*arguments[:inputs], None, *arguments[inputs:], **named)
 
     return first
 

@@ -14,6 +14,7 @@ from types import ModuleType
 from astra_dagster import settings
 from astra_dagster.datamodel.products import products
 from astra_dagster.errors import ConfigurationError, UnknownTaskError, describe, nearest
+from astra_dagster.spectra.readers import added_readers
 from astra_dagster.tasks import importing
 from astra_dagster.tasks.declared import TYPE, Declared, read_declared
 from astra_dagster.tasks.groups import Domain
@@ -112,11 +113,11 @@ def _joined(known: Mapping[str, Task], package: str, own: Sequence[Task]) -> dic
     Raises
     ------
     ConfigurationError
-        If the package has no task, or one whose name is taken.
+        If the package has neither a task nor a reader, or a task whose name is taken.
     """
     where = f"packages: package {package}"
-    if not own:
-        raise settings.config_error(f"{where} has no task", hint="make one with @spectrum_task")
+    if not own and not _has_readers(package):
+        raise settings.config_error(f"{where} has no task", hint="make one with @spectrum_task, or register a reader")
     try:
         found = all_tasks([*known.values(), *own])
     except ValueError as error:
@@ -128,6 +129,11 @@ def _joined(known: Mapping[str, Task], package: str, own: Sequence[Task]) -> dic
                 f"{where} is left out: a task cannot be named {name}: an asset is", hint="give it another name"
             )
     return found
+
+
+def _has_readers(package: str) -> bool:
+    """Whether some module of a package has registered a reader."""
+    return any(f"{item.module}.".startswith(f"{package}.") for item in added_readers().values())
 
 
 def _assets(names: Iterable[str]) -> set[str]:

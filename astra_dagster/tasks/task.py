@@ -11,13 +11,16 @@ from typing import Any, Literal, cast
 
 from astra_dagster.datamodel.products import DataID, Product
 from astra_dagster.errors import ConfigurationError
+from astra_dagster.spectra.readers import Reader, find_reader
 from astra_dagster.tasks.calling import call_task
 from astra_dagster.tasks.columns import Column
 from astra_dagster.tasks.groups import Domain, PartIndex, PartitionID, Parts
+from astra_dagster.tasks.inputs.common_files import CommonFile
+from astra_dagster.tasks.inputs.forms import Form
 from astra_dagster.tasks.parameters import Parameters, descriptions, digest
 
-RESERVED = frozenset(["also", "fetch", "overwrite", "releases", "where"])
-"""Names that no parameter may have, because a run takes them beside the parameters."""
+RESERVED = frozenset(["also", "data_ids", "fetch", "overwrite", "releases", "where"])
+"""Names that no parameter may have, because a run or a function takes them beside the parameters."""
 Find = Callable[[DataID, Path], Iterable[Parts]]
 """Function from a data ID and its file to the parts of the data IDs that belong to it."""
 
@@ -36,12 +39,15 @@ class Requirement:
         Domain of the task that has this requirement.
     find
         Finds the many partitions that belong to one file; None for groups and for partitions of the same key.
+    form
+        How the function receives the files of the product; None for what its reader makes, or paths if it has none.
     """
 
     partitions: Domain
     task: "Task | None"
     domain: Domain
     find: Find | None = None
+    form: Form | None = None
 
     @property
     def product(self) -> Product:
@@ -52,6 +58,11 @@ class Requirement:
     def asset_name(self) -> str:
         """Name of the asset whose partitions are required."""
         return self.partitions.asset_name if self.task is None else self.task.name
+
+    @property
+    def reader(self) -> Reader | None:
+        """The reader that makes spectra of the files; None for results, and files that the function itself receives."""
+        return find_reader(self.product.name) if self.task is None and self.form is None else None
 
     @property
     def one_to_one(self) -> bool:
@@ -94,7 +105,7 @@ def requirement_of(item: object) -> Requirement:
         return Requirement(item.domain, item, item.domain)
     if isinstance(item, Product):
         return Requirement(item, None, item)
-    raise ValueError(f"a task requires products and tasks, not {item!r}")
+    raise ValueError(f"a task requires products, tasks and files, not {item!r}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +118,15 @@ class Task:
         Name of the task and its asset, for example ``ap_visit_snr``.
     requires
         Requirements, given as products, tasks or requirements; the function receives their contents in this order.
+    common
+        Files that the partitions have in common, by their places among the arguments of the function, or of the setup.
+    setup
+        Function that is called once in each worker with the files in common and the parameters; the function of the
+        task receives what it returns, before the parameters, in place of the files. None if there is nothing to set up.
+    batch_size
+        Largest number of spectra for which the function is called at a time; None for that of a chunk of files.
+    takes_data_ids
+        Whether the function has an argument `data_ids`, for the data ID of each spectrum.
     parameters
         Class of the parameters.
     version
@@ -149,6 +169,10 @@ class Task:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     module: str = ""
     releases: tuple[str, ...] = ()
+    common: Mapping[int, CommonFile] = field(default_factory=dict)
+    setup: Callable[..., Any] | None = None
+    batch_size: int | None = None
+    takes_data_ids: bool = False
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,99}", self.name):
@@ -161,18 +185,30 @@ class Task:
                 f"{self.name} cannot have a parameter {', '.join(sorted(taken))}: runs have one themselves"
             )
         object.__setattr__(self, "requires", tuple(map(requirement_of, self.requires)))
+        object.__setattr__(self, "common", dict(sorted(self.common.items())))
         domains = {requirement.domain for requirement in self.requires}
         if len(domains) != 1:
             found = ", ".join(sorted(domain.name for domain in domains)) or "nothing"
             raise ValueError(f"{self.name} requires {found}: what it requires must have the same partitions")
         if not self.family:
             object.__setattr__(self, "family", self.name)
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ValueError(f"the batch size of {self.name} must be at least 1, not {self.batch_size}")
         self.values()
 
     @property
     def domain(self) -> Domain:
         """The partitions of the task."""
         return self.requires[0].domain
+
+    @cached_property
+    def opened(self) -> frozenset[int]:
+        """Places of the arguments that do not hold something of each spectrum: files, and what the setup returned."""
+        forms = [requirement.form for requirement in self.requires]
+        if self.setup is not None:
+            return frozenset({len(forms), *(place for place, form in enumerate(forms) if form)})
+        places = [place for place in range(len(forms) + len(self.common)) if place not in self.common]
+        return frozenset(self.common) | {place for place, form in zip(places, forms, strict=True) if form}
 
     @property
     def upstream(self) -> tuple["Task", ...]:
@@ -248,19 +284,24 @@ class Task:
         for name, value in vars(sys.modules.get(self.module, self)).items() if self.module != "__main__" else ():
             for i, item in enumerate(value.chain if isinstance(value, Task) else ()):
                 same = item.family == self.family and item.function is self.function
-                if same and item.requires == self.requires and item.version == self.version:
+                same = same and item.requires == self.requires and item.common == self.common
+                same = same and item.setup is self.setup
+                if same and item.version == self.version:
                     place = (self.module, name, i, self.version)
                     return _imported, (place, self.name, dict(self.defaults), self.releases)
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return _made, (values,)
 
-    def __call__(self, *inputs: Any, **values: object) -> Any:
+    def __call__(self, *inputs: Any, data_ids: Sequence[PartitionID] = (), **values: object) -> Any:
         """Run the task on inputs in memory, without Dagster, files or configuration.
 
         Parameters
         ----------
         inputs
-            A `SpectrumBatch` for each requirement, or a mapping of columns if a task makes columns.
+            A `SpectrumBatch` for each requirement, a mapping of columns if a task makes columns, or a file in the form
+            in which the function takes it; and what the setup returns, if the task has one.
+        data_ids
+            Data ID of each spectrum, if the function takes them.
         values
             Parameters other than the defaults.
 
@@ -276,7 +317,7 @@ class Task:
         TaskError
             If the function fails, or does not return what the task promises.
         """
-        columns, spectra = call_task(self, inputs, self.values(values))
+        columns, spectra = call_task(self, inputs, self.values(values), data_ids)
         return columns if spectra is None else spectra
 
 

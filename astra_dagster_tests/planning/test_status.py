@@ -2,7 +2,7 @@
 
 import pytest
 
-from astra_dagster.errors import Fault, SpectrumFileError, UnreachableError
+from astra_dagster.errors import Fault, InputMissingError, SpectrumFileError, UnreachableError
 from astra_dagster.outputs.store import Failure
 from astra_dagster.planning.status import GONE, NEVER_CAME, SENTENCES, Reason, ReasonKind, Status, sentence
 
@@ -20,6 +20,7 @@ TOLD = [
     ),
     (Reason(ReasonKind.CODE_CHANGED, ("1", "2")), Status.TO_DO, None, "code version 1 -> 2"),
     (Reason(ReasonKind.INPUT_CHANGED), Status.TO_DO, None, "input changed"),
+    (Reason(ReasonKind.FILE_CHANGED, ("a.npz", "b.csv")), Status.TO_DO, None, "a.npz, b.csv changed"),
     (Reason(ReasonKind.UPSTREAM_CHANGED, ("a", "b")), Status.TO_DO, None, "upstream changed: a, b"),
     (Reason(ReasonKind.OUTPUT_MISSING), Status.TO_DO, None, "output missing"),
     (Reason(ReasonKind.OUTPUT_DAMAGED, ("5", "7")), Status.TO_DO, None, "output has 5 bytes, recorded were 7"),
@@ -40,6 +41,12 @@ TOLD = [
         Status.WAITING,
         Fault.FILE,
         "no header (key DR17/1, file /b.fits)",
+    ),
+    (
+        Reason(ReasonKind.FILE_MISSING, cause=InputMissingError("a.npz is not there", path="/a.npz")),
+        Status.WAITING,
+        Fault.MACHINE,
+        "a.npz is not there (file /a.npz)",
     ),
     (NEVER_CAME, Status.NO_INPUT, None, "no input yet"),
     (GONE, Status.NO_INPUT, None, "input gone"),

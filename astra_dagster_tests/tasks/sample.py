@@ -1,5 +1,8 @@
-"""Parameters of every type."""
+"""Parameters of every type, and two spectra."""
 
+import numpy as np
+
+from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.tasks.parameters import Parameters
 
 
@@ -10,3 +13,7 @@ class Sample(Parameters):
     flag: bool = False
     limit: float | None = None
     regions: tuple[float, ...] = (1.0, 2.0)
+
+
+def two_spectra() -> SpectrumBatch:
+    return SpectrumBatch(np.ones((2, 3)), np.ones((2, 3)), np.arange(1.0, 4.0))

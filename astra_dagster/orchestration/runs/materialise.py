@@ -168,7 +168,7 @@ def _run_plans(
             recorder.flush()
         interrupted = check_captured_interrupt()
     for name, of_task in done.items():
-        context.log.info(f"{name}: " + (", ".join(f"{n} {what}" for what, n in of_task.counts.items()) or "nothing"))
+        context.log.info(f"{name}: {of_task.words}")
     if interrupted:
         context.log.warning(f"stopped: {progress.total - progress.done} are left to do")
         raise dg.DagsterExecutionInterruptedError

@@ -12,6 +12,7 @@ from astra_dagster.errors import AstraError, describe
 from astra_dagster.outputs.layout import page_path
 from astra_dagster.outputs.pictures import shown_input, shown_output, write_page
 from astra_dagster.outputs.store import OutputStore, PartitionWork
+from astra_dagster.spectra.readers import find_reader
 from astra_dagster.viewer.preview import preview_png
 
 FEW = 4
@@ -35,7 +36,7 @@ def make_preview_metadata(store: OutputStore, work: PartitionWork, root: Path) -
     try:
         if task.output == "fits":
             shown = shown_output(store, data_id)
-        elif isinstance(data_id, DataID):
+        elif isinstance(data_id, DataID) and find_reader(data_id.product.name) is not None:
             shown = shown_input(data_id, root)
         else:
             return {}

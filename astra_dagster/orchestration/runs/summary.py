@@ -32,12 +32,15 @@ class TaskSummary:
         Key and reason of each partition that failed, or that waits for one that failed.
     values
         Numbers by column, one for each partition; of several spectra, that of the first.
+    setups
+        Seconds that the task's setup took, each time that a worker called it.
     """
 
     plan: Plan
     failures: list[tuple[str, str]]
     computed: int = 0
     values: dict[str, list[float]] = field(default_factory=dict)
+    setups: list[float] = field(default_factory=list)
 
     @classmethod
     def start(cls, plan: Plan, unfetched: Mapping[str, AstraError]) -> "TaskSummary":
@@ -54,6 +57,8 @@ class TaskSummary:
             self.failures.append((outcome.work.data_id.key, reason))
             return
         self.computed += 1
+        if outcome.written.setup:
+            self.setups.append(outcome.written.setup)
         for name, value in outcome.written.results.items():
             first = value[0] if outcome.store.several and value else value
             if isinstance(first, (int, float)) and not isinstance(first, bool):
@@ -73,9 +78,19 @@ class TaskSummary:
         return {name: count for name, count in counts.items() if count}
 
     @property
+    def words(self) -> str:
+        """Counts, and how long setups took, in one line."""
+        told = [f"{count} {what}" for what, count in self.counts.items()]
+        if self.setups:
+            told.append(f"setup in {len(self.setups)} workers, {sum(self.setups) / len(self.setups):.1f} s each")
+        return ", ".join(told) or "nothing"
+
+    @property
     def metadata(self) -> dict[str, Any]:
         """Counts, failures and histograms for the web UI."""
         shown: dict[str, Any] = dict(self.counts)
+        if self.setups:
+            shown["setup seconds"] = round(sum(self.setups), 3)
         if self.failures:
             shown["failures"] = make_failure_table(self.failures)
         if any(len(values) > 1 for values in self.values.values()):

@@ -1,0 +1,1 @@
+"""What the function of a task receives besides spectra and columns."""

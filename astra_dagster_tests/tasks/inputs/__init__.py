@@ -1,0 +1,1 @@
+"""Tests of what the functions of tasks receive besides spectra and columns."""
