@@ -156,7 +156,7 @@ class OutputSample:
 
     def is_identity(self, name: str) -> bool:
         """Whether a column says what the object is, and not what the task found."""
-        column = self.store.task.columns.get(name)
+        column = self.store.task.result_columns.get(name)
         return column is not None and column.identity
 
     @cached_property

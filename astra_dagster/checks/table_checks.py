@@ -72,7 +72,7 @@ class Table:
             (field, (field.metadata or {}).get(b"result", b"").decode(errors="replace"))
             for field in _read_schema(self.path)
         ]
-        columns = self.store.task.columns
+        columns = self.store.task.result_columns
         results = [field for field, name in found if name and not (name in columns and columns[name].identity)]
         return tuple(field.name for field in results if is_integer(field.type) or is_floating(field.type))
 

@@ -27,8 +27,8 @@ class Family:
     records
         Latest records by task name and key, also of keys that are not registered.
     statuses
-        Status of each key in a plan, by the digest of today's parameters; empty if no plan was made. Keys that wait or
-        whose input never existed are left out, so that NO_INPUT means that the input was removed.
+        Status of each key in a plan, by the digest of today's parameters; empty if no plan was made. Keys that wait, or
+        whose input never existed or is of too few, are left out, so that NO_INPUT means that the input was removed.
     altered
         Keys of outputs that differ from their records, by digest, if the plan was to read them.
     """

@@ -30,6 +30,9 @@ if TYPE_CHECKING:  # slow to import
     from astra_dagster.planning.plan import Plan
     from astra_dagster.planning.planner import Planner
 
+MEMBERS = 20
+"""Most members of a group that the story of a partition lists."""
+
 
 @click.command(cls=TaskCommand, short_help="Run tasks on everything that is not complete.")
 @click.argument("tasks", metavar="TASK...", nargs=-1, required=True, shell_complete=task_names)
@@ -172,10 +175,10 @@ def _raise_unreachable(plans: "Sequence[Plan]") -> None:
 
 def _document(plan: "Plan") -> dict[str, Any]:
     """Return a plan as a JSON document."""
-    from astra_dagster.planning.status import GONE, NEVER_CAME, Status
+    from astra_dagster.planning.status import GONE, NEVER_CAME, ReasonKind, Status
 
-    def told(status: Status) -> list[dict[str, str]]:
-        return [{"partition": key, "reason": reason} for key, reason in plan.explain(status)]
+    def told(what: Status | ReasonKind) -> list[dict[str, str]]:
+        return [{"partition": key, "reason": reason} for key, reason in plan.explain(what)]
 
     return {
         "task": plan.store.task.name,
@@ -190,6 +193,8 @@ def _document(plan: "Plan") -> dict[str, Any]:
         "to_record_again": len(plan.of(Status.TO_RECORD)),
         "no_input": len(plan.of(NEVER_CAME.kind)),
         "gone": len(plan.of(GONE.kind)),
+        "too_few": told(ReasonKind.TOO_FEW),
+        "from_fewer": dict(plan.shares),
         "unreachable": told(Status.UNREACHABLE),
         "invalid": told(Status.INVALID),
     }
@@ -217,7 +222,11 @@ def _story(plan: "Plan") -> str:
     record = plan.records.get(one.key)
     lines.append(f"  record: {record if record is not None else 'none'}")
     if one.work is not None:
-        lines += [f"  input: {given.name} {given.path}, version {given.version}" for given in one.work.inputs]
+        for given in one.work.inputs:
+            lines.append(f"  input: {given.name} {given.path}, version {given.version}")
+            members = list(zip(given.keys, given.versions, strict=False))
+            lines += [f"    {key}, version {version}" for key, version in members[:MEMBERS]]
+            lines += [f"    and {len(members) - MEMBERS} more"] if len(members) > MEMBERS else []
         path = store.path(one.work.data_id)
         lines.append(f"  output: {path}" + ("" if is_file(path) else " (not there)"))
     return "\n".join(lines)

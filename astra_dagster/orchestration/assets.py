@@ -90,7 +90,8 @@ def _make_column_metadata(task: Task) -> dict[str, dg.TableSchema]:
 
 def list_promised_columns(task: Task) -> list[dg.TableColumn]:
     """Return the columns that a task promises; their types are not known before there are results."""
-    return [dg.TableColumn(name, "any", describe_column(c.text, c.unit)) for name, c in task.columns.items()]
+    columns = {name: task.result_columns[name] for name in task.promised}
+    return [dg.TableColumn(name, "any", describe_column(c.text, c.unit)) for name, c in columns.items()]
 
 
 def describe_column(description: str, unit: str) -> str | None:

@@ -28,9 +28,11 @@ from astra_dagster.orchestration import records
 from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.internals import DATA_VERSION_TAG
 from astra_dagster.orchestration.partitions import registered
+from astra_dagster.orchestration.sources import make_planner
 from astra_dagster.orchestration.tables import latest, table_name
 from astra_dagster.outputs.record import Record
 from astra_dagster.outputs.store import OutputStore
+from astra_dagster.planning.status import ReasonKind
 from astra_dagster.tasks.task import Task
 
 PAGE = 1000
@@ -140,10 +142,19 @@ def newest_records(instance: dg.DagsterInstance, task: Task, count: int, run_id:
 
 
 def inputs(instance: dg.DagsterInstance, task: Task) -> list[str]:
-    """Return the registered partitions of a task for which every one-to-one requirement has a record."""
+    """Return the registered partitions of a task for which every one-to-one requirement has a record.
+
+    Those that wait for more of the many that they require are left out.
+    """
     required = [item for item in task.requires if item.one_to_one]
     there = [instance.get_materialized_partitions(records.asset_key(item)) for item in required]
-    return [key for key in registered(instance, task.domain) if all(key in keys for keys in there)]
+    keys = [key for key in registered(instance, task.domain) if all(key in keys for keys in there)]
+    if all(item.minimum == 1 for item in task.requires):
+        return keys
+    store = OutputStore(settings.outputs_dir(), task, task.values())
+    plan = make_planner(instance, store.root, settings.sas_base_dir()).plan(store, keys)
+    waiting = {one.key for one in plan.of(ReasonKind.TOO_FEW)}
+    return [key for key in keys if key not in waiting]
 
 
 def _find_store(root: Path, task: Task, digest: str | None) -> OutputStore:

@@ -144,7 +144,9 @@ def _family(
             )
             # Of partitions whose output may be one to keep, or to remove.
             made = {
-                one.key: one.status for one in plan if one.status in _BEST and one.kind is not ReasonKind.NEVER_CAME
+                one.key: one.status
+                for one in plan
+                if one.status in _BEST and one.kind not in (ReasonKind.NEVER_CAME, ReasonKind.TOO_FEW)
             }
             known = statuses.setdefault(store.digest, {})
             for key, status in {**dict.fromkeys(outdated, Status.TO_DO), **made}.items():

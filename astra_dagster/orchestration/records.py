@@ -39,6 +39,9 @@ FILE_TAG = "astra/file"
 BATCH = 1000
 """Events stored together."""
 
+LISTED = 100
+"""Most members of a group that a record spells out; its output has all."""
+
 LOOK_UP = 10_000
 """Partitions asked for in one query: SQLite limits the number of variables."""
 
@@ -171,10 +174,18 @@ def task_materialisation(
 
 
 def _input_of(work: PartitionWork) -> dict[str, dg.MetadataValue]:
-    """The file that an output was made from, here and on the Science Archive Server."""
+    """The file or the files that an output was made from, here, and a single one on the Science Archive Server."""
     found: dict[str, dg.MetadataValue] = {"input": dg.MetadataValue.path(str(work.path))} if work.path else {}
     if work.common:
         found["common files"] = dg.MetadataValue.json({str(one.files[0]): one.version for one in work.common})
+    made_from = [
+        f"{key}, version {version}"
+        for given in work.given
+        for key, version in zip(given.keys, given.versions, strict=False)
+    ]
+    if made_from:
+        more = [f"and {len(made_from) - LISTED} more"] if len(made_from) > LISTED else []
+        found["made_from"] = dg.MetadataValue.json([*made_from[:LISTED], *more])
     if isinstance(work.data_id, DataID) and not work.data_id.software:
         found["sas"] = dg.MetadataValue.url(work.data_id.url)
     return found

@@ -28,13 +28,25 @@ READABLE = frozenset({2, FORMAT})
 In layout 2 the table of spectra has a row for each pixel; all else is as in layout 3."""
 
 
+LISTED = 10_000
+"""Most partitions that an output spells out as one of its inputs."""
+
+
 @dataclass(frozen=True, slots=True)
 class InputRef:
-    """An input that an output was made from: product or task, path or key, and data version."""
+    """An input that an output was made from: product or task, path or key, and data version.
+
+    Attributes
+    ----------
+    members
+        If it is many partitions, key and data version of each; of more than `LISTED` none, since `version` is a hash of
+        them all.
+    """
 
     name: str
     path: str
     version: str
+    members: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +149,7 @@ def read(path: Path, suffix: str) -> StoredOutput:
     document = parse_json(contents)
     about = document["provenance"]
     _check_layout(about["format"])
-    inputs = (InputRef(str(item["name"]), str(item["path"]), str(item["data_version"])) for item in about["inputs"])
-    origin = Origin(_label_in(document), about["parameters"], tuple(inputs))
+    origin = Origin(_label_in(document), about["parameters"], tuple(map(_input_in, about["inputs"])))
     return StoredOutput(origin, dict(document["results"]), _check_version(document), len(contents))
 
 
@@ -199,8 +210,21 @@ def _provenance(origin: Origin) -> dict[str, Any]:
         "code_version": label.code_version,
         "parameters": dict(origin.parameters),
         "parameters_digest": label.digest,
-        "inputs": [{"name": item.name, "path": item.path, "data_version": item.version} for item in origin.inputs],
+        "inputs": [
+            {
+                "name": item.name,
+                "path": item.path,
+                "data_version": item.version,
+                **({"members": dict(item.members)} if item.members else {}),
+            }
+            for item in origin.inputs
+        ],
     }
+
+
+def _input_in(item: Mapping[str, Any]) -> InputRef:
+    members = {str(key): str(version) for key, version in item.get("members", {}).items()}
+    return InputRef(str(item["name"]), str(item["path"]), str(item["data_version"]), tuple(members.items()))
 
 
 def _label_in(document: Mapping[str, Any]) -> Label:
@@ -218,6 +242,8 @@ def _provenance_cards(origin: Origin) -> list[Card]:
             (f"INPATH{number}", item.path, "input, below SAS_BASE_DIR"),
             (f"INVER{number}", item.version, "data version of the input"),
         ]
+        if item.members:
+            inputs.append((f"INMEM{number}", json.dumps(dict(item.members)), ""))
     return [
         ("ORIGIN", output.ORIGIN, "program that wrote this"),
         ("FORMAT", FORMAT, "version of the layout"),
@@ -241,7 +267,9 @@ def _origin_in(header: Header) -> Origin:
     inputs: list[InputRef] = []
     while (name := header.text(f"INNAM{len(inputs) + 1}")) is not None:
         number = len(inputs) + 1
-        inputs.append(InputRef(name, header.text(f"INPATH{number}") or "", header.text(f"INVER{number}") or ""))
+        path, version = header.text(f"INPATH{number}") or "", header.text(f"INVER{number}") or ""
+        members = parse_json(header.text(f"INMEM{number}") or "{}")
+        inputs.append(InputRef(name, path, version, tuple(members.items())))
     return Origin(_label_cards(header), output.read_pairs(header, "PAR"), tuple(inputs))
 
 

@@ -21,7 +21,7 @@ from astra_dagster.outputs.companions import DigestMeaning, FailureNote, read_fa
 from astra_dagster.outputs.document import InputRef, Label, Origin
 from astra_dagster.spectra import output
 from astra_dagster.spectra.batch import SpectrumBatch
-from astra_dagster.tasks.columns import Results
+from astra_dagster.tasks.columns import MEMBERSHIP, Results
 from astra_dagster.tasks.groups import PartitionID
 from astra_dagster.tasks.parameters import Parameters
 from astra_dagster.tasks.task import Task
@@ -42,8 +42,10 @@ class InputFiles:
         Data version; for many partitions a hash of their versions.
     files
         Paths of the files.
-    keys
-        Partition keys of the files, if they are those of many partitions.
+    keys, versions
+        Partition keys and data versions of the files, if they are those of many partitions.
+    expected
+        How many partitions there should be; 0 if there is one, or no more than there are.
     """
 
     name: str
@@ -51,6 +53,8 @@ class InputFiles:
     version: str
     files: tuple[Path, ...]
     keys: tuple[str, ...] = ()
+    versions: tuple[str, ...] = ()
+    expected: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,13 @@ class PartitionWork:
     def input_version(self) -> str:
         """Data version of all inputs together."""
         return document.input_version(one.version for one in self.inputs)
+
+    @property
+    def membership(self) -> dict[str, int]:
+        """From how many partitions it is made, and how many were expected, if a requirement is of many."""
+        many = [given for given in self.given if given.keys]
+        counts = (sum(len(item.keys) for item in many), sum(item.expected or len(item.keys) for item in many))
+        return dict(zip(MEMBERSHIP, counts, strict=True)) if many else {}
 
     @property
     def path(self) -> Path | None:
@@ -195,13 +206,18 @@ class OutputStore:
     def origin(self, work: PartitionWork) -> Origin:
         """Make the origin of the output of a partition."""
         label = Label(work.data_id.key, self.task.family, self.digest, self.task.version)
-        inputs = tuple(InputRef(given.name, given.path, given.version) for given in work.inputs)
+        inputs = tuple(
+            InputRef(item.name, item.path, item.version, tuple(zip(item.keys, item.versions, strict=False)))
+            if len(item.keys) <= document.LISTED
+            else InputRef(item.name, item.path, item.version)
+            for item in work.inputs
+        )
         return Origin(label, self.parameters.as_dict(), inputs)
 
     def write(
         self, work: PartitionWork, results: Mapping[str, Any], spectra: SpectrumBatch | None = None
     ) -> StoredOutput:
-        """Write the output of a partition, completely or not at all.
+        """Write the output of a partition, completely or not at all; results of many partitions say of how many.
 
         Raises
         ------
@@ -209,6 +225,10 @@ class OutputStore:
             If it cannot be written.
         """
         key, path = work.data_id.key, self.path(work.data_id)
+        if work.membership:
+            count = max([len(values) for values in results.values() if self.several], default=len(spectra or ()))
+            added = {name: [value] * count if self.several else value for name, value in work.membership.items()}
+            results = {**results, **{name: value for name, value in added.items() if name not in results}}
         contents, version = document.encode(self.origin(work), results, spectra, several=self.several)
         _write_atomically(path, contents, key)
         return StoredOutput(path, len(contents), version, results)
@@ -220,7 +240,7 @@ class OutputStore:
             results, version, size = document.read_same(path, self.task.output, self.origin(work))
         except (OSError, ValueError, KeyError, TypeError, AstraError):
             return None
-        if self.task.columns and set(results) != set(self.task.columns):
+        if self.task.promised and set(results) != set(self.task.promised):
             return None
         return StoredOutput(path, size, version, results)
 

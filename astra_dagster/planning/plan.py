@@ -16,7 +16,7 @@ from astra_dagster.planning.inputs import Input
 from astra_dagster.planning.status import GONE, NEVER_CAME, Reason, ReasonKind, Status, sentence
 
 CAUSES = 5
-"""Most reasons why files cannot be examined that a plan in words lists."""
+"""Most reasons why files cannot be examined, and most numbers of members, that a plan in words lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +88,29 @@ class Plan:
         """Return the partitions of a status, or with a kind of reason."""
         return self._sorted.get(what, [])
 
+    def share(self, one: PartitionPlan) -> str:
+        """Say from how many of the many that it requires a partition is made, "3 of 5 ap_visit"; "" if from all."""
+        given = zip(self.store.task.requires, () if one.work is None else one.work.given, strict=False)
+        return ", ".join(
+            f"{len(files.keys)} of {files.expected} {item.asset_name}"
+            for item, files in given
+            if len(files.keys) < files.expected
+        )
+
+    @cached_property
+    def shares(self) -> Counter[str]:
+        """Number of partitions that are made from fewer than are expected, by what `share` says."""
+        if all(item.one_to_one for item in self.store.task.requires):
+            return Counter()
+        return Counter(share for one in self.partitions.values() if (share := self.share(one)))
+
     def work(self, *statuses: Status) -> list[PartitionWork]:
         """Return the work of the partitions of these statuses, in order of the statuses."""
         return [one.work for status in statuses for one in self.of(status) if one.work is not None]
 
-    def explain(self, status: Status) -> list[tuple[str, str]]:
-        """Return the key of each partition of a status, and the reason in words."""
-        return [(one.key, sentence(one.reason)) for one in self.of(status) if one.reason is not None]
+    def explain(self, what: Status | ReasonKind) -> list[tuple[str, str]]:
+        """Return the key of each partition of a status, or with a kind of reason, and the reason in words."""
+        return [(one.key, sentence(one.reason)) for one in self.of(what) if one.reason is not None]
 
     @property
     def to_record(self) -> list[tuple[PartitionWork, StoredOutput]]:
@@ -120,6 +136,13 @@ class Plan:
             lines += [f"  {count} {reason}" for reason, count in self._counted(Status.WAITING).most_common()]
         if there := self.of(Status.TO_RECORD):
             lines.append(f"{len(there)} outputs are there already, to be recorded again and not computed")
+        if self.shares:
+            lines.append(f"{self.shares.total()} from fewer than are expected")
+            lines += [f"  {count} from {share}" for share, count in self.shares.most_common(CAUSES)]
+        if few := self.of(ReasonKind.TOO_FEW):
+            lines.append(f"too few yet: {len(few)}")
+            said = Counter(sentence(one.reason) for one in few if one.reason is not None)
+            lines += [f"  {count} {words}" for words, count in said.most_common(CAUSES)]
         for reason in (NEVER_CAME, GONE):
             if lacking := self.of(reason.kind):
                 lines.append(f"{sentence(reason)}: {len(lacking)}")
@@ -137,10 +160,11 @@ class Plan:
         one = self.partitions.get(key)
         if one is None:
             return "not registered"
+        share = f", from {self.share(one)}" if self.share(one) else ""
         if one.status is Status.TO_RECORD:
-            return "its output is there already, to be recorded again and not computed"
+            return f"its output is there already, to be recorded again and not computed{share}"
         if one.reason is None:
-            return "complete"
+            return f"complete{share}"
         return _BEGINNINGS.get(one.status, "") + sentence(one.reason)
 
 

@@ -5,7 +5,7 @@ It reads records and files, and writes nothing.
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from astra_dagster.planning.inputs import Input, examine
 from astra_dagster.planning.ledger import Ledger, select_keys
 from astra_dagster.planning.plan import PartitionPlan, Plan
 from astra_dagster.planning.status import GONE, NEVER_CAME, Reason, ReasonKind, Status
-from astra_dagster.tasks.groups import Domain, PartitionID
+from astra_dagster.tasks.groups import Domain, Members, PartitionID, count_needed
 from astra_dagster.tasks.task import Requirement, Task
 
 
@@ -160,7 +160,7 @@ class Planner:
 
     def _many(self, requirement: Requirement, data_ids: Sequence[PartitionID]) -> dict[str, State]:
         index = requirement.index(select_keys(self.ledger, requirement.partitions))
-        belonging: dict[str, list[str]] = {}
+        belonging: dict[str, Members] = {}
         states: dict[str, State] = {}
         files = {} if requirement.find is None else self._files(requirement.domain.product, data_ids)
         for one in data_ids:
@@ -169,18 +169,18 @@ class Planner:
                 states[one.key] = file
                 continue
             try:
-                belonging[one.key] = requirement.members(one, file.files[0] if file else None, index)
+                belonging[one.key] = requirement.find_members(one, file.files[0] if file else None, index)
             except UnreachableError as error:
                 states[one.key] = Reason(ReasonKind.UNREACHABLE, cause=error)
             except AstraError as error:
                 states[one.key] = Reason(ReasonKind.MEMBERS_UNKNOWN, cause=error)
         wanted: list[PartitionID] = []
-        for key in dict.fromkeys(key for keys in belonging.values() for key in keys):
+        for key in dict.fromkeys(key for members in belonging.values() for key in members.keys):
             with contextlib.suppress(InvalidKeyError):
                 wanted.append(requirement.partitions.parse_key(key))
         given = self._own(requirement, wanted)
-        for name, keys in belonging.items():
-            states[name] = _together([(key, given[key]) for key in keys if key in given])
+        for name, members in belonging.items():
+            states[name] = _together(requirement, members, given)
         return states
 
 
@@ -228,24 +228,32 @@ def _weight(reason: Reason) -> int:
     return _WEIGHTS.get(reason.kind, len(_WEIGHTS))
 
 
-def _together(members: Sequence[tuple[str, State]]) -> State:
+def _together(requirement: Requirement, members: Members, states: Mapping[str, State]) -> State:
     """Return the input from many partitions, without those whose file does not exist, or why there is none."""
-    reasons = [(key, state) for key, state in members if isinstance(state, Reason)]
+    found = [(key, states[key]) for key in members.keys if key in states]
+    expected = members.expected - (len(members.keys) - len(found))  # keys that are not valid identify nothing
+    reasons = [(key, state) for key, state in found if isinstance(state, Reason)]
     lacking = [(key, reason) for key, reason in reasons if reason.status is not Status.NO_INPUT]
     unreachable = [reason for _, reason in lacking if reason.status is Status.UNREACHABLE]
     if unreachable:
         return unreachable[0]
+    given = sorted(((key, state) for key, state in found if isinstance(state, InputFiles)), key=lambda pair: pair[0])
+    if not given and not lacking:
+        return GONE if GONE in (reason for _, reason in reasons) else NEVER_CAME
+    needed = count_needed(requirement.minimum, expected)
+    if (short := needed - len(given) - len(lacking)) > 0:
+        return Reason(ReasonKind.TOO_FEW, (str(short), str(max(needed, expected)), requirement.asset_name))
     if lacking:
         key, reason = lacking[0]
         return Reason(ReasonKind.MEMBER_LACKING, (key,), reason)
-    given = sorted(((key, state) for key, state in members if isinstance(state, InputFiles)), key=lambda pair: pair[0])
-    if not given:
-        return GONE if GONE in (reason for _, reason in reasons) else NEVER_CAME
-    versions = "\n".join(f"{key} {one.version}" for key, one in given)
+    several = f"{len(given)} partitions" if len(given) == expected else f"{len(given)} of {expected} partitions"
+    versions = [f"{key} {one.version}" for key, one in given] + ([] if len(given) == expected else [several])
     return InputFiles(
         given[0][1].name,
-        f"{len(given)} partitions",
-        "all-" + hashlib.sha256(versions.encode()).hexdigest()[:16],
+        several,
+        "all-" + hashlib.sha256("\n".join(versions).encode()).hexdigest()[:16],
         tuple(one.files[0] for _, one in given),
         tuple(key for key, _ in given),
+        tuple(one.version for _, one in given),
+        expected,
     )

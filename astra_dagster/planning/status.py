@@ -23,7 +23,7 @@ class Status(Enum):
     WAITING = auto()
     """A task that it requires must be done first, or a file that it has in common with others is not there."""
     NO_INPUT = auto()
-    """Its file does not exist yet, or was removed."""
+    """Its file does not exist yet, or was removed; of many files, too many."""
     UNREACHABLE = auto()
     """Its file or its output cannot be examined."""
     INVALID = auto()
@@ -42,6 +42,8 @@ class ReasonKind(Enum):
     FILE_CHANGED = auto()
     """A file that it has in common with other partitions has changed, and nothing else."""
     UPSTREAM_CHANGED = auto()
+    MEMBERS_CHANGED = auto()
+    """The many partitions that it requires are others than it was made from."""
     OUTPUT_MISSING = auto()
     OUTPUT_DAMAGED = auto()
     OUTPUT_ALTERED = auto()
@@ -60,6 +62,8 @@ class ReasonKind(Enum):
     """Its file does not tell which partitions it requires."""
     FILE_MISSING = auto()
     """A file that it has in common with other partitions is not there."""
+    TOO_FEW = auto()
+    """Of the many partitions that it requires, fewer are there than the minimum."""
     NEVER_CAME = auto()
     GONE = auto()
     """Its file was recorded, and has been removed."""
@@ -73,6 +77,7 @@ _STATUSES: Mapping[ReasonKind, Status] = {
     ReasonKind.MEMBER_LACKING: Status.WAITING,
     ReasonKind.MEMBERS_UNKNOWN: Status.WAITING,
     ReasonKind.FILE_MISSING: Status.WAITING,
+    ReasonKind.TOO_FEW: Status.NO_INPUT,
     ReasonKind.NEVER_CAME: Status.NO_INPUT,
     ReasonKind.GONE: Status.NO_INPUT,
     ReasonKind.UNREACHABLE: Status.UNREACHABLE,
@@ -119,6 +124,7 @@ SENTENCES: Mapping[ReasonKind, str] = {
     ReasonKind.INPUT_CHANGED: "input changed",
     ReasonKind.FILE_CHANGED: "{all} changed",
     ReasonKind.UPSTREAM_CHANGED: "upstream changed: {all}",
+    ReasonKind.MEMBERS_CHANGED: "input changed: {all}",
     ReasonKind.OUTPUT_MISSING: "output missing",
     ReasonKind.OUTPUT_DAMAGED: "output has {0} bytes, recorded were {1}",
     ReasonKind.OUTPUT_ALTERED: "output differs from its record",
@@ -129,6 +135,7 @@ SENTENCES: Mapping[ReasonKind, str] = {
     ReasonKind.MEMBER_LACKING: "{0}: {cause}",
     ReasonKind.MEMBERS_UNKNOWN: "{cause}",
     ReasonKind.FILE_MISSING: "{cause}",
+    ReasonKind.TOO_FEW: "waits for {0} of {1} {2}",
     ReasonKind.NEVER_CAME: "no input yet",
     ReasonKind.GONE: "input gone",
     ReasonKind.UNREACHABLE: "{cause}",
@@ -136,7 +143,10 @@ SENTENCES: Mapping[ReasonKind, str] = {
 }
 """Sentence of each kind of reason, with its details by number, all of them, or its cause."""
 
-SHORT: Mapping[ReasonKind, str] = {ReasonKind.FAILED_BEFORE: "failed before"}
+SHORT: Mapping[ReasonKind, str] = {
+    ReasonKind.FAILED_BEFORE: "failed before",
+    ReasonKind.MEMBERS_CHANGED: "input changed",
+}
 """Sentences without what differs from file to file."""
 
 
@@ -146,7 +156,7 @@ def sentence(reason: Reason, *, short: bool = False) -> str:
     Parameters
     ----------
     short
-        Whether to leave out the error of a failure, which differs from file to file.
+        Whether to leave out what differs from file to file: the error of a failure, and keys.
     """
     if short and reason.kind in SHORT:
         return SHORT[reason.kind]

@@ -78,7 +78,7 @@ def read_rows(store: OutputStore, wanted: pa.Table) -> Rows:
         spectra += range(len(rows))
         versions += [version] * len(rows)
         inputs += [given] * len(rows)
-    names = tuple(store.task.columns) or tuple(dict.fromkeys(name for row in results for name in row))
+    names = store.task.promised or tuple(dict.fromkeys(name for row in results for name in row))
     values = {name: [row.get(name) for row in results] for name in names}
     of = {name: kinds.find_kinds(column) for name, column in values.items()}
     return Rows(

@@ -90,7 +90,7 @@ def assemble(
         Partition key of each row, and the table.
     """
     results = {name: kept[field.name] for name, field in _find_results(kept)} if kept is not None else {}
-    names = tuple(store.task.columns) or _find_valued(results, read)
+    names = store.task.promised or _find_valued(results, read)
     known = list_identities(kept)
     columns: dict[str, pa.ChunkedArray] = {
         KEY: pa.chunked_array([*known[KEY].chunks, *(rows.keys for rows in read)], pa.string()),
@@ -148,7 +148,7 @@ def _label(
     add(table[SPECTRUM], SPECTRUM, WHICH)
     labels = make_unique(names, taken=(KEY, *parts, SPECTRUM, *PROVENANCE))
     for name, label in zip(names, labels, strict=True):
-        known = store.task.columns.get(name, Column())
+        known = store.task.result_columns.get(name, Column())
         add(table[f"result {name}"], label, known.text, known.unit, result=name, ucd=known.ucd, **marks[name])
     constant = {"digest": store.digest, "code_version": store.task.version}
     for name, description in PROVENANCE.items():

@@ -1,7 +1,9 @@
 """Columns of results: what a task promises about them, and how another task receives them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntFlag
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -46,6 +48,15 @@ class Column:
             return self.description
         bits = ", ".join(f"{item.value} {name_flags(item.value, self.flags)}" for item in self.flags)
         return f"{self.description} Bits: {bits}."
+
+
+MEMBERSHIP: Mapping[str, Column] = MappingProxyType(
+    {
+        "members": Column("How many partitions it was made from.", ucd="meta.number", identity=True),
+        "expected": Column("How many partitions were expected.", ucd="meta.number", identity=True),
+    }
+)
+"""Columns that every result has that is made from many partitions."""
 
 
 def name_flags(value: int, flags: type[IntFlag]) -> str:

@@ -1,7 +1,9 @@
 """The partitions of a task: the files of a product, or groups of them."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from astra_dagster.datamodel.products import DataID, Product, Where
 from astra_dagster.errors import InvalidKeyError
@@ -94,6 +96,48 @@ class GroupID:
     def values(self) -> dict[str, str]:
         """Values by part name, the release first."""
         return {"release": self.release, **dict(zip(self.group.parts, self.parts, strict=True))}
+
+
+Minimum = int | float | Literal["all"]
+"""How many members must be there: a number, a fraction of those that are expected, or all of them."""
+
+
+def check_minimum(minimum: Minimum) -> None:
+    """Check that a minimum can be one.
+
+    Raises
+    ------
+    ValueError
+        If it cannot.
+    """
+    number = isinstance(minimum, int) and not isinstance(minimum, bool) and minimum >= 1
+    if not number and not (isinstance(minimum, float) and 0 < minimum <= 1) and minimum != "all":
+        raise ValueError(f'minimum is a number from 1, a fraction up to 1.0, or "all", not {minimum!r}')
+
+
+def count_needed(minimum: Minimum, expected: int) -> int:
+    """Return how many members must be there, of so many that are expected."""
+    if minimum == "all":
+        return max(1, expected)
+    if isinstance(minimum, float):
+        return max(1, math.ceil(round(minimum * expected, 9)))
+    return minimum
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """The partitions that belong to one partition.
+
+    Attributes
+    ----------
+    keys
+        Keys of those that are registered.
+    expected
+        How many there should be, registered or not.
+    """
+
+    keys: tuple[str, ...]
+    expected: int
 
 
 Domain = Product | Group

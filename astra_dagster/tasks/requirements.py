@@ -1,5 +1,6 @@
 """Requirements of many partitions for one partition: those of a group, or those that a file names."""
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,31 +9,48 @@ from pathlib import Path
 from astra_dagster.datamodel.products import DataID, Product
 from astra_dagster.errors import SpectrumFileError
 from astra_dagster.fits.reader import FitsFile
-from astra_dagster.tasks.groups import Group, Parts
+from astra_dagster.tasks.groups import Group, Minimum, Parts, check_minimum
 from astra_dagster.tasks.task import Find, Requirement, Task, requirement_of
 
 
-def grouped(of: Product | Task | Requirement, by: Sequence[str] | str) -> Requirement:
+def grouped(of: Product | Task | Requirement, by: Sequence[str] | str, *, minimum: Minimum = 1) -> Requirement:
     """Require all partitions of a product or task that share parts of their keys; each such group is a partition.
 
-    ``grouped(spec, by=("run2d", "plate"))`` requires all spectra of a plate.
+    ``grouped(spec, by=("run2d", "plate"))`` requires all spectra of a plate. All that are registered are expected, also
+    those whose file is not there. Results have the columns ``members`` and ``expected``.
+
+    Parameters
+    ----------
+    of
+        The product or task whose partitions are required.
+    by
+        Name of the shared part of the keys, or names of several.
+    minimum
+        How many members of a group must be there before it is computed: a number, a fraction of those expected as a
+        decimal number (``0.8``), or "all". A group that waits for more is no failure.
 
     Raises
     ------
     ValueError
-        If the product has no such part, or the partitions of the task are not files.
+        If the product has no such part, the partitions of the task are not files, or the minimum cannot be one.
     """
+    check_minimum(minimum)
     names = (by,) if isinstance(by, str) else tuple(by)
     required = _files(of)
     product = required.product
     unknown = set(names) - set(product.parts)
     if unknown or not names:
         raise ValueError(f"{product.name} has no part {', '.join(sorted(unknown))}; its parts are {product.key_order}")
-    return replace(required, domain=Group(product, tuple(name for name in product.parts if name in names)))
+    parts = tuple(name for name in product.parts if name in names)
+    return replace(required, domain=Group(product, parts), minimum=minimum)
 
 
-def matching(of: Product | Task | Requirement, one: Product, find: Find) -> Requirement:
+def matching(
+    of: Product | Task | Requirement, one: Product, find: Find, *, minimum: Minimum = 1, expected: str | None = None
+) -> Requirement:
     """Require the partitions of a product or task that belong to one file of another product.
+
+    Results have the columns ``members``, how many there are, and ``expected``, how many there should be.
 
     Parameters
     ----------
@@ -42,14 +60,30 @@ def matching(of: Product | Task | Requirement, one: Product, find: Find) -> Requ
         The product whose files are the partitions of the task that requires them.
     find
         Function from a data ID of `one` and its path to the known parts of the data IDs that belong to it. All
-        partitions of the same release with these values are required.
+        partitions of the same release with these values are required. What it names is expected, registered or not.
+    minimum
+        How many must be there before anything is computed: a number, a fraction of those expected as a decimal number
+        (``0.8``), or "all". To wait for more is no failure.
+    expected
+        Card of the first header of the file that says how many there should be, ``"NVISITS"``, where `find` does not
+        name each of them.
 
     Raises
     ------
     ValueError
-        If the partitions of the required task are not files.
+        If the partitions of the required task are not files, or the minimum cannot be one.
     """
-    return replace(_files(of), domain=one, find=find)
+    check_minimum(minimum)
+    count = None if expected is None else functools.partial(_read_count, card=expected)
+    return replace(_files(of), domain=one, find=find, minimum=minimum, count=count)
+
+
+def _read_count(path: Path, card: str) -> int:
+    with FitsFile(path) as file:
+        count = file.hdu(0).header.integer(card)
+    if count is None or count < 0:
+        raise SpectrumFileError(f"{card} does not say how many there should be", path=path)
+    return count
 
 
 def visits_of_star(star: DataID, path: Path) -> list[Parts]:

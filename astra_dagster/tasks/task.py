@@ -13,8 +13,8 @@ from astra_dagster.datamodel.products import DataID, Product
 from astra_dagster.errors import ConfigurationError
 from astra_dagster.spectra.readers import Reader, find_reader
 from astra_dagster.tasks.calling import call_task
-from astra_dagster.tasks.columns import Column
-from astra_dagster.tasks.groups import Domain, PartIndex, PartitionID, Parts
+from astra_dagster.tasks.columns import MEMBERSHIP, Column
+from astra_dagster.tasks.groups import Domain, Members, Minimum, PartIndex, PartitionID, Parts
 from astra_dagster.tasks.inputs.common_files import CommonFile
 from astra_dagster.tasks.inputs.forms import Form
 from astra_dagster.tasks.parameters import Parameters, descriptions, digest
@@ -23,6 +23,9 @@ RESERVED = frozenset(["also", "data_ids", "fetch", "overwrite", "releases", "whe
 """Names that no parameter may have, because a run or a function takes them beside the parameters."""
 Find = Callable[[DataID, Path], Iterable[Parts]]
 """Function from a data ID and its file to the parts of the data IDs that belong to it."""
+
+Count = Callable[[Path], int]
+"""Function from a file to the number of partitions that should belong to it."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,11 @@ class Requirement:
         Finds the many partitions that belong to one file; None for groups and for partitions of the same key.
     form
         How the function receives the files of the product; None for what its reader makes, or paths if it has none.
+    minimum
+        How many of the many must be there before anything is made from them.
+    count
+        Counts the many that should belong to one file; if None, they are those that `find` names, or for a group those
+        that are registered.
     """
 
     partitions: Domain
@@ -48,6 +56,8 @@ class Requirement:
     domain: Domain
     find: Find | None = None
     form: Form | None = None
+    minimum: Minimum = 1
+    count: Count | None = None
 
     @property
     def product(self) -> Product:
@@ -74,7 +84,11 @@ class Requirement:
         return PartIndex(self.partitions, keys)
 
     def members(self, one: PartitionID, path: Path | None, index: PartIndex) -> list[str]:
-        """Return the keys that one partition of the domain requires, in the order of the index.
+        """Return the keys that one partition of the domain requires; see `find_members`."""
+        return list(self.find_members(one, path, index).keys)
+
+    def find_members(self, one: PartitionID, path: Path | None, index: PartIndex) -> Members:
+        """Find the keys that one partition of the domain requires, in the order of the index, and how many it expects.
 
         Parameters
         ----------
@@ -84,11 +98,19 @@ class Requirement:
             Known keys of the required partitions.
         """
         if self.one_to_one:
-            return [one.key]
+            return Members((one.key,), 1)
         wanted: Iterable[Parts] = [dict(zip(self.domain.parts, one.parts, strict=True))]
         if self.find is not None:  # then the domain is a product
             wanted = self.find(cast(DataID, one), path) if path else []
-        return list(dict.fromkeys(key for parts in wanted for key in index.lookup(one.release, parts)))
+        found: dict[str, None] = {}
+        unregistered: set[tuple[tuple[str, str], ...]] = set()
+        for parts in wanted:
+            keys = index.lookup(one.release, parts)
+            found.update(dict.fromkeys(keys))
+            if not keys and self.find is not None:
+                unregistered.add(tuple(sorted(parts.items())))
+        counted = self.count(path) if self.count is not None and path else len(found) + len(unregistered)
+        return Members(tuple(found), counted)
 
 
 def requirement_of(item: object) -> Requirement:
@@ -214,6 +236,17 @@ class Task:
     def upstream(self) -> tuple["Task", ...]:
         """Tasks that it requires directly."""
         return tuple(item.task for item in self.requires if item.task is not None)
+
+    @property
+    def result_columns(self) -> Mapping[str, Column]:
+        """Columns that the function promises, and those that are added to every result."""
+        many = any(not item.one_to_one for item in self.requires)
+        return {**self.columns, **{n: c for n, c in MEMBERSHIP.items() if many and n not in self.columns}}
+
+    @property
+    def promised(self) -> tuple[str, ...]:
+        """Names of all columns of a result, those of the function first; none if the function promises none."""
+        return tuple(self.result_columns) if self.columns else ()
 
     @cached_property
     def chain(self) -> tuple["Task", ...]:

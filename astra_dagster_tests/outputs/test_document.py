@@ -23,11 +23,12 @@ TEXTS = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=90)
 NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,30}", fullmatch=True)
 NUMBERS = st.one_of(st.booleans(), st.integers(-(2**53), 2**53), st.floats(allow_nan=False, allow_infinity=False))
 VALUES = st.one_of(st.none(), NUMBERS, TEXTS, st.lists(st.one_of(st.none(), NUMBERS), max_size=4))
+MEMBERS = st.dictionaries(TEXTS, TEXTS, max_size=3).map(lambda members: tuple(members.items()))
 ORIGINS = st.builds(
     Origin,
     st.builds(Label, TEXTS.filter(str.strip), NAMES, st.from_regex(r"[0-9a-f]{12}", fullmatch=True), NAMES),
     st.dictionaries(NAMES, VALUES, max_size=4),
-    st.lists(st.builds(InputRef, NAMES, NAMES, NAMES), max_size=3).map(tuple),
+    st.lists(st.builds(InputRef, NAMES, NAMES, NAMES, MEMBERS), max_size=3).map(tuple),
 )
 
 

@@ -22,6 +22,13 @@ TOLD = [
     (Reason(ReasonKind.INPUT_CHANGED), Status.TO_DO, None, "input changed"),
     (Reason(ReasonKind.FILE_CHANGED, ("a.npz", "b.csv")), Status.TO_DO, None, "a.npz, b.csv changed"),
     (Reason(ReasonKind.UPSTREAM_CHANGED, ("a", "b")), Status.TO_DO, None, "upstream changed: a, b"),
+    (
+        Reason(ReasonKind.MEMBERS_CHANGED, ("1 more (DR17/1)", "2 changed (DR17/2, DR17/3)")),
+        Status.TO_DO,
+        None,
+        "input changed: 1 more (DR17/1), 2 changed (DR17/2, DR17/3)",
+    ),
+    (Reason(ReasonKind.TOO_FEW, ("2", "5", "ap_visit")), Status.NO_INPUT, None, "waits for 2 of 5 ap_visit"),
     (Reason(ReasonKind.OUTPUT_MISSING), Status.TO_DO, None, "output missing"),
     (Reason(ReasonKind.OUTPUT_DAMAGED, ("5", "7")), Status.TO_DO, None, "output has 5 bytes, recorded were 7"),
     (Reason(ReasonKind.OUTPUT_ALTERED), Status.TO_DO, None, "output differs from its record"),
@@ -75,4 +82,5 @@ def test_what_failed_before_is_counted_as_one_however_it_failed() -> None:
     waits = Reason(ReasonKind.REQUIRED_FIRST, ("a",), FAILED)
     assert sentence(FAILED, short=True) == "failed before"
     assert sentence(waits, short=True) == "a first: failed before"
+    assert sentence(Reason(ReasonKind.MEMBERS_CHANGED, ("1 more (DR17/1)",)), short=True) == "input changed"
     assert sentence(Reason(ReasonKind.CODE_CHANGED, ("1", "2")), short=True) == "code version 1 -> 2"

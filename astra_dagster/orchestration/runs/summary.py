@@ -10,7 +10,7 @@ import numpy as np
 from astra_dagster.errors import AstraError
 from astra_dagster.execution.runner import Outcome
 from astra_dagster.planning.plan import Plan
-from astra_dagster.planning.status import GONE, NEVER_CAME, Status, sentence
+from astra_dagster.planning.status import GONE, NEVER_CAME, ReasonKind, Status, sentence
 
 SHOWN = 20
 """Largest number of failures that the message of a failed run lists."""
@@ -73,6 +73,7 @@ class TaskSummary:
             "recorded again": len(self.plan.of(Status.TO_RECORD)),
             sentence(NEVER_CAME): len(self.plan.of(NEVER_CAME.kind)),
             sentence(GONE): len(self.plan.of(GONE.kind)),
+            "too few yet": len(self.plan.of(ReasonKind.TOO_FEW)),
             "failed": len(self.failures),
         }
         return {name: count for name, count in counts.items() if count}

@@ -1,0 +1,97 @@
+"""Groups of files in Dagster: what is said of those that are not whole, and by what files may be grouped."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from click.testing import CliRunner
+
+from astra_dagster import product
+from astra_dagster.cli import main
+from astra_dagster.demo import write_ap_visit
+from astra_dagster.orchestration import records
+from astra_dagster.orchestration.checks import inputs
+from astra_dagster.orchestration.clean import CleanConfig, survey
+from astra_dagster.orchestration.partitions import register, registered
+from astra_dagster.outputs.store import OutputStore
+from astra_dagster.tables.collection import collect
+from astra_dagster.tables.table import read_head
+from astra_dagster.tasks import registry
+
+VISITS = product("apVisit")
+TASKS = """
+from astra_dagster import ap_visit, grouped, spectrum_task
+from astra_dagster.tasks.snr import ap_visit_snr
+
+@spectrum_task(requires=grouped(ap_visit_snr, by=("field", "plate"), minimum="all"), version="1", columns={"best": ""})
+def plate_snr(visits, parameters):
+    return {"best": max(visit["snr"][0] for visit in visits)}
+"""
+PLATE = "DR17/120+12/5226"
+LATE = "DR17/apo25m/120+12/5226/56000/077"
+
+
+@pytest.fixture
+def visits(
+    instance: dg.DagsterInstance, mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Sequence[str]:
+    """All visits of the mirror and one that has not come, registered with the groups that they are in."""
+    (tmp_path / "tasks_of_groups.py").write_text(TASKS)
+    (tmp_path / "astra.toml").write_text('packages = ["tasks_of_groups"]\nworkers = "in-process"\n')
+    monkeypatch.setenv("ASTRA_CONFIG", str(tmp_path / "astra.toml"))
+    monkeypatch.syspath_prepend(tmp_path)
+    astra("discover", "--product", "apVisit", "--release", "DR17")
+    return list(registered(instance, VISITS))
+
+
+def astra(*arguments: str) -> str:
+    """What a command says, which succeeds."""
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def last_record(instance: dg.DagsterInstance, name: str, key: str) -> dict[str, Any]:
+    wanted = dg.AssetRecordsFilter(dg.AssetKey(name), asset_partitions=[key])
+    (event,) = instance.fetch_materializations(wanted, limit=1).records
+    assert event.asset_materialization is not None
+    return {name: entry.value for name, entry in event.asset_materialization.metadata.items()}
+
+
+def test_a_group_that_waits_is_told_and_is_no_failure(
+    instance: dg.DagsterInstance, visits: Sequence[str], mirror: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = registry.tasks()["plate_snr"]
+    register(instance, VISITS, [LATE], registry.groups())
+    groups = list(registered(instance, task.domain))
+    made = astra("run", "plate_snr")
+    assert "too few yet: 1\n  1 waits for 1 of 9 ap_visit_snr\n" in made
+    assert {key for key in groups if records.task_records(instance, task, [key])} == {*groups} - {PLATE}
+    assert inputs(instance, task) == [key for key in groups if key != PLATE]
+    (document,) = [one for one in json.loads(astra("plan", "plate_snr", "--json")) if one["task"] == "plate_snr"]
+    assert document["too_few"] == [{"partition": PLATE, "reason": "waits for 1 of 9 ap_visit_snr"}]
+    assert "waits for 1 of 9 ap_visit_snr" in astra("plan", "plate_snr", "--explain", PLATE)
+
+    write_ap_visit(VISITS.parse_key(LATE), mirror)
+    assert "\n2 computed; " in astra("run", "plate_snr", "--where", "plate=5226")
+    assert f"    {LATE}, version " in astra("plan", "plate_snr", "--explain", PLATE)
+    monkeypatch.setattr(records, "LISTED", 2)
+    astra("run", "plate_snr", "--where", "plate=5226", "--overwrite")
+    about = last_record(instance, "plate_snr", PLATE)
+    assert (about["members"], about["expected"]) == (9, 9)
+    first, second, more = about["made_from"]
+    assert [text.partition(", version ")[0] for text in (first, second)] == sorted([*visits, LATE])[:2]
+    assert more == "and 7 more"
+
+    VISITS.parse_key(LATE).path(mirror).unlink()  # what was made of nine stays
+    found = survey(instance, Path(os.environ["ASTRA_OUTPUTS"]), CleanConfig(tasks=["plate_snr"]).selection(mirror))
+    assert found.candidates == []
+    store = OutputStore(Path(os.environ["ASTRA_OUTPUTS"]), task, task.values())
+    made_table = collect(store, records.task_records(instance, task, groups), fits=False)
+    rows = {row["key"]: row for row in read_head(made_table.parquet, 100)}
+    assert list(rows[PLATE])[:8] == ["key", "release", "field", "plate", "spectrum", "best", "members", "expected"]
+    assert (rows[PLATE]["members"], rows[PLATE]["expected"]) == (9, 9)
