@@ -3,13 +3,13 @@
 import inspect
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.tasks.calling import one_by_one
 from astra_dagster.tasks.columns import Column
 from astra_dagster.tasks.parameters import NoParameters, Parameters
-from astra_dagster.tasks.task import Task
+from astra_dagster.tasks.task import Output, Task
 
 
 def spectrum_task(
@@ -18,7 +18,7 @@ def spectrum_task(
     version: str,
     parameters: type[Parameters] = NoParameters,
     columns: Mapping[str, Column | str] | None = None,
-    output: Literal["json", "fits"] | None = None,
+    output: Output | None = None,
     name: str | None = None,
     each: bool = False,
     wavelength: bool = True,
@@ -34,8 +34,8 @@ def spectrum_task(
     Parameters
     ----------
     requires
-        A product, a task, a requirement of many partitions (`grouped`, `matching`), or a tuple of these with the
-        same partitions.
+        A product, a task, one that shares parameters (`Task.sharing`), a requirement of many partitions (`grouped`,
+        `matching`), or a tuple of these with the same partitions.
     version
         Code version; change it when the same input and parameters give other results.
     parameters
@@ -55,7 +55,8 @@ def spectrum_task(
         Spectra that it makes of them then keep it in their FITS file.
     stages
         Number of stages of a task that refines its own result: stage k receives the result of stage k - 1 as an
-        argument before the parameters, and the first stage None. Earlier stages are assets ``<task>_stage1``, ...
+        argument before the parameters, and the first stage None. Earlier stages have the same parameters, and are
+        assets ``<task>_stage1``, ...
 
     Returns
     -------
@@ -72,7 +73,7 @@ def spectrum_task(
             body = one_by_one(function) if each else function
             if stages > 1 and made is None:
                 body = _first_stage(body, len(required))
-            given = required if made is None else (*required, made)
+            given = required if made is None else (*required, made.sharing())
             made = Task(
                 name=own if stage == stages else f"{own}_stage{stage}",
                 requires=given,
