@@ -202,6 +202,10 @@ class ParameterError(AstraError, ValueError):
     """A task parameter that has an unknown name, a wrong type or an impossible value."""
 
 
+class DeclarationError(AstraError, ValueError):
+    """A task that is declared with something that it cannot have."""
+
+
 class UnknownFlagError(ParameterError, KeyError):
     """There is no bit of this name in the pixel mask of a file."""
 

@@ -9,12 +9,12 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from astra_dagster.cleanup import removal
 from astra_dagster.cleanup.known_tasks import Family
 from astra_dagster.cleanup.removal import Candidate
 from astra_dagster.outputs import layout, own_files
+from astra_dagster.outputs.digests import meaning_of
 from astra_dagster.outputs.layout import Sort
 from astra_dagster.outputs.own_files import Inspected, OwnFile, identity_of
 from astra_dagster.planning.status import Status
@@ -145,8 +145,8 @@ class _Finder:
         if self.known is not None and digest in self.known.today:
             for file in own_files.walk(folder, self.name, self.found.problems):
                 self._of_today(self.known, digest, file)
-        elif (parameters := own_files.parameters_in(folder, self.name, digest)) is not None:
-            self._of_another_day(folder, digest, parameters)
+        elif meaning_of(self.root, self.name, digest) is not None:
+            self._of_another_day(folder, digest)
 
     def _of_today(self, known: Family, digest: str, file: OwnFile) -> None:
         key = known.places.get(file.name.place, "")
@@ -179,8 +179,8 @@ class _Finder:
                 elif status is Status.TO_DO and key not in known.carried.get(digest, ()):
                     self._offer("unrecorded", digest, file, inspected=inspected)
 
-    def _of_another_day(self, folder: str, digest: str, parameters: Mapping[str, Any]) -> None:
-        kind, kept = self._kind_of(digest, parameters)
+    def _of_another_day(self, folder: str, digest: str) -> None:
+        kind, kept = self._kind_of(digest)
         last, outputs_stay = [], False
         for file in own_files.walk(folder, self.name, self.found.problems):
             if file.name.sort in removal.LAST:
@@ -192,13 +192,13 @@ class _Finder:
         for file in last if not outputs_stay else ():
             self._offer(kind, digest, file, kept, last=True)
 
-    def _kind_of(self, digest: str, parameters: Mapping[str, Any]) -> tuple[str, str]:
+    def _kind_of(self, digest: str) -> tuple[str, str]:
         """Return the kind of the outputs of parameters that are not today's, and why they are kept."""
         chosen = self.selection
         if self.known is None:
             named = self.name in chosen.tasks
             return "unknown-task", "" if named else f"the task is not registered: --task {self.name}"
-        kind = "other-parameters" if self.known.leads_to(digest, parameters) else "superseded"
+        kind = "other-parameters" if self.known.leads_to(self.root, digest) else "superseded"
         recorded = len(self.known.carried.get(digest, ()))
         if digest in chosen.digests:
             return kind, ""

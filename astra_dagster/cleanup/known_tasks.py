@@ -1,13 +1,11 @@
 """Registered tasks and their partitions, as a clean-up needs them: keys, records, and statuses from a plan."""
 
-import contextlib
 import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
-from astra_dagster.errors import ParameterError
+from astra_dagster.outputs.digests import find_setting
 from astra_dagster.outputs.layout import place_of
 from astra_dagster.outputs.record import Record
 from astra_dagster.planning.status import Status
@@ -62,10 +60,6 @@ class Family:
                 found.setdefault(record.digest, set()).add(key)
         return found
 
-    def leads_to(self, digest: str, parameters: Mapping[str, Any]) -> bool:
-        """Whether these parameters can be set today, and have this digest."""
-        for task in self.tasks:
-            with contextlib.suppress(ParameterError, TypeError):
-                if task.digest(task.values(parameters)) == digest:
-                    return True
-        return False
+    def leads_to(self, root: str, digest: str) -> bool:
+        """Whether parameters can be set today that have a digest of which there are outputs."""
+        return any(find_setting(root, task, digest) for task in self.tasks)

@@ -108,7 +108,32 @@ def task_names(_context: click.Context, _parameter: click.Parameter, incomplete:
         return []
 
 
-setting = click.option("--set", "values", multiple=True, metavar="NAME=VALUE", help="Set a parameter: order=5.")
+setting = click.option(
+    "--set",
+    "values",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Set a parameter, order=5, or that of a task it requires, spec_continuum.order=5.",
+)
+
+
+def settings_of(texts: Sequence[str]) -> dict[str, object]:
+    """Parse the options ``--set`` to values by name."""
+    return dict(pair(text, "--set") for text in texts)
+
+
+def also_set(texts: Sequence[str], *, others: bool = False) -> dict[str, object]:
+    """Return the field of a launch for what ``--set`` sets of other tasks, if it sets any.
+
+    Parameters
+    ----------
+    others
+        Whether there are other tasks, for which names without that of a task are too.
+    """
+    from astra_dagster.orchestration.runs.launchpad import ALSO_SET
+
+    given = {name: value for name, value in settings_of(texts).items() if others or "." in name}
+    return {ALSO_SET: given} if given else {}
 
 
 @contextmanager

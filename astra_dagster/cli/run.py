@@ -9,15 +9,16 @@ import click
 from astra_dagster import settings
 from astra_dagster.cli.common import (
     TaskCommand,
+    also_set,
     failures_of,
     json_option,
     open_instance,
-    pair,
     put_json,
     raise_failures,
     run_job,
     selection,
     setting,
+    settings_of,
     task_names,
     verify_option,
     where_of,
@@ -62,6 +63,7 @@ def run(
     """
     from astra_dagster.orchestration.runs.jobs import update_job, update_run_config
     from astra_dagster.orchestration.runs.signs_of_life import declare_dead
+    from astra_dagster.tasks.registry import find_task
 
     wanted = where_of(where)
     with open_instance() as instance:
@@ -69,6 +71,7 @@ def run(
         planner, plans = plans_of(instance, tasks, values, releases, wanted, overwrite, verify=verify)
         for plan in plans if not as_json else ():
             click.echo(_told(plan))
+        _tell_kept(plans, err=as_json)
         if dry_run or not any(_to_do(plan, fetch) for plan in plans):
             if as_json:
                 put_json({"plans": [_document(plan) for plan in plans], "computed": 0, "failed": []})
@@ -77,6 +80,7 @@ def run(
         store = next(plan.store for plan in plans if plan.store.task.name == tasks[0])
         config = {
             **store.parameters.as_dict(all=True),
+            **also_set(values, others=len(tasks) > 1),
             "also": list(tasks[1:]),
             "releases": list(releases),
             "where": wanted,
@@ -84,7 +88,8 @@ def run(
             "fetch": fetch,
             "verify": verify,
         }
-        result = run_job(update_job(store.task, planner), instance, update_run_config(store.task, config, workers))
+        task = find_task(tasks[0])
+        result = run_job(update_job(task, planner), instance, update_run_config(task, config, workers))
         if as_json and not result.success:
             put_json({"plans": [_document(plan) for plan in plans], "failed": failures_of(result)})
         raise_failures(result)
@@ -123,6 +128,7 @@ def plan(
             put_json([{**_document(item), **({"why": _why(item)} if key else {})} for item in plans])
         for item in plans if not as_json else ():
             click.echo(_story(item) if key is not None else _told(item))
+        _tell_kept(plans, err=as_json)
         _raise_unreachable(plans)
 
 
@@ -141,19 +147,24 @@ def plans_of(
     from astra_dagster.orchestration.runs.jobs import jobs_of
     from astra_dagster.orchestration.sources import make_planner
     from astra_dagster.outputs.store import OutputStore
-    from astra_dagster.tasks.registry import find_task
+    from astra_dagster.tasks.registry import find_task, set_together
 
-    found = [find_task(name) for name in dict.fromkeys(tasks)]
-    if values and len(found) > 1:
-        raise click.UsageError("--set takes one task: run them one after another")
-    given = dict(pair(text, "--set") for text in values)
-    parameters = [task.values(given) for task in found]
+    found = set_together([find_task(name) for name in dict.fromkeys(tasks)], settings_of(values))
     root = settings.sas_base_dir()
     outputs = settings.check_outputs_dir()
-    stores = [OutputStore(outputs, task, own) for task, own in zip(found, parameters, strict=True)]
+    stores = [OutputStore(outputs, task, task.values()) for task in found]
     planner = make_planner(instance, outputs, root, verify=verify)
     jobs = jobs_of(instance, stores, releases, where, key=key, overwrite=overwrite)
     return planner, [planner.plan(job.store, job.keys, job.overwrite) for job in jobs]
+
+
+def _tell_kept(plans: "Sequence[Plan]", *, err: bool) -> None:
+    """Print which tasks keep a parameter that was set for another one alone."""
+    from astra_dagster.tasks.registry import find_task, tell_kept
+
+    tasks = [plan.store.task for plan in plans]
+    for line in tell_kept([find_task(task.name) for task in tasks], tasks):
+        click.echo(line, err=err)
 
 
 def _to_do(plan: "Plan", fetch: bool) -> bool:

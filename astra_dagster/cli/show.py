@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from astra_dagster import settings
-from astra_dagster.cli.common import data_id_of, pair, setting, tell_left_out
+from astra_dagster.cli.common import data_id_of, setting, settings_of, tell_left_out
 from astra_dagster.outputs.atomic import replacing
 
 if TYPE_CHECKING:
@@ -89,7 +89,8 @@ def _outputs(keys: Sequence[str], name: str, values: Sequence[str]) -> "list[Sho
 
     task = registry.find_task(name)
     tell_left_out(registry.broken())
-    store = OutputStore(settings.outputs_dir(), task, task.values(dict(pair(text, "--set") for text in values)))
+    task = task.setting(settings_of(values))
+    store = OutputStore(settings.outputs_dir(), task, task.values())
     return [shown_output(store, task.domain.parse_key(key)) for key in keys]
 
 

@@ -7,13 +7,14 @@ import click
 
 from astra_dagster.cli.common import (
     TaskCommand,
+    also_set,
     json_option,
     open_instance,
-    pair,
     put_json,
     raise_failures,
     run_job,
     setting,
+    settings_of,
     task_names,
 )
 from astra_dagster.errors import AstraError
@@ -40,8 +41,8 @@ def table(task: str, values: Sequence[str], fits: bool, overwrite: bool, as_json
     from astra_dagster.tasks import registry
 
     found = registry.find_task(task)
-    parameters = found.values(dict(pair(text, "--set") for text in values))
-    config = {**parameters.as_dict(all=True), "fits": fits, "overwrite": overwrite}
+    parameters = found.setting(settings_of(values)).values()
+    config = {**parameters.as_dict(all=True), **also_set(values), "fits": fits, "overwrite": overwrite}
     with open_instance() as instance:
         if not registered(instance, found.domain):
             raise AstraError(

@@ -52,8 +52,8 @@ def task_asset(task: Task) -> dg.AssetsDefinition:
                 allow_retries=False,
             )
         with plain_failures():
-            config, parameters = launchpad.read(context.op_execution_context)
-            store = OutputStore(settings.check_outputs_dir(), task, parameters)
+            config, (mine,) = launchpad.read(context.op_execution_context)
+            store = OutputStore(settings.check_outputs_dir(), mine, mine.values())
             jobs = [Job(store, context.partition_keys, config.overwrite)]
             jobs += _find_companions(context, jobs[0])
             here = context.op_execution_context
@@ -129,7 +129,7 @@ def _find_companions(context: dg.AssetExecutionContext, job: Job) -> list[Job]:
     ops: Any = dict(context.run.run_config).get("ops") or {}
     for key in sorted(context.job_def.asset_layer.executable_asset_keys):
         other = tasks.get(key.to_user_string())
-        if other is None or other is task or other.upstream or other.domain != task.domain:
+        if other is None or other.name == task.name or other.upstream or other.domain != task.domain:
             continue
         given = dict((ops.get(other.name) or {}).get("config") or {})
         if not given.pop("overwrite", False):

@@ -9,7 +9,6 @@ Users add checks as plain ``dg.asset_check`` on these assets, merged with these 
 ``dg.Definitions.merge(astra_dagster.definitions.defs, dg.Definitions(asset_checks=[...]))``.
 """
 
-import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,13 +22,14 @@ from astra_dagster.checks import output_checks as checking_outputs
 from astra_dagster.checks import table_checks as checking_tables
 from astra_dagster.checks.check import LISTED, Check, Finding, Verdict
 from astra_dagster.checks.sample import OutputSample
-from astra_dagster.errors import OutputError, ParameterError
+from astra_dagster.errors import OutputError
 from astra_dagster.orchestration import records
 from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.internals import DATA_VERSION_TAG
 from astra_dagster.orchestration.partitions import registered
 from astra_dagster.orchestration.sources import make_planner
 from astra_dagster.orchestration.tables import latest, table_name
+from astra_dagster.outputs.digests import find_setting
 from astra_dagster.outputs.record import Record
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.planning.status import ReasonKind
@@ -158,15 +158,9 @@ def inputs(instance: dg.DagsterInstance, task: Task) -> list[str]:
 
 
 def _find_store(root: Path, task: Task, digest: str | None) -> OutputStore:
-    """Return the outputs of a task with the parameters of a digest; if they are not valid now, with the defaults."""
-    store = OutputStore(root, task, task.values())
-    known = store.parameters_of(digest) if digest and digest != store.digest else None
-    with contextlib.suppress(ParameterError):
-        names = task.values().as_dict(all=True)
-        other = OutputStore(root, task, task.values({n: v for n, v in (known or {}).items() if n in names}))
-        if other.digest == digest:
-            return other
-    return store
+    """Return the outputs of a task with the parameters of a digest; else those with the defaults."""
+    found = (find_setting(root, task, digest) if digest else None) or task
+    return OutputStore(root, found, found.values())
 
 
 def _make_specs(asset: str, checks: Sequence[Check[Any]]) -> list[dg.AssetCheckSpec]:

@@ -31,7 +31,8 @@ from astra_dagster.outputs.record import Record, record_of
 from astra_dagster.outputs.store import OutputStore, PartitionWork, StoredOutput
 from astra_dagster.planning.ledger import Selection, SourceRecord
 from astra_dagster.tasks.groups import Domain
-from astra_dagster.tasks.task import Requirement, Task
+from astra_dagster.tasks.inputs.requirement import Requirement
+from astra_dagster.tasks.task import Task
 
 FILE_TAG = "astra/file"
 """Tag of a source record: size and modification time of the file."""

@@ -60,8 +60,8 @@ def collection(task: Task) -> dg.AssetsDefinition:
     )
     def asset(context: dg.AssetExecutionContext):  # type: ignore[no-untyped-def]
         with plain_failures():
-            config, parameters = launchpad.read(context.op_execution_context)
-            store = OutputStore(settings.check_outputs_dir(), task, parameters)
+            config, (mine,) = launchpad.read(context.op_execution_context)
+            store = OutputStore(settings.check_outputs_dir(), mine, mine.values())
             with tqdm(unit="file", disable=None, desc=table_name(task)) as progress:
                 made, database = build(
                     context.instance,

@@ -8,12 +8,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from astra_dagster import files
 from astra_dagster.outputs.companions import read_failure_note, read_meaning
 from astra_dagster.outputs.document import read_label
-from astra_dagster.outputs.layout import PARAMETERS, OwnName, Sort, own_name, place_of, temporary_name
+from astra_dagster.outputs.layout import OwnName, Sort, own_name, place_of, temporary_name
 from astra_dagster.outputs.table_head import is_table_of
 
 Identity = tuple[int, int, int]
@@ -75,16 +75,6 @@ def walk(folder: str, family: str, problems: list[tuple[str, str]]) -> Iterator[
                         yield OwnFile(name, entry)
         except OSError as error:
             problems.append((f"{folder}/{inner}", f"cannot be listed: {error.strerror}"))
-
-
-def parameters_in(folder: str, family: str, digest: str) -> dict[str, Any] | None:
-    """Return the parameters in the folder of a digest; None if it has no valid ``parameters.json``."""
-    try:
-        with files.open_file(f"{folder}/{PARAMETERS}", os.O_NOFOLLOW) as stream:
-            meaning = read_meaning(stream.read(files.SMALL))
-        return dict(meaning.parameters) if (meaning.task, meaning.digest) == (family, digest) else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
 
 
 def inspect(file: OwnFile, family: str, digest: str) -> Inspected | None:

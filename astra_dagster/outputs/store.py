@@ -17,7 +17,7 @@ from astra_dagster.errors import AstraError, Fault, InputMissingError, OutputErr
 from astra_dagster.files import SMALL, read_file
 from astra_dagster.outputs import document, layout
 from astra_dagster.outputs.atomic import MOVE, replacing
-from astra_dagster.outputs.companions import DigestMeaning, FailureNote, read_failure_note, read_meaning
+from astra_dagster.outputs.companions import DigestMeaning, FailureNote, read_failure_note
 from astra_dagster.outputs.document import InputRef, Label, Origin
 from astra_dagster.spectra import output
 from astra_dagster.spectra.batch import SpectrumBatch
@@ -136,11 +136,16 @@ class OutputStore:
     ----------
     root
         Folder of all outputs.
+    task
+        The task, with these parameters by default: so what it requires has the parameters that it shares.
     """
 
     root: Path
     task: Task
     parameters: Parameters
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "task", self.task.with_values(self.parameters))
 
     @property
     def folder(self) -> Path:
@@ -193,15 +198,6 @@ class OutputStore:
             _write_atomically(path, contents)
         elif not os.access(self.folder, os.W_OK):
             raise OutputError("the output folder cannot be written to", path=self.folder, hint=MOVE)
-
-    def parameters_of(self, digest: str) -> dict[str, Any] | None:
-        """Return the parameters of another digest of this task; None if they were never used here."""
-        try:
-            folder = layout.digest_folder(self.root, self.task.family, digest)
-            meaning = read_meaning(read_file(f"{folder}/{layout.PARAMETERS}"))
-            return {**meaning.parameters, **meaning.required}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return None
 
     def origin(self, work: PartitionWork) -> Origin:
         """Make the origin of the output of a partition."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from astra_dagster.errors import AstraError
 from astra_dagster.outputs import document
+from astra_dagster.outputs.digests import list_changes
 from astra_dagster.outputs.document import FORMAT, READABLE
 from astra_dagster.outputs.record import Record, find_changed, hash_inputs
 from astra_dagster.outputs.store import OutputStore, PartitionWork
@@ -40,7 +41,7 @@ def why_incomplete(
     if record is None:
         return Reason(ReasonKind.NO_RECORD)
     if record.digest != store.digest:
-        return Reason(ReasonKind.PARAMETERS_CHANGED, _changes(record.digest, store))
+        return Reason(ReasonKind.PARAMETERS_CHANGED, list_changes(store.root, record.digest, store.task))
     if record.code_version != store.task.version:
         return Reason(ReasonKind.CODE_CHANGED, (record.code_version, store.task.version))
     if record.layout not in READABLE:
@@ -61,15 +62,6 @@ def why_incomplete(
     if verify and store.version_of(work.data_id) != record.results:
         return Reason(ReasonKind.OUTPUT_ALTERED)
     return None
-
-
-def _changes(digest: str, store: OutputStore) -> tuple[str, ...]:
-    """Return the parameters that differ from those of a digest, with their values before and now."""
-    before, now = store.parameters_of(digest), {**store.parameters.as_dict(), **store.task.required_digests}
-    if before is None:
-        return (f"digest {digest} -> {store.digest}",)
-    names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
-    return tuple(f"{name} {before.get(name, 'unset')} -> {now.get(name, 'unset')}" for name in names)
 
 
 def _find_moved(work: PartitionWork, store: OutputStore) -> tuple[str, ...]:

@@ -21,7 +21,8 @@ from astra_dagster.planning.ledger import Ledger, select_keys
 from astra_dagster.planning.plan import PartitionPlan, Plan
 from astra_dagster.planning.status import GONE, NEVER_CAME, Reason, ReasonKind, Status
 from astra_dagster.tasks.groups import Domain, Members, PartitionID, count_needed
-from astra_dagster.tasks.task import Requirement, Task
+from astra_dagster.tasks.inputs.requirement import Requirement
+from astra_dagster.tasks.task import Task
 
 
 @dataclass

@@ -15,7 +15,7 @@ must know the same tasks. It ignores documents of other types.
 """
 
 import functools
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -25,7 +25,7 @@ import yaml
 
 from astra_dagster.errors import AstraError, ConfigurationError, nearest
 from astra_dagster.files import read_text
-from astra_dagster.tasks.task import Task
+from astra_dagster.tasks.task import Task, all_tasks
 
 TYPE = "astra_dagster.SpectrumTask"
 _ATTRIBUTES: Mapping[str, tuple[type, str]] = {
@@ -87,7 +87,7 @@ def read_declared(folder: Path, tasks: tuple[Task, ...], taken: frozenset[str]) 
         for document in documents:
             try:
                 task = document.task(known)
-                _check_names(task, document, taken, found)
+                _check_names(task, document, tasks, taken, found)
             except ConfigurationError as error:
                 name = document.name
                 place = f"{path.relative_to(folder)}:{document.line()}"
@@ -97,8 +97,17 @@ def read_declared(folder: Path, tasks: tuple[Task, ...], taken: frozenset[str]) 
     return Declarations(MappingProxyType(found), MappingProxyType(broken))
 
 
-def _check_names(task: Task, document: "_Document", taken: Collection[str], found: Mapping[str, Declared]) -> None:
-    """Check that no other asset has the name of an asset of a variant; of two declarations the first is kept."""
+def _check_names(
+    task: Task, document: "_Document", tasks: Sequence[Task], taken: Collection[str], found: Mapping[str, Declared]
+) -> None:
+    """Check that no other asset has the name of an asset of a variant; of two declarations the first is kept.
+
+    A variant that it requires because it shares parameters may be there already.
+    """
+    try:
+        all_tasks([*tasks, *(item.task for item in found.values() if item.task.name != task.name), task])
+    except ValueError as error:
+        raise document.error(str(error), "give one another name", "name") from None
     places = {name: item for item in found.values() for name in _assets(item.task)}
     for name in _assets(task):
         if name in taken or name in places:
@@ -201,6 +210,8 @@ class _Document:
     def _check(self, task: Task, given: Mapping[str, Any]) -> None:
         """Check all parameters together, as they may depend on one another; the error names one that is wrong alone."""
         for name, value in given.items():
+            if not isinstance(name, str):
+                raise self.error(f"no parameter {name!r}", None, "parameters", name)
             if isinstance(value, str) and "{{" in value:
                 hint = "write the value itself: parameters are part of what a result is"
                 raise self.error(f"{name} cannot be a template", hint, "parameters", name)
@@ -217,7 +228,7 @@ class _Document:
 
 def _refused(task: Task, given: Mapping[str, Any]) -> tuple[str, str | None] | None:
     try:
-        task.values(given)
+        task.setting(given)
     except AstraError as error:
         return error.message, error.hint
     except (TypeError, ValueError) as error:  # raised by a check in the task's own class of parameters

@@ -4,15 +4,16 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.tasks.calling import DATA_IDS, one_by_one
 from astra_dagster.tasks.columns import Column
 from astra_dagster.tasks.inputs.common_files import CommonFile
 from astra_dagster.tasks.inputs.forms import find_form
+from astra_dagster.tasks.inputs.requirement import Requirement
 from astra_dagster.tasks.parameters import NoParameters, Parameters
-from astra_dagster.tasks.task import Requirement, Task, requirement_of
+from astra_dagster.tasks.task import Output, Task, requirement_of
 
 
 def spectrum_task(
@@ -21,7 +22,7 @@ def spectrum_task(
     version: str,
     parameters: type[Parameters] = NoParameters,
     columns: Mapping[str, Column | str] | None = None,
-    output: Literal["json", "fits"] | None = None,
+    output: Output | None = None,
     name: str | None = None,
     each: bool = False,
     wavelength: bool = True,
@@ -40,9 +41,10 @@ def spectrum_task(
     Parameters
     ----------
     requires
-        A product, a task, a requirement of many partitions (`grouped`, `matching`), or a tuple of these with the
-        same partitions, and of files that the partitions have in common (`file`). Of a product without a reader the
-        function receives the path; annotated as `Path`, `Table` or `HDUList`, an argument is that, reader or not.
+        A product, a task, one that shares parameters (`Task.sharing`), a requirement of many partitions (`grouped`,
+        `matching`), or a tuple of these with the same partitions, and of files that the partitions have in common
+        (`file`). Of a product without a reader the function receives the path; annotated as `Path`, `Table` or
+        `HDUList`, an argument is that, reader or not.
     version
         Code version; change it when the same input and parameters give other results.
     parameters
@@ -62,7 +64,8 @@ def spectrum_task(
         Spectra that it makes of them then keep it in their FITS file.
     stages
         Number of stages of a task that refines its own result: stage k receives the result of stage k - 1 as an
-        argument before the parameters, and the first stage None. Earlier stages are assets ``<task>_stage1``, ...
+        argument before the parameters, and the first stage None. Earlier stages have the same parameters, and are
+        assets ``<task>_stage1``, ...
     setup
         Function that is called once in each worker, to load a model or to open a device: ``setup(*files, parameters)``,
         with the files in common. The function receives what it returns before the parameters, in place of the files.
@@ -95,7 +98,7 @@ def spectrum_task(
                 body = _first_stage(body, len(given))
             made = Task(
                 name=own if stage == stages else f"{own}_stage{stage}",
-                requires=(*found.values(), *(() if made is None else (requirement_of(made),))),
+                requires=(*found.values(), *(() if made is None else (made.sharing(),))),
                 common=common,
                 parameters=parameters,
                 version=version,

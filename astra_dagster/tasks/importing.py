@@ -1,15 +1,21 @@
-"""A finder of modules that are not installed: beside the configuration file, and beside the package of a task.
+"""Import tasks: a finder of modules that are not installed, and a task as a worker has it.
 
-Dagster restores ``sys.path`` after it has loaded the definitions, so an addition to it would be lost. A finder stays in
-the process, and its folders are sent to the workers with their work. Python asks it last: installed modules come first.
+Modules are found beside the configuration file, and beside the package of a task. Dagster restores ``sys.path`` after
+it has loaded the definitions, so an addition to it would be lost. A finder stays in the process, and its folders are
+sent to the workers with their work. Python asks it last: installed modules come first.
 """
 
+import importlib
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+
+from astra_dagster.errors import ConfigurationError
 
 
 class _Finder(MetaPathFinder):
@@ -44,3 +50,54 @@ def look_beside(modules: Iterable[str]) -> None:
 def _places(module: ModuleType) -> list[str]:
     found = getattr(module, "__path__", None) or [getattr(module, "__file__", None)]
     return [place for place in found if place]
+
+
+Place = tuple[str, str, int, str]
+"""The module of a task, the name there of one with it in its chain, its number in that, and its code version."""
+
+
+def find_place(task: Any) -> Place | None:
+    """Return where a worker finds a task but for its parameters; None if that is nowhere."""
+    required = _without_parameters(task.requires)
+    for name, value in vars(sys.modules.get(task.module, task)).items() if task.module != "__main__" else ():
+        for i, item in enumerate(value.chain if isinstance(value, type(task)) else ()):
+            same = (item.family, item.version) == (task.family, task.version) and item.function is task.function
+            same = same and item.common == task.common and item.setup is task.setup
+            if same and _without_parameters(item.requires) == required:
+                return task.module, name, i, task.version
+    return None
+
+
+def _without_parameters(requires: Iterable[Any]) -> list[object]:
+    return [(item.task and item.task.family, replace(item, task=None)) for item in requires]
+
+
+def import_task(place: Place, *values: Any) -> Any:
+    """Return a task of a module, with the values that it has in the run.
+
+    Parameters
+    ----------
+    place
+        Where to find it.
+    values
+        Its name, defaults, releases, and the tasks that it requires.
+
+    Raises
+    ------
+    ConfigurationError
+        If the module has the task at another code version.
+    """
+    module, attribute, number, version = place
+    name, defaults, releases, upstream = values
+    found = getattr(importlib.import_module(module), attribute).chain[number]
+    if found.version != version:
+        raise ConfigurationError(
+            f"a worker has {name} at code version {found.version}, and the run at {version}",
+            path=sys.modules[module].__file__,
+            hint="start the workers again: what they have imported stays as it was",
+        )
+    if (found.name, found.defaults, found.releases, found.upstream) == values:
+        return found
+    rest = iter(upstream)
+    requires = tuple(item if item.task is None else replace(item, task=next(rest)) for item in found.requires)
+    return replace(found, name=name, defaults=defaults, releases=releases, requires=requires)

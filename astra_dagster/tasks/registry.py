@@ -1,6 +1,7 @@
 """The registry of tasks: the built-in ones, those of users' packages, all that these require, and declared variants.
 
-A package or a declaration that cannot be used is left out; `broken` says why.
+A package or a declaration that cannot be used is left out; `broken` says why. Tasks of one run get their parameters
+here, so that a name means the same for all of them.
 """
 
 import importlib
@@ -10,10 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from astra_dagster import settings
 from astra_dagster.datamodel.products import products
-from astra_dagster.errors import ConfigurationError, UnknownTaskError, describe, nearest
+from astra_dagster.errors import ConfigurationError, ParameterError, UnknownTaskError, describe, nearest
 from astra_dagster.spectra.readers import added_readers
 from astra_dagster.tasks import importing
 from astra_dagster.tasks.declared import TYPE, Declared, read_declared
@@ -45,7 +47,7 @@ def tasks() -> Mapping[str, Task]:
         If the configuration itself cannot be read.
     """
     found = _load()
-    return {**found.coded, **{name: item.task for name, item in found.declared.items()}}
+    return all_tasks([*found.coded.values(), *(item.task for item in found.declared.values())])
 
 
 def declared() -> Mapping[str, Declared]:
@@ -156,8 +158,7 @@ def find_task(name: str) -> Task:
     ConfigurationError
         If its declaration is not valid.
     """
-    found = _load()
-    known = {**found.coded, **{one: item.task for one, item in found.declared.items()}}
+    found, known = _load(), tasks()
     if name in known:
         return known[name]
     if name in found.broken:
@@ -167,6 +168,65 @@ def find_task(name: str) -> Task:
     left_out = [f"left out: {error}" for error in found.broken.values()]
     hint = "; ".join([nearest(name, known), *(left_out or [listed])])
     raise UnknownTaskError(f"no task {name[:80]!r}", hint=hint)
+
+
+def set_together(tasks: Sequence[Task], values: Mapping[str, Any]) -> list[Task]:
+    """Return tasks of one run with other parameters, for each of them as `Task.setting` does.
+
+    Parameters
+    ----------
+    values
+        Values by name. A name without that of a task is for each of these tasks that has such a parameter.
+
+    Raises
+    ------
+    ParameterError
+        If no task has such a parameter, or a value is not valid.
+    """
+    if len(tasks) == 1:
+        return [tasks[0].setting(values)]
+    given: dict[str, Any] = {}
+    for name, value in values.items():
+        having = [task for task in tasks if name in task.values().as_dict(all=True)]
+        if "." not in name and not having:
+            known = [other for task in tasks for other in task.values().as_dict(all=True)]
+            told = " and ".join(task.name for task in tasks)
+            raise ParameterError(f"no parameter {name!r} in {told}", hint=nearest(name, known))
+        given.update({name: value} if "." in name else {f"{task.name}.{name}": value for task in having})
+    chains = {task.name: {item.name for item in task.chain} for task in tasks}
+    for name in given:
+        of = name.rpartition(".")[0]
+        if not any(of in names for names in chains.values()):
+            known = [other for names in chains.values() for other in names]
+            raise ParameterError(f"{' and '.join(chains)} require no task {of!r}", hint=nearest(of, known))
+    return [
+        task.setting({name: value for name, value in given.items() if name.rpartition(".")[0] in chains[task.name]})
+        for task in tasks
+    ]
+
+
+def tell_kept(before: Sequence[Task], after: Sequence[Task]) -> list[str]:
+    """Say which required tasks have a parameter that was set for another one alone, and keep their own value.
+
+    Parameters
+    ----------
+    before, after
+        Tasks as they are by default, and as `set_together` returns them.
+    """
+    defaults = {name: task.values().as_dict(all=True) for name, task in all_tasks(before).items()}
+    chain = all_tasks(after)
+    now = {name: task.values().as_dict(all=True) for name, task in chain.items()}
+    lines: dict[str, None] = {}
+    for task in chain.values():
+        for name in [name for name, value in now[task.name].items() if value != defaults[task.name][name]]:
+            for other in task.chain[:-1]:
+                value = now[other.name].get(name)
+                if name in now[other.name] and value == defaults[other.name][name] != now[task.name][name]:
+                    lines[
+                        f"{name}={now[task.name][name]} is that of {task.name}; {other.name} keeps {name}={value}: "
+                        f"--set {other.name}.{name}={now[task.name][name]}, or sharing"
+                    ] = None
+    return list(lines)
 
 
 def groups() -> list[Domain]:

@@ -10,7 +10,8 @@ from astra_dagster.datamodel.products import DataID, Product
 from astra_dagster.errors import SpectrumFileError
 from astra_dagster.fits.reader import FitsFile
 from astra_dagster.tasks.groups import Group, Minimum, Parts, check_minimum
-from astra_dagster.tasks.task import Find, Requirement, Task, requirement_of
+from astra_dagster.tasks.inputs.requirement import Find, Requirement
+from astra_dagster.tasks.task import Task, requirement_of
 
 
 def grouped(of: Product | Task | Requirement, by: Sequence[str] | str, *, minimum: Minimum = 1) -> Requirement:

@@ -1,116 +1,27 @@
 """The task: parameters, requirements, a function and an output, without Dagster."""
 
-import importlib
 import re
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from pathlib import Path
-from typing import Any, Literal, cast
+from functools import cached_property, partial
+from types import MappingProxyType
+from typing import Any, Literal, get_args
 
-from astra_dagster.datamodel.products import DataID, Product
-from astra_dagster.errors import ConfigurationError
-from astra_dagster.spectra.readers import Reader, find_reader
+from astra_dagster.datamodel.products import Product
+from astra_dagster.errors import DeclarationError, ParameterError, nearest
 from astra_dagster.tasks.calling import call_task
 from astra_dagster.tasks.columns import MEMBERSHIP, Column
-from astra_dagster.tasks.groups import Domain, Members, Minimum, PartIndex, PartitionID, Parts
+from astra_dagster.tasks.groups import Domain, PartitionID
+from astra_dagster.tasks.importing import find_place, import_task
 from astra_dagster.tasks.inputs.common_files import CommonFile
-from astra_dagster.tasks.inputs.forms import Form
+from astra_dagster.tasks.inputs.requirement import Requirement
 from astra_dagster.tasks.parameters import Parameters, descriptions, digest
 
-RESERVED = frozenset(["also", "data_ids", "fetch", "overwrite", "releases", "where"])
+RESERVED = frozenset(["also", "also_set", "data_ids", "fetch", "overwrite", "releases", "where"])
 """Names that no parameter may have, because a run or a function takes them beside the parameters."""
-Find = Callable[[DataID, Path], Iterable[Parts]]
-"""Function from a data ID and its file to the parts of the data IDs that belong to it."""
-
-Count = Callable[[Path], int]
-"""Function from a file to the number of partitions that should belong to it."""
-
-
-@dataclass(frozen=True)
-class Requirement:
-    """A requirement of a task for each of its partitions: files of a product, or results of another task.
-
-    Attributes
-    ----------
-    partitions
-        Domain of the required partitions.
-    task
-        The required task; None if files of the product are required.
-    domain
-        Domain of the task that has this requirement.
-    find
-        Finds the many partitions that belong to one file; None for groups and for partitions of the same key.
-    form
-        How the function receives the files of the product; None for what its reader makes, or paths if it has none.
-    minimum
-        How many of the many must be there before anything is made from them.
-    count
-        Counts the many that should belong to one file; if None, they are those that `find` names, or for a group those
-        that are registered.
-    """
-
-    partitions: Domain
-    task: "Task | None"
-    domain: Domain
-    find: Find | None = None
-    form: Form | None = None
-    minimum: Minimum = 1
-    count: Count | None = None
-
-    @property
-    def product(self) -> Product:
-        """Product of the required files, or of the files that the required results are made from."""
-        return self.partitions.product
-
-    @property
-    def asset_name(self) -> str:
-        """Name of the asset whose partitions are required."""
-        return self.partitions.asset_name if self.task is None else self.task.name
-
-    @property
-    def reader(self) -> Reader | None:
-        """The reader that makes spectra of the files; None for results, and files that the function itself receives."""
-        return find_reader(self.product.name) if self.task is None and self.form is None else None
-
-    @property
-    def one_to_one(self) -> bool:
-        """Whether a partition requires the one with the same key; otherwise it requires many, as a list."""
-        return self.find is None and self.partitions == self.domain
-
-    def index(self, keys: Iterable[str]) -> PartIndex:
-        """Make an index of keys of the required partitions, for `members`."""
-        return PartIndex(self.partitions, keys)
-
-    def members(self, one: PartitionID, path: Path | None, index: PartIndex) -> list[str]:
-        """Return the keys that one partition of the domain requires; see `find_members`."""
-        return list(self.find_members(one, path, index).keys)
-
-    def find_members(self, one: PartitionID, path: Path | None, index: PartIndex) -> Members:
-        """Find the keys that one partition of the domain requires, in the order of the index, and how many it expects.
-
-        Parameters
-        ----------
-        one, path
-            The partition, and the path of its file; None if it is a group or the file does not exist yet.
-        index
-            Known keys of the required partitions.
-        """
-        if self.one_to_one:
-            return Members((one.key,), 1)
-        wanted: Iterable[Parts] = [dict(zip(self.domain.parts, one.parts, strict=True))]
-        if self.find is not None:  # then the domain is a product
-            wanted = self.find(cast(DataID, one), path) if path else []
-        found: dict[str, None] = {}
-        unregistered: set[tuple[tuple[str, str], ...]] = set()
-        for parts in wanted:
-            keys = index.lookup(one.release, parts)
-            found.update(dict.fromkeys(keys))
-            if not keys and self.find is not None:
-                unregistered.add(tuple(sorted(parts.items())))
-        counted = self.count(path) if self.count is not None and path else len(found) + len(unregistered)
-        return Members(tuple(found), counted)
+Output = Literal["json", "fits"]
+Remake = Callable[["Task", Mapping[str, Any]], "Task"]
+"""Function from a task and values to the task that has these."""
 
 
 def requirement_of(item: object) -> Requirement:
@@ -183,7 +94,7 @@ class Task:
     version: str
     function: Callable[..., Any]
     columns: Mapping[str, Column] = field(default_factory=dict)
-    output: Literal["json", "fits"] = "json"
+    output: Output = "json"
     wavelength: bool = True
     bitmask: bool = False
     description: str = ""
@@ -201,12 +112,13 @@ class Task:
             raise ValueError(f"the name of a task must be lower-case letters, digits and _, not {self.name!r}")
         if not isinstance(self.version, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,32}", self.version):
             raise ValueError(f"version of {self.name} must be letters, digits, _ or -, not {self.version!r}")
-        taken = RESERVED & set(descriptions(self.parameters))
-        if taken:
+        if taken := RESERVED & set(descriptions(self.parameters)):
             raise ValueError(
                 f"{self.name} cannot have a parameter {', '.join(sorted(taken))}: runs have one themselves"
             )
-        object.__setattr__(self, "requires", tuple(map(requirement_of, self.requires)))
+        if self.output not in (known := get_args(Output)):
+            raise DeclarationError(f"{self.name} cannot have the output {self.output!r}; expected {' or '.join(known)}")
+        object.__setattr__(self, "requires", tuple(self._share(requirement_of(item)) for item in self.requires))
         object.__setattr__(self, "common", dict(sorted(self.common.items())))
         domains = {requirement.domain for requirement in self.requires}
         if len(domains) != 1:
@@ -217,6 +129,20 @@ class Task:
         if self.batch_size is not None and self.batch_size < 1:
             raise ValueError(f"the batch size of {self.name} must be at least 1, not {self.batch_size}")
         self.values()
+        all_tasks(self.upstream)
+
+    def _share(self, item: Requirement) -> Requirement:
+        """Return a requirement whose task has the values that it shares, as a variant if its own defaults differ."""
+        if item.task is None or item.shared == ():
+            return item
+        mine, theirs = (task.values().as_dict(all=True) for task in (self, item.task))
+        if item.shared is None:
+            item = replace(item, shared=tuple(name for name in theirs if name in mine) or tuple(theirs))
+        for name in item.shared or ():
+            if name not in mine:
+                message = f"{self.name} has no parameter {name} to share with {item.asset_name}"
+                raise DeclarationError(message, hint=nearest(name, mine))
+        return self._hand_on(item, self.values(), {}, Task.with_parameters)
 
     @property
     def domain(self) -> Domain:
@@ -251,10 +177,7 @@ class Task:
     @cached_property
     def chain(self) -> tuple["Task", ...]:
         """All tasks that must run for it, in order; itself the last."""
-        found: dict[str, Task] = {}
-        for task in self.upstream:
-            found.update((item.name, item) for item in task.chain)
-        return (*found.values(), self)
+        return (*all_tasks(self.upstream).values(), self)
 
     def values(self, given: Mapping[str, Any] | None = None) -> Parameters:
         """Make parameters with these values, and the task's defaults for all others.
@@ -266,14 +189,89 @@ class Task:
         """
         return self.parameters.from_mapping({**self.defaults, **(given or {})})
 
+    def _named_values(self, given: Mapping[str, Any]) -> Parameters:
+        """Do the same as `values`, with errors that name the task."""
+        try:
+            return self.values(given)
+        except ParameterError as error:
+            error.message = f"{self.name}: {error.message}"
+            raise
+
     def digest(self, parameters: Parameters) -> str:
         """Return the digest of these parameters and of the tasks that it requires: the identity of its results."""
-        return digest(parameters.as_dict(), self.required_digests)
+        return digest(parameters.as_dict(), self.with_values(parameters).required_digests)
 
     @property
     def required_digests(self) -> dict[str, str]:
         """Digests of the tasks that it requires, by family."""
         return {task.family: task.digest(task.values()) for task in self.upstream}
+
+    def sharing(self, *names: str) -> Requirement:
+        """Require this task with the values that parameters of these names have in the task that requires it.
+
+        ``requires=ap_star_continuum.sharing("order")`` hands its ``order`` on; no name stands for all that both have.
+
+        Raises
+        ------
+        ParameterError
+            If this task has no parameter of a name.
+        """
+        known = self.values().as_dict(all=True)
+        for name in names:
+            if name not in known:
+                raise ParameterError(f"{self.name} has no parameter {name!r}", hint=nearest(name, known))
+        return replace(requirement_of(self), shared=names or None)
+
+    def setting(self, values: Mapping[str, Any] = MappingProxyType({}), /, **named: object) -> "Task":
+        """Return the same task with other parameters, its own and those of the tasks that it requires.
+
+        Parameters
+        ----------
+        values, named
+            Values by name of the parameter: of this task ``order``, of another ``ap_star_continuum.order``.
+
+        Raises
+        ------
+        ParameterError
+            If there is no such task or parameter, a value is not valid, or it is one that another task shares.
+        """
+        return self._remake({**values, **named}, Task.setting)
+
+    def with_values(self, parameters: Parameters) -> "Task":
+        """Return the same task with these parameters; what it requires has those that it shares."""
+        return self if parameters == self.values() else self.setting(parameters.as_dict(all=True))
+
+    def _remake(self, given: Mapping[str, Any], remake: Remake) -> "Task":
+        """Return this task with other values, and with the required tasks that `remake` makes with theirs."""
+        names = {task.name for task in self.chain}
+        mine: dict[str, Any] = {}
+        for name, value in given.items():
+            of, _, short = name.rpartition(".")
+            if of and of not in names:
+                raise ParameterError(f"{self.name} requires no task {of!r}", hint=nearest(of, names))
+            if of in ("", self.name):
+                mine[short] = value
+        own = (self._named_values if any("." in name for name in given) else self.values)(mine)
+        requires = tuple(self._hand_on(item, own, given, remake) for item in self.requires)
+        if own == self.values() and all(new.task is old.task for new, old in zip(requires, self.requires, strict=True)):
+            return self
+        return replace(self, defaults={**self.defaults, **{n: getattr(own, n) for n in mine}}, requires=requires)
+
+    def _hand_on(self, item: Requirement, own: Parameters, given: Mapping[str, Any], remake: Remake) -> Requirement:
+        """Return a requirement with the task that `remake` makes with what is given for it, and what it shares."""
+        if item.task is None:
+            return item
+        names = {task.name for task in item.task.chain}
+        handed = {name: value for name, value in given.items() if name.rpartition(".")[0] in names}
+        for short in item.shared or ():
+            name = f"{item.task.name}.{short}"
+            value = item.task._named_values({short: getattr(own, short)})
+            if name in handed and item.task._named_values({short: handed[name]}) != value:
+                message = f"{item.task.name} has its {short} from {self.name}"
+                raise ParameterError(message, hint=f"set {self.name}.{short}")
+            if value != item.task.values():
+                handed[name] = getattr(own, short)
+        return replace(item, task=remake(item.task, handed))
 
     def variant(self, name: str, /, *, releases: Sequence[str] = (), **values: object) -> "Task":
         """Make the same task with other parameters, as an asset of its own: ``<task>_<name>``.
@@ -285,45 +283,41 @@ class Task:
         releases
             Releases that a run of it takes by default; those of this task if empty.
         values
-            Parameters that differ from those of this task.
+            Parameters that differ from those of this task and of the tasks that it requires, as in `setting`. Of a
+            required task with other parameters a variant is required, which is named after them.
 
         Raises
         ------
         ParameterError
-            If there is no parameter of a name, or a value is not valid.
+            As `setting` does.
         UnknownReleaseError, UnknownProductError
             If there is no such release, or it does not have the product.
         """
         for item in releases:
             self.domain.product.template(item)
-        return replace(
-            self,
-            name=f"{self.name}_{name}",
-            family=self.family,
-            defaults={**self.defaults, **values},
-            releases=tuple(dict.fromkeys(releases)) or self.releases,
-        )
+        made = self._remake(values, Task.with_parameters)
+        return replace(made, name=f"{self.name}_{name}", releases=tuple(dict.fromkeys(releases)) or self.releases)
 
-    def with_parameters(self, **values: Any) -> "Task":
-        """Make the variant with these parameters, named after them, for use as a requirement."""
-        if self.values(values) == self.values():
+    def with_parameters(self, values: Mapping[str, Any] = MappingProxyType({}), /, **named: Any) -> "Task":
+        """Make the variant with these parameters, named after them, for use as a requirement; see `variant`."""
+        given = {name.removeprefix(f"{self.name}."): value for name, value in {**values, **named}.items()}
+        made = self._remake(given, Task.with_parameters)
+        if made is self:
             return self
-        text = "_".join(f"{key}_{value}" for key, value in values.items())
+        text = "_".join(f"{name}_{value}" for name, value in given.items())
         name = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
-        return self.variant(name if len(name) <= 40 else digest(self.values(values).as_dict())[:8], **values)
+        if len(name) > 40:
+            below = {name: value for name, value in given.items() if "." in name}
+            name = digest({**made.values().as_dict(), **below})[:8]
+        return replace(made, name=f"{self.name}_{name}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the task by its module and name if a module has it, so that workers import it; else by value."""
-        for name, value in vars(sys.modules.get(self.module, self)).items() if self.module != "__main__" else ():
-            for i, item in enumerate(value.chain if isinstance(value, Task) else ()):
-                same = item.family == self.family and item.function is self.function
-                same = same and item.requires == self.requires and item.common == self.common
-                same = same and item.setup is self.setup
-                if same and item.version == self.version:
-                    place = (self.module, name, i, self.version)
-                    return _imported, (place, self.name, dict(self.defaults), self.releases)
+        place = find_place(self)
+        if place is not None:
+            return import_task, (place, self.name, dict(self.defaults), self.releases, self.upstream)
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return _made, (values,)
+        return partial(Task, **values), ()
 
     def __call__(self, *inputs: Any, data_ids: Sequence[PartitionID] = (), **values: object) -> Any:
         """Run the task on inputs in memory, without Dagster, files or configuration.
@@ -354,22 +348,6 @@ class Task:
         return columns if spectra is None else spectra
 
 
-def _imported(place: tuple[str, str, int, str], name: str, defaults: dict[str, Any], releases: tuple[str, ...]) -> Task:
-    module, attribute, number, version = place
-    found: Task = getattr(importlib.import_module(module), attribute).chain[number]
-    if found.version != version:
-        raise ConfigurationError(
-            f"a worker has {name} at code version {found.version}, and the run at {version}",
-            path=sys.modules[module].__file__,
-            hint="start the workers again: what they have imported stays as it was",
-        )
-    return found if found.name == name else replace(found, name=name, defaults=defaults, releases=releases)
-
-
-def _made(values: dict[str, Any]) -> Task:
-    return Task(**values)
-
-
 def all_tasks(tasks: Sequence[Task]) -> dict[str, Task]:
     """Return these tasks and all that they require, by name; required tasks come first.
 
@@ -377,12 +355,23 @@ def all_tasks(tasks: Sequence[Task]) -> dict[str, Task]:
     ------
     ValueError
         If two different tasks have the same name.
+    ParameterError
+        If a task is required with different parameters: of a partition it has one record.
     """
     found: dict[str, Task] = {}
     for task in tasks:
         for item in task.chain:
             known = found.setdefault(item.name, item)
-            same = known.family == item.family and known.function is item.function and known.defaults == item.defaults
-            if not same or known.releases != item.releases:
+            if known is item:
+                continue
+            one, other = known.values().as_dict(all=True), item.values().as_dict(all=True)
+            same = (known.family, known.function, known.releases) == (item.family, item.function, item.releases)
+            for name in one if same else ():
+                if one[name] != other[name]:
+                    raise ParameterError(
+                        f"{item.name} is needed with {name}={one[name]} and with {name}={other[name]}",
+                        hint=f"set {item.name}.{name} for all, let all share it, or require a variant: with_parameters",
+                    )
+            if not same or known.required_digests != item.required_digests:
                 raise ValueError(f"there are two tasks named {item.name}, in {known.module} and {item.module}")
     return found

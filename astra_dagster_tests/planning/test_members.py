@@ -11,8 +11,9 @@ from astra_dagster.outputs import document
 from astra_dagster.planning.plan import Plan
 from astra_dagster.planning.status import ReasonKind, Status
 from astra_dagster.tasks.groups import Minimum
+from astra_dagster.tasks.inputs.requirement import Requirement
 from astra_dagster.tasks.requirements import grouped, matching
-from astra_dagster.tasks.task import Requirement, Task
+from astra_dagster.tasks.task import Task
 from astra_dagster_tests.outages import circle
 from astra_dagster_tests.planning.world import VISITS, World, key_of, mean
 

@@ -29,9 +29,10 @@ from astra_dagster.archive.discovery import find_files
 from astra_dagster.errors import ParameterError, SpectrumFileError, TaskError
 from astra_dagster.fits import writer as encode
 from astra_dagster.tasks.continuum import ap_star_continuum, spec_continuum
+from astra_dagster.tasks.inputs.requirement import Requirement
 from astra_dagster.tasks.parameters import descriptions, digest
 from astra_dagster.tasks.snr import ap_visit_snr, spec_snr
-from astra_dagster.tasks.task import Requirement, all_tasks
+from astra_dagster.tasks.task import all_tasks
 from astra_dagster_tests.mirrors import skip_without
 
 

@@ -20,8 +20,7 @@ from astra_dagster.orchestration.runs.summary import make_failure
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.planning.ledger import Selection, select_keys
 from astra_dagster.planning.planner import Planner, members
-from astra_dagster.tasks.registry import find_task
-from astra_dagster.tasks.task import Task
+from astra_dagster.tasks.task import Task, all_tasks
 
 
 class UpdateConfig(RunConfig):
@@ -29,7 +28,8 @@ class UpdateConfig(RunConfig):
 
     also: list[str] = Field(
         default=[],
-        description="Other tasks, with the parameters that they have by default: files are read once for all.",
+        description="Other tasks, with the parameters that they have by default, or by also_set: files are read once "
+        "for all.",
     )
     releases: list[str] = Field(default=[], description="Only these releases; all if empty.")
     where: dict[str, list[str]] = Field(
@@ -54,9 +54,8 @@ def update_job(task: Task, planner: Planner | None = None) -> dg.JobDefinition:
     )
     def update(context: dg.OpExecutionContext, executor: ExecutorResource) -> None:
         with plain_failures():
-            config, parameters = launchpad.read(context)
-            store = OutputStore(settings.check_outputs_dir(), task, parameters)
-            stores = [store, *(OutputStore(store.root, other, other.values()) for other in map(find_task, config.also))]
+            config, tasks = launchpad.read(context)
+            stores = [OutputStore(settings.check_outputs_dir(), one, one.values()) for one in tasks]
             jobs = jobs_of(context.instance, stores, config.releases, config.where, overwrite=config.overwrite)
             run_jobs(context, jobs, executor, planner, fetching=config.fetching, verify=config.verify)
 
@@ -148,12 +147,11 @@ def jobs_of(
     Raises
     ------
     AstraError
-        If there is no such partition.
+        If there is no such partition, or a task is needed with two sets of parameters.
     """
     ledger = records.DagsterLedger(instance)
-    mine = {store.task.name: store for store in stores}
+    mine: dict[str, Task] = {}
     wanted: dict[str, dict[str, None]] = {}
-    chain: dict[str, Task] = {}
     for store in stores:
         task = store.task
         if files:
@@ -172,7 +170,8 @@ def jobs_of(
                 hint=f"run astra-dagster discover --product {task.domain.product.name}",
             )
         wanted.setdefault(task.name, {}).update(dict.fromkeys(keys))
-        chain.update((item.name, item) for item in task.chain)
+        mine[task.name] = task
+    chain = all_tasks([*mine.values()])
     root = settings.sas_base_dir()
     for task in reversed(chain.values()):
         for requirement in task.requires:
@@ -182,7 +181,7 @@ def jobs_of(
                 wanted.setdefault(requirement.task.name, {}).update(dict.fromkeys(found))
     return [
         Job(
-            mine.get(task.name) or OutputStore(stores[0].root, task, task.values()),
+            OutputStore(stores[0].root, task, task.values()),
             list(wanted[task.name]),
             overwrite and task.name in mine,
         )

@@ -8,11 +8,15 @@ import dagster as dg
 from pydantic import Field, create_model
 
 from astra_dagster import settings
-from astra_dagster.errors import ConfigurationError, ParameterError
+from astra_dagster.errors import AstraError
 from astra_dagster.files import checked_by
 from astra_dagster.orchestration.internals import PostProcessingError
-from astra_dagster.tasks.parameters import Parameters, bounds, descriptions
+from astra_dagster.tasks import registry
+from astra_dagster.tasks.parameters import bounds, descriptions
 from astra_dagster.tasks.task import Task
+
+ALSO_SET = "also_set"
+"""Name of the field for parameters of other tasks than the one that is launched."""
 
 
 class RunConfig(dg.Config):
@@ -54,6 +58,11 @@ class Launchpad(typing.Generic[Kind]):
             name: (_find_config_type(hints[name]), Field(default=default, description=meaning[name] or None))
             for name, default in task.values().as_dict(all=True).items()
         }
+        others = [other.name for other in task.chain[:-1]]
+        if others or "also" in base.model_fields:
+            about = 'Parameters of other tasks of the run, for example {"ap_visit_snr.fudge_factor": 2.0}.'
+            listed = f" It requires {', '.join(others)}." if others else ""
+            fields[ALSO_SET] = (dict[str, Any], Field(default={}, description=about + listed))
         self.kind: type[Kind] = create_model(f"{task.name}_{base.__name__}", __base__=base, **fields)
 
     @property
@@ -61,10 +70,13 @@ class Launchpad(typing.Generic[Kind]):
         """Schema for the ``config_schema`` of an op or asset."""
         return dg.Field(_CheckedFields(self.kind.to_fields_dict(), self.task))
 
-    def read(self, context: dg.OpExecutionContext) -> tuple[Kind, Parameters]:
-        """Return the configuration of a run, and the task's parameters in it."""
+    def read(self, context: dg.OpExecutionContext) -> tuple[Kind, list[Task]]:
+        """Return the configuration of a run, and its tasks with their parameters, this one first."""
         values = dict(context.op_config)
-        return self.kind(**values), _make_parameters(self.task, values)
+        before, after = _set_tasks(self.task, values)
+        for line in registry.tell_kept(before, after):
+            context.log.warning(line)
+        return self.kind(**values), after
 
 
 class _CheckedFields(dg.Shape):
@@ -81,11 +93,11 @@ class _CheckedFields(dg.Shape):
         )
         self.task = task
 
-    def post_process(self, value: Mapping[str, object]) -> Mapping[str, object]:
+    def post_process(self, value: Mapping[str, Any]) -> Mapping[str, Any]:
         """Check values, of which Dagster has checked that they are complete and of the right types."""
         try:
-            _make_parameters(self.task, value)
-        except (ParameterError, ConfigurationError) as error:
+            _set_tasks(self.task, value)
+        except AstraError as error:
             raise PostProcessingError(str(error)) from None
         return value
 
@@ -99,10 +111,17 @@ def describe_parameters(task: Task) -> dict[str, str]:
     }
 
 
-def _make_parameters(task: Task, values: Mapping[str, object]) -> Parameters:
-    """Make parameters of values that may come from anybody who may launch a run: see `settings.check_readable`."""
+def _set_tasks(task: Task, values: Mapping[str, Any]) -> tuple[list[Task], list[Task]]:
+    """Return a task and those that run with it, by default and with the values of a launch.
+
+    The values may come from anybody who may launch a run: see `settings.check_readable`.
+    """
+    before = [task, *(registry.find_task(name) for name in values.get("also", ()) if name != task.name)]
     with checked_by(settings.check_readable):
-        return task.values({name: values[name] for name in task.values().as_dict(all=True) if name in values})
+        default = task.values().as_dict(all=True)
+        own = task.values({name: values[name] for name in default if name in values}).as_dict(all=True)
+        changed = {f"{task.name}.{name}": value for name, value in own.items() if value != default[name]}
+        return before, registry.set_together(before, {**changed, **values.get(ALSO_SET, {})})
 
 
 def _find_config_type(hint: object) -> object:

@@ -117,9 +117,12 @@ def test_the_command_takes_several(instance: dg.DagsterInstance, keys: list[str]
     assert all(name in result.output for name in TASKS)
     assert set(read.values()) == {1}
     assert "18 complete, 0 to do" in cli("run", *TASKS).output
-    refused = cli("run", *TASKS, "--set", "order=2")
-    assert refused.exit_code == 2
-    assert "--set takes one task" in refused.output
+    refused = cli("run", *TASKS, "--set", "ordr=2")
+    assert refused.exit_code == 1
+    assert "no parameter 'ordr' in ap_visit_snr and ap_visit_continuum; did you mean order" in refused.output
+    told = cli("run", *TASKS, "--set", "order=2", "--set", "fudge_factor=2", "--dry-run").output
+    assert "  18 parameters changed: fudge_factor 1.0 -> 2.0\n" in told
+    assert "  18 parameters changed: order 3 -> 2\n" in told
 
 
 def run_job(instance: dg.DagsterInstance, workers: str) -> Any:
