@@ -1,6 +1,6 @@
 """Which partitions are computed together, and how their inputs are joined."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from astra_dagster.errors import TaskError
 from astra_dagster.outputs.store import OutputStore, PartitionWork
 from astra_dagster.spectra.batch import SpectrumBatch, stack
 from astra_dagster.tasks.calling import size_of
-from astra_dagster.tasks.columns import Results
+from astra_dagster.tasks.columns import FAILURE, Failed, Results
 
 Inputs = tuple[Any, ...]
 """What a partition gives to the function of its task."""
@@ -40,7 +40,7 @@ def find_group(work: PartitionWork, inputs: Inputs) -> str:
         if isinstance(item, SpectrumBatch):
             kinds.append((item.flux.shape[1], item.chips, item.unit))
         elif isinstance(item, Results):
-            kinds.append(sorted((name, values.ndim, values.dtype.kind) for name, values in item.items()))
+            kinds.append(sorted((name, values.shape[1:], values.dtype.kind) for name, values in item.items()))
         else:
             kinds.append(work.data_id.key)  # a partition with many inputs, or a file, is computed by itself
     return repr(kinds)
@@ -69,3 +69,30 @@ def join(items: Sequence[Any]) -> Any:
     if isinstance(items[0], SpectrumBatch):
         return stack(items)
     return Results({name: np.concatenate([item[name] for item in items]) for name in items[0]})
+
+
+def pick_results(store: OutputStore, columns: Mapping[str, Sequence[Any]], rows: slice) -> dict[str, Any]:
+    """Return the results of one partition from the columns of all that were computed together.
+
+    Raises
+    ------
+    TaskError
+        If the partition has failed: its spectrum, all of several, or one of several where no column holds the reason.
+    """
+    picked = {name: list(values[rows]) for name, values in columns.items()}
+    marked = {i: value for i, value in enumerate(next(iter(picked.values()), ())) if isinstance(value, Failed)}
+    if not store.several:
+        if marked:
+            raise TaskError(marked[0].reason)
+        return {name: values[0] for name, values in picked.items()}
+    if marked:
+        number, first = next(iter(marked.items()))
+        if len(marked) == rows.stop - rows.start:
+            raise TaskError(f"all {len(marked)} spectra failed: {first.reason}")
+        if FAILURE not in picked:
+            hint = f"let the task promise a column {FAILURE!r}, and the other spectra stand"
+            raise TaskError(f"spectrum {number} failed: {first.reason}", hint=hint)
+        for name, values in picked.items():
+            for i, mark in marked.items():
+                values[i] = mark.reason if name == FAILURE else None
+    return picked

@@ -31,7 +31,7 @@ from astra_dagster.errors import (
     WorkerLostError,
     describe,
 )
-from astra_dagster.execution.batches import Inputs, check_sizes, find_group, join, pick_sized, split_group
+from astra_dagster.execution.batches import Inputs, check_sizes, find_group, join, pick_results, pick_sized, split_group
 from astra_dagster.execution.preparation import add_prepared, take_seconds
 from astra_dagster.execution.workers import FatalItem, Workers, spread
 from astra_dagster.outputs.store import InputFiles, OutputStore, PartitionWork, StoredOutput, read_task_output
@@ -340,7 +340,7 @@ def _write(
     def write(place: int) -> tuple[PartitionWork, Result | None]:
         item, start, stop = works[place], ends[place] - counts[place], ends[place]
         try:
-            results = {name: values[start:stop] if store.several else values[start] for name, values in columns.items()}
+            results = pick_results(store, columns, slice(start, stop))
             return item, store.write(item, results, None if spectra is None else spectra[start:stop])
         except Exception as error:
             return item, _make_error(error, item, TaskError, f"what {store.task.name} made cannot be written")

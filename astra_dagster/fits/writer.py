@@ -43,6 +43,8 @@ class ColumnHead:
         Value of TFORM: the number of cells, if it is not one, and the letter of the type.
     null
         The whole number that stands for a missing value.
+    shape
+        Shape of the array in each row, if it has more than one axis.
     """
 
     name: str
@@ -51,6 +53,7 @@ class ColumnHead:
     null: int | None = None
     description: str = ""
     ucd: str = ""
+    shape: tuple[int, ...] = ()
 
 
 def make_primary(cards: Cards) -> bytes:
@@ -83,7 +86,8 @@ def make_table(
         data[column] = np.where(array, ord("T"), ord("F")) if code == "L" else array
         cells = math.prod(array.shape[1:])
         form = f"{cells}{code}" if array.ndim > 1 else code
-        heads.append(ColumnHead(column, form, units.get(column, ""), ucd=ucds.get(column, "")))
+        shape = array.shape[1:] if array.ndim > 2 else ()
+        heads.append(ColumnHead(column, form, units.get(column, ""), ucd=ucds.get(column, ""), shape=shape))
     return _make_hdu([*_make_table_cards(rows, layout.itemsize, heads), ("EXTNAME", name, ""), *cards], data.tobytes())
 
 
@@ -107,7 +111,14 @@ def _make_table_cards(rows: int, row_bytes: int, columns: Sequence[ColumnHead], 
     ]
     for number, column in enumerate(columns, start=1):
         cards += [(f"TTYPE{number}", column.name, ""), (f"TFORM{number}", column.form, "")]
-        optional = (("TUNIT", column.unit), ("TNULL", column.null), ("TCOMM", column.description), ("TUCD", column.ucd))
+        dim = f"({','.join(map(str, column.shape[::-1]))})" if column.shape else ""
+        optional = (
+            ("TDIM", dim),
+            ("TUNIT", column.unit),
+            ("TNULL", column.null),
+            ("TCOMM", column.description),
+            ("TUCD", column.ucd),
+        )
         cards += [(f"{keyword}{number}", value, "") for keyword, value in optional if value not in ("", None)]
     return cards
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
+import numpy as np
 
 from astra_dagster.archive.discovery import HASHED
 from astra_dagster.datamodel.products import DataID, Product
@@ -42,6 +43,9 @@ BATCH = 1000
 
 LISTED = 100
 """Most members of a group that a record spells out; its output has all."""
+
+LONGEST = 64
+"""Number of values that a result may have to be in its record."""
 
 LOOK_UP = 10_000
 """Partitions asked for in one query: SQLite limits the number of variables."""
@@ -159,6 +163,7 @@ def task_materialisation(
     if store.several and results:  # of several spectra the first stands for the file
         results = {"spectra": max(map(len, results.values()), default=0), **{n: v[0] for n, v in results.items()}}
         results = {name: value for name, value in results.items() if value is not None}
+    results = {name: _shorten(value) for name, value in results.items()}
     return dg.AssetMaterialization(
         asset_key=dg.AssetKey(task.name),
         partition=work.data_id.key,
@@ -172,6 +177,13 @@ def task_materialisation(
         },
         tags=tags,
     )
+
+
+def _shorten(value: Any) -> Any:
+    """Return a result as a record holds it: of a long array, which would burden the database, its shape alone."""
+    if isinstance(value, list) and (size := np.size(value)) > LONGEST:
+        return f"array of shape {np.shape(value)}, {size} values"
+    return value
 
 
 def _input_of(work: PartitionWork) -> dict[str, dg.MetadataValue]:

@@ -18,6 +18,7 @@ from astra_dagster.fits.reader import LARGEST, FitsFile
 from astra_dagster.fits.writer import Card
 from astra_dagster.spectra import output
 from astra_dagster.spectra.batch import SpectrumBatch
+from astra_dagster.spectra.result_arrays import encode_arrays, find_arrays
 
 FORMAT = 3
 """Version of the layout of the outputs that are written."""
@@ -99,9 +100,12 @@ def encode(
         return encode_json({**document, "provenance": _provenance(origin)}), version
     about = {name: values for name, values in spectra.meta.items() if name not in results}
     described = output.describe_cards(spectra)
-    hdus = output.encode_spectra(replace(spectra, meta=about), described)
+    arrays = find_arrays(results, several)
+    array_cards, table = encode_arrays(arrays, results, several)
+    hdus = output.encode_spectra(replace(spectra, meta=about), described) + table
     version = _version(results, hdus)
-    cards = [*_provenance_cards(origin), *described, *output.result_cards(results, several)]
+    texts = {name: value for name, value in results.items() if name not in arrays}
+    cards = [*_provenance_cards(origin), *described, *output.result_cards(texts, several), *array_cards]
     cards.append(("VERSION", version, "data version: hash of results and spectra"))
     return writer.make_primary(cards) + hdus, version
 
@@ -125,7 +129,7 @@ def read_same(path: Path, suffix: str, origin: Origin) -> tuple[dict[str, Any], 
         raise ValueError("of another origin")
     with FitsFile(path) as file:
         header, start = file.hdu(0).header, file.hdu(0).offset
-    results = output.results_in(header)
+        results = output.read_results(file)
     version = _version(results, contents[start:])
     if header.text("VERSION") != version:
         raise ValueError("damaged")
@@ -142,9 +146,10 @@ def read(path: Path, suffix: str) -> StoredOutput:
     """
     if suffix == "fits":
         with FitsFile(path, hint="run its task again") as file:
-            header, size = file.hdu(0).header, file.size
-        _check_layout(header.get("FORMAT"))
-        return StoredOutput(_origin_in(header), output.results_in(header), header.text("VERSION") or "", size)
+            header = file.hdu(0).header
+            _check_layout(header.get("FORMAT"))
+            results = output.read_results(file)
+        return StoredOutput(_origin_in(header), results, header.text("VERSION") or "", file.size)
     contents = read_file(path)
     document = parse_json(contents)
     about = document["provenance"]
@@ -177,8 +182,8 @@ def read_version(path: Path, suffix: str) -> str:
     if suffix == "json":
         return _check_version(parse_json(read_file(path)))
     with FitsFile(path, hint="run its task again") as file:
-        header, start = file.hdu(0).header, file.hdu(0).offset
-    return _version(output.results_in(header), read_file(path, 2 * LARGEST)[start:])
+        results, start = output.read_results(file), file.hdu(0).offset
+    return _version(results, read_file(path, 2 * LARGEST)[start:])
 
 
 def read_label(stream: BinaryIO, suffix: str) -> Label:

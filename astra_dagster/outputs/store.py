@@ -315,7 +315,8 @@ def read_task_output(task: Task, path: Path) -> SpectrumBatch | Results:
 def _array(values: list[Any]) -> np.ndarray[Any, Any]:
     if any(isinstance(value, str) for value in values):
         return np.array(["" if value is None else value for value in values])
-    array = np.array(values, dtype=object)
+    shape = next((np.shape(value) for value in values if value is not None), ())
+    array = np.array([np.full(shape, None) if value is None and shape else value for value in values], dtype=object)
     return array.astype(float) if any(value is None for value in array.ravel()) else np.array(values)
 
 

@@ -5,7 +5,8 @@ spectrum; its columns ``wavelength`` (in vacuum), ``flux``, ``ivar`` and ``mask`
 pixels in one cell, so that each is an array of shape (spectra, pixels). If the task kept the survey's own mask, there
 is a column ``bitmask`` as well, and cards say which mask it is and which bits of it make a pixel bad. HDU 2 is the
 image CONTINUUM of the same shape, if a continuum was divided out. It is an image because specutils' loader of tables
-would take a column in units of flux for the flux.
+would take a column in units of flux for the flux. Results that are long arrays are in a table after these, see
+`astra_dagster.spectra.result_arrays`.
 
 The frame of the wavelengths is told in the words of the FITS standard (version 4.0, section 8.4.1): SPECSYS, and for
 the redshift of the object ZSOURCE, which is relative to the frame of SSYSSRC.
@@ -31,6 +32,7 @@ from astra_dagster.fits.reader import LARGEST, FitsFile
 from astra_dagster.fits.writer import Card
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.masks import check_increasing
+from astra_dagster.spectra.result_arrays import read_arrays
 from astra_dagster.spectra.velocities import find_velocities
 
 ORIGIN = "astra_dagster"
@@ -174,15 +176,17 @@ def result_cards(results: Mapping[str, Any], several: bool) -> list[Card]:
     return [*make_pairs("RES", results, "result"), ("SEVERAL", several, "results are lists, one value a spectrum")]
 
 
-def results_in(header: Header) -> dict[str, Any]:
-    """Results that a header holds.
+def read_results(file: FitsFile) -> dict[str, Any]:
+    """Read the results of an output: those of the header, and arrays in a table.
 
     Raises
     ------
     ValueError
         If a value is not JSON.
+    AstraError
+        If the table is damaged.
     """
-    return read_pairs(header, "RES")
+    return {**read_pairs(file.hdu(0).header, "RES"), **read_arrays(file)}
 
 
 def is_output(path: str | Path) -> bool:
@@ -231,7 +235,7 @@ def _make_batch(file: FitsFile, columns: Mapping[str, AnyArray]) -> SpectrumBatc
         arrays = {name: _to_native(values.reshape(len(values), -1)) for name, values in columns.items()}
     grid = arrays["wavelength"] if own else arrays["wavelength"][0]
     check_increasing(file, grid, 1)
-    results = results_in(head)
+    results = read_results(file)
     if head.get("SEVERAL") is not True:
         results = {name: [value] for name, value in results.items()}
     meta = {**parse_json(about.text("META") or "{}"), **results}

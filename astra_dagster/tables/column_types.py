@@ -1,7 +1,8 @@
 """Types of a table's columns. They follow from the values in a column, whatever their order.
 
-A kind is "bool", "int", "float" or "text", "[int]" for a list of such values, "[]" for an empty list. Missing values
-have no kind. A column of several kinds has the type of the widest; in a column of text, other values are JSON.
+A kind is "bool", "int", "float" or "text", "[int]" for a list of such values, "[[int]]" for a list of such lists, and
+"[]" for an empty list. Missing values have no kind. A column of several kinds has the type of the widest; in a column
+of text, other values are JSON.
 """
 
 import json
@@ -48,8 +49,8 @@ def find_column_kinds(column: pa.ChunkedArray) -> Kinds:
         return NONE
     if not pa.types.is_list(column.type):
         return frozenset({_OF_ARROW[column.type]})
-    cells = pc.list_flatten(column)
-    return frozenset({"[]" if cells.null_count == len(cells) else f"[{_OF_ARROW[cells.type]}]"})
+    inner = find_column_kinds(pc.list_flatten(column))
+    return frozenset({f"[{kind}]" for kind in inner} or {"[]"})
 
 
 def is_mixed(kinds: Kinds) -> bool:
@@ -61,7 +62,7 @@ def is_mixed(kinds: Kinds) -> bool:
 def arrow_type(kinds: Kinds) -> pa.DataType:
     """Return the type of a column with values of these kinds; without any value it is that of a number."""
     rows = {kind for kind in kinds if kind.startswith("[")}
-    if (rows and rows != kinds) or any(kind.startswith("[[") for kind in rows):
+    if rows and rows != kinds:
         return pa.string()
     if rows:
         return pa.list_(pa.field("element", arrow_type(frozenset(kind[1:-1] for kind in rows - {"[]"}))))
@@ -70,7 +71,7 @@ def arrow_type(kinds: Kinds) -> pa.DataType:
 
 def kind_name(kind: pa.DataType) -> str:
     """Return the name of a column's type: "int", "[float]"."""
-    return f"[{_OF_ARROW[kind.value_type]}]" if pa.types.is_list(kind) else _OF_ARROW[kind]
+    return f"[{kind_name(kind.value_type)}]" if pa.types.is_list(kind) else _OF_ARROW[kind]
 
 
 def make_array(values: Sequence[Any], kinds: Kinds) -> pa.Array:

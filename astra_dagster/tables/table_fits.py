@@ -28,7 +28,15 @@ _NUMBERS = {"double": ("D", ">f8"), "int64": ("K", ">i8"), "int32": ("J", ">i4")
 
 @dataclass(frozen=True)
 class _Column:
-    """A column of the FITS table; `cells` is the number of cells in a row, or None for a single value."""
+    """A column of the FITS table.
+
+    Attributes
+    ----------
+    cells
+        Number of cells in a row; None for a single value.
+    shape
+        Shape of the array in a row, if it has more than one axis.
+    """
 
     name: str
     values: pa.ChunkedArray
@@ -39,6 +47,7 @@ class _Column:
     unit: str
     description: str
     ucd: str
+    shape: tuple[int, ...] = ()
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -48,7 +57,7 @@ class _Column:
     def head(self) -> ColumnHead:
         form = self.code if self.cells is None else f"{self.cells}{self.code}"
         null = _NULL if self.nulls and self.code == "K" else None
-        return ColumnHead(self.name, form, self.unit, null, self.description, self.ucd)
+        return ColumnHead(self.name, form, self.unit, null, self.description, self.ucd, self.shape)
 
     def block(self, start: int, stop: int) -> AnyArray:
         values = self.values.slice(start, stop - start).combine_chunks()
@@ -66,8 +75,9 @@ def write_fits(stream: BinaryIO, table: pa.Table, name: str, cards: Iterable[Car
     """Write a table as FITS.
 
     Missing real numbers are NaN, missing whole numbers the value of TNULL, and missing texts empty. Lists of numbers
-    are padded to the length of the longest, lists of texts are JSON. A column of logical values of which some are
-    missing holds 1 and 0. Characters that are not printable ASCII, which FITS cannot hold, become question marks.
+    are padded to the length of the longest, and arrays of several axes stay arrays if all have one shape. Lists of
+    texts, and arrays of several shapes, are JSON. A column of logical values of which some are missing holds 1 and 0.
+    Characters that are not printable ASCII, which FITS cannot hold, become question marks.
 
     Parameters
     ----------
@@ -97,6 +107,10 @@ def _describe(name: str, values: pa.ChunkedArray, field: pa.Field) -> _Column:
         description += f" [{about['unit']}]"
     description, ucd = _to_ascii(description), _to_ascii(about.get("ucd", ""))
     cells, nulls, kind = None, values.null_count > 0, field.type
+    shape: tuple[int, ...] = ()
+    if pa.types.is_list(kind) and pa.types.is_list(kind.value_type):
+        values, shape = _flatten(values)
+        kind = values.type
     if pa.types.is_list(kind) and kind.value_type == pa.string():
         kind = pa.string()
     if pa.types.is_list(kind):
@@ -110,7 +124,20 @@ def _describe(name: str, values: pa.ChunkedArray, field: pa.Field) -> _Column:
         width = max(pc.max(pc.binary_length(values)).as_py() or 0, 1)
         return _Column(name, values, f"{width}A", f"S{width}", None, nulls, unit, description, ucd)
     code, layout = _NUMBERS[str(kind if cells is None else kind.value_type)]
-    return _Column(name, values, code, layout, cells, nulls, unit, description, ucd)
+    return _Column(name, values, code, layout, cells, nulls, unit, description, ucd, shape)
+
+
+def _flatten(values: pa.ChunkedArray) -> tuple[pa.ChunkedArray, tuple[int, ...]]:
+    """Return arrays of several axes as lists of numbers, and their shape; arrays of several shapes as JSON."""
+    arrays = [None if value is None else np.array(value, dtype=object) for value in values.to_pylist()]
+    shapes = {array.shape for array in arrays if array is not None}
+    inner = values.type
+    while pa.types.is_list(inner):
+        inner = inner.value_type
+    if len(shapes) != 1 or inner == pa.string():
+        return pa.chunked_array([kinds.convert(piece, pa.string()) for piece in values.chunks], pa.string()), ()
+    flat = [None if array is None else array.ravel().tolist() for array in arrays]
+    return pa.chunked_array([pa.array(flat, pa.list_(pa.field("element", inner)))]), shapes.pop()
 
 
 def _write_numbers(values: pa.Array, code: str) -> AnyArray:

@@ -3,6 +3,7 @@
 import logging
 import traceback
 from collections.abc import Callable, Container, Mapping, Sequence, Sized
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,7 +12,7 @@ import numpy as np
 from astra_dagster.errors import AstraError, TaskError, describe
 from astra_dagster.spectra.batch import SpectrumBatch, stack
 from astra_dagster.spectra.output import to_json_value
-from astra_dagster.tasks.columns import MAX_CELLS, Column
+from astra_dagster.tasks.columns import FAILURE, MAX_CELLS, Column, Failed
 from astra_dagster.tasks.groups import PartitionID
 from astra_dagster.tasks.parameters import Parameters
 
@@ -96,7 +97,8 @@ def call_task(
 ) -> tuple[dict[str, list[Any]], Any]:
     """Call a task's function, and return its columns as lists of Python values, and its spectra (None without any).
 
-    NaN and infinity become None, so that every value can be written as JSON.
+    NaN and infinity become None, so that every value can be written as JSON. All values of a spectrum that the function
+    has marked as failed are that mark, `Failed`.
 
     Parameters
     ----------
@@ -113,6 +115,8 @@ def call_task(
     count = size_of(inputs, task.opened)
     named = {DATA_IDS: tuple(data_ids)} if task.takes_data_ids else {}
     returned = call_function(task.name, task.function, *inputs, parameters, **named)
+    if isinstance(returned, Failed):
+        raise TaskError(returned.reason)
     made = returned if isinstance(returned, SpectrumBatch) else None
     if (made is not None) != (task.output == "fits") or (made is None and not isinstance(returned, Mapping)):
         expected = "a mapping of columns" if task.output == "json" else "a SpectrumBatch"
@@ -123,18 +127,50 @@ def call_task(
     if made is not None and (len(made) != count or made.wavelength is None):
         raise TaskError(f"{task.name} returned {len(made)} spectra for {count}, or some without wavelengths")
     columns = dict(returned) if made is None else _columns_of(task, made)
+    marked = _find_marked(columns if made is None else made.meta, count)
+    if FAILURE in task.columns:
+        columns.setdefault(FAILURE, [None] * count)
     if task.columns and set(columns) != set(task.columns):
         odd = ", ".join(sorted(set(columns) ^ set(task.columns)))
         raise TaskError(f"{task.name} and the columns that it promises differ in {odd}")
     if not columns and made is None:
         raise TaskError(f"{task.name} returned no columns")
-    return {name: _values(task, name, columns[name], count) for name in task.columns or columns}, made
+    if made is not None and marked:
+        made = replace(made, meta={name: tuple(map(_without_mark, values)) for name, values in made.meta.items()})
+    return {name: _mark(task, name, columns[name], count, marked) for name in task.columns or columns}, made
 
 
 def _where(error: Exception) -> str:
     """Return the last line outside of installed packages that an error passed through, as text."""
     frames = [f for f in traceback.extract_tb(error.__traceback__)[1:] if "site-packages" not in f.filename]
     return f" (line {frames[-1].lineno} of {Path(frames[-1].filename).name})" if frames else ""
+
+
+def _find_marked(columns: Mapping[str, object], count: int) -> dict[int, Failed]:
+    """Return the marks of the spectra that have failed, by number; a mark alone stands for all of them."""
+    found: dict[int, Failed] = {}
+    for values in columns.values():
+        if isinstance(values, Failed):
+            found.update(dict.fromkeys(range(count), values))
+        elif isinstance(values, (list, tuple)) or (isinstance(values, np.ndarray) and values.dtype.kind == "O"):
+            found.update((i, value) for i, value in enumerate(values) if isinstance(value, Failed))
+    return found
+
+
+def _without_mark(value: object) -> object:
+    return None if isinstance(value, Failed) else value
+
+
+def _mark(task: FunctionOfTask, name: str, values: Any, count: int, marked: Mapping[int, Failed]) -> list[Any]:
+    """Return a column as a list of Python values, with marks for the spectra that have failed."""
+    if not marked:
+        return _values(task, name, values, count)
+    rows = [i for i in range(count) if i not in marked]
+    if not isinstance(values, Failed) and len(values) != count:
+        raise TaskError(f"{task.name}: column {name} has {len(values)} values for {count} spectra")
+    kept = values[rows] if isinstance(values, np.ndarray) else [values[i] for i in rows]
+    made = iter(_values(task, name, kept, len(rows)) if rows else ())
+    return [marked[i] if i in marked else next(made) for i in range(count)]
 
 
 def _columns_of(task: FunctionOfTask, made: SpectrumBatch) -> dict[str, Any]:
@@ -153,23 +189,26 @@ def _values(task: FunctionOfTask, name: str, values: object, count: int) -> list
             values = values.to_value(known.unit)
         except Exception as error:
             raise TaskError(f"{task.name}: column {name} is in {unit}, not in {known.unit}") from error
-    if isinstance(values, (list, tuple)) and None in values and len(values) == count:
+    if isinstance(values, np.ndarray) and values.dtype.kind == "O" and values.ndim == 1:
+        values = list(values)
+    if isinstance(values, (list, tuple)) and len(values) == count and any(value is None for value in values):
         return _fill_missing(task, name, values)
+    mask = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else False
     try:
         array = np.asarray(values)
     except ValueError:  # rows of different lengths
         array = np.asarray(None)
     if count == 1 and array.ndim == 0 and array.dtype.kind in "biufU":
         array = array[None]
-    fits = array.ndim in (1, 2) and len(array) == count and (array.ndim == 1 or array.shape[1] <= MAX_CELLS)
+    fits = array.ndim > 0 and len(array) == count and array.size <= count * MAX_CELLS
     if not fits or array.dtype.kind not in "biufU":
         raise TaskError(
             f"{task.name}: column {name} has shape {array.shape} and type {array.dtype}",
-            hint=f"expected {count} numbers, texts, or rows of at most {MAX_CELLS} numbers, one a spectrum",
+            hint=f"expected {count} numbers, texts, or arrays of at most {MAX_CELLS} numbers, one a spectrum",
         )
-    if known.finite and array.dtype.kind == "f" and not np.isfinite(array).all():
+    if known.finite and (np.any(mask) or (array.dtype.kind == "f" and not np.isfinite(array).all())):
         raise TaskError(f"{task.name}: column {name} is not finite", hint="it is promised to be")
-    return list(to_json_value(array.tolist()))
+    return list(to_json_value((np.ma.array(array, mask=mask) if np.any(mask) else array).tolist()))
 
 
 def _fill_missing(task: FunctionOfTask, name: str, values: Sequence[object]) -> list[Any]:
@@ -194,11 +233,16 @@ def one_by_one(function: Callable[..., Any], opened: Container[int] = ()) -> Cal
             )
             for i in range(size_of(inputs, opened))
         ]
-        if rows and isinstance(rows[0], SpectrumBatch):
+        made = [row for row in rows if not isinstance(row, Failed)]
+        if not made or (len(made) < len(rows) and isinstance(made[0], SpectrumBatch)):
+            return next(row for row in rows if isinstance(row, Failed))
+        if isinstance(made[0], SpectrumBatch):
             return stack(rows)
-        if any(not isinstance(row, Mapping) or set(row) != set(rows[0]) for row in rows):
+        if any(not isinstance(row, Mapping) or set(row) != set(made[0]) for row in made):
             raise TypeError("a function of one spectrum must return the same columns for every one")
-        return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+        if len(made) < len(rows):
+            return {name: [row if isinstance(row, Failed) else row[name] for row in rows] for name in made[0]}
+        return {name: np.array([row[name] for row in rows]) for name in made[0]}
 
     return each
 

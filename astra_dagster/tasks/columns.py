@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 
-MAX_CELLS = 64
+MAX_CELLS = 1_000_000
 """Most numbers that one value of a column may hold; longer arrays belong in spectra."""
+
+FAILURE = "failure"
+"""Column that holds why a spectrum failed, if a task over files of several spectra promises it."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,28 @@ def name_flags(value: int, flags: type[IntFlag]) -> str:
     rest = value & ~sum(known)
     names = [str(item.name).lower().replace("_", " ") for item in known]
     return ", ".join([*names, *([f"unknown bits {rest:#x}"] if rest else [])])
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A mark in place of a value: the spectrum has failed. Make one with `failed`."""
+
+    reason: str
+
+
+def failed(reason: str) -> Failed:
+    """Mark a spectrum as failed, in place of its value in any column; the other spectra of the batch stand.
+
+    ``{"teff": [5010.0, failed("no convergence"), 4870.0]}``. A function of one spectrum returns it in place of the
+    columns.
+
+    Parameters
+    ----------
+    reason
+        Why, in a few words. The partition fails with this reason. Of a file of several spectra the others stand if the
+        task promises a column ``failure``, which then holds the reason; otherwise the whole file fails.
+    """
+    return Failed(reason)
 
 
 class Results(dict[str, np.ndarray[Any, Any]]):

@@ -34,9 +34,10 @@ def spectrum_task(
     """Make a task from a function; use as a decorator.
 
     The function receives its requirements and its parameters, ``f(spectra, parameters)``, and returns a mapping from
-    column names to one value for each spectrum: numbers, texts, short rows of numbers, or quantities with a unit. A
-    function that returns a `SpectrumBatch` makes FITS files; its return annotation or `output` must say so. A function
-    with an argument `data_ids` receives the data ID of each spectrum.
+    column names to one value for each spectrum: numbers, texts, arrays of one shape, or quantities with a unit. None,
+    NaN and masked values are missing; a spectrum that has `failed` has that mark in place of a value. A function that
+    returns a `SpectrumBatch` makes FITS files; its return annotation or `output` must say so. A function with an
+    argument `data_ids` receives the data ID of each spectrum.
 
     Parameters
     ----------

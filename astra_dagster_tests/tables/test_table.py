@@ -85,6 +85,31 @@ def test_fits_holds_what_is_missing_or_odd(tmp_path: Path) -> None:
     assert [row["w"] for row in rows_of(made.parquet)] == [["a", "b"], None]
 
 
+def test_arrays_of_several_axes_stay_arrays(tmp_path: Path) -> None:
+    from astropy.io import fits
+    from astropy.table import Table
+
+    store = store_of(tmp_path, free_toy)
+    whole, real = [[1, 2, 3], [4, 5, 6]], [[[0.5, None]], [[1.5, 2.5]]]
+    records = write(store, key_of(1), {"n": whole, "x": real, "t": [["a"], ["b"]], "u": [[1], [2]]})
+    records |= write(store, key_of(2), {"n": whole[::-1], "x": None, "t": [["c"]], "u": [[3]]})
+    made = collect(store, records)
+    assert rows_of(made.parquet)[0]["x"] == real
+    assert [str(made.schema.field(name).type) for name in ("n", "x", "t")] == [
+        f"list<element: list<element: {inner}>>" for inner in ("int64", "list<element: double>", "string")
+    ]
+    table = Table.read(made.fits)
+    assert table["n"].tolist() == [whole, whole[::-1]]
+    assert table["x"].shape == (2, 2, 1, 2)
+    assert table["x"][0].filled(-1).tolist() == [[[0.5, -1]], [[1.5, 2.5]]]
+    assert table["x"][1].mask.all()
+    assert table["t"].tolist() == ['[["a"], ["b"]]', '[["c"]]']
+    assert table["u"].tolist() == ["[[1], [2]]", "[[3]]"], "arrays of several shapes"
+    assert made.fits is not None
+    with fits.open(made.fits) as opened:
+        opened.verify("exception")
+
+
 VALUES: tuple[Callable[[random.Random], Any], ...] = (
     lambda r: r.random(),
     lambda r: r.randint(-5, 5),
@@ -94,6 +119,7 @@ VALUES: tuple[Callable[[random.Random], Any], ...] = (
     lambda r: [r.random() for _ in range(r.randint(0, 3))],
     lambda r: [r.choice([None, 1]) for _ in range(2)],
     lambda _: 2**63 + 1,
+    lambda r: [[r.random()] * 2 for _ in range(r.randint(1, 2))],
 )
 
 

@@ -28,6 +28,7 @@ from astra_dagster import (
 from astra_dagster.archive.discovery import find_files
 from astra_dagster.errors import ParameterError, SpectrumFileError, TaskError
 from astra_dagster.fits import writer as encode
+from astra_dagster.tasks.columns import MAX_CELLS
 from astra_dagster.tasks.continuum import ap_star_continuum, spec_continuum
 from astra_dagster.tasks.inputs.requirement import Requirement
 from astra_dagster.tasks.parameters import descriptions, digest
@@ -142,7 +143,7 @@ def test_a_quantity_is_converted_to_the_promised_unit() -> None:
         ({"n": [1.0, 2.0]}, None, "made: column n has shape"),
         ({"n": [[1.0], [2.0, 3.0], [4.0]]}, None, "made: column n has shape"),
         ({"n": [object()] * 3}, None, "made: column n has shape"),
-        ({"n": np.ones((3, 65))}, None, "at most 64"),
+        ({"n": np.broadcast_to(1.0, (3, MAX_CELLS + 1))}, None, f"at most {MAX_CELLS}"),
         ({"n": [1.0, np.nan, 2.0]}, {"n": Column(finite=True)}, "made: column n is not finite"),
         ({"a b": [1.0] * 3}, None, "'a b' cannot be a column"),
         ({}, None, "no columns"),
