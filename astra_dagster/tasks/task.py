@@ -13,7 +13,7 @@ from astra_dagster.datamodel.products import DataID, Product
 from astra_dagster.errors import ConfigurationError
 from astra_dagster.tasks.calling import call_task
 from astra_dagster.tasks.columns import MEMBERSHIP, Column
-from astra_dagster.tasks.groups import Domain, Members, Minimum, PartIndex, PartitionID, Parts
+from astra_dagster.tasks.groups import Domain, Group, Members, Minimum, PartIndex, PartitionID, Parts
 from astra_dagster.tasks.parameters import Parameters, descriptions, digest
 
 RESERVED = frozenset(["also", "fetch", "overwrite", "releases", "where"])
@@ -39,6 +39,8 @@ class Requirement:
         Domain of the task that has this requirement.
     find
         Finds the many partitions that belong to one file; None for groups and for partitions of the same key.
+    group
+        How the many are grouped, if they are; the domain may be the same groups of another product.
     minimum
         How many of the many must be there before anything is made from them.
     count
@@ -50,6 +52,7 @@ class Requirement:
     task: "Task | None"
     domain: Domain
     find: Find | None = None
+    group: Group | None = None
     minimum: Minimum = 1
     count: Count | None = None
 
@@ -119,6 +122,17 @@ def requirement_of(item: object) -> Requirement:
     raise ValueError(f"a task requires products and tasks, not {item!r}")
 
 
+def _with_one_domain(requires: tuple[Requirement, ...]) -> tuple[Requirement, ...]:
+    """Have groups of several products by the same parts share their partitions: those of the first, or of a task."""
+    groups = sorted((item for item in requires if isinstance(item.domain, Group)), key=lambda item: not item.one_to_one)
+    return tuple(
+        replace(item, domain=groups[0].domain)
+        if isinstance(item.domain, Group) and item.domain.parts == groups[0].domain.parts and not item.one_to_one
+        else item
+        for item in requires
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Task:
     """An analysis, partition by partition. Make one with `spectrum_task`.
@@ -182,7 +196,7 @@ class Task:
             raise ValueError(
                 f"{self.name} cannot have a parameter {', '.join(sorted(taken))}: runs have one themselves"
             )
-        object.__setattr__(self, "requires", tuple(map(requirement_of, self.requires)))
+        object.__setattr__(self, "requires", _with_one_domain(tuple(map(requirement_of, self.requires))))
         domains = {requirement.domain for requirement in self.requires}
         if len(domains) != 1:
             found = ", ".join(sorted(domain.name for domain in domains)) or "nothing"
@@ -195,6 +209,11 @@ class Task:
     def domain(self) -> Domain:
         """The partitions of the task."""
         return self.requires[0].domain
+
+    def belonging(self, product: Product) -> Domain | None:
+        """Return the domain whose `key_of` leads from files of a product to partitions; None if these are of others."""
+        groups = (item.group for item in self.requires if item.group is not None)
+        return next((domain for domain in (self.domain, *groups) if domain.product == product), None)
 
     @property
     def upstream(self) -> tuple["Task", ...]:
