@@ -8,7 +8,8 @@
     <task>/<digest>/<release>/.../<task>-<parts>.<suffix>.failed      the note of a failure, beside the output
     pages/<task>-<digest>-<parts>.html                                a page with a spectrum
 
-The parts are those of the partition key without those that the release lacks; all but the last are folders. While a
+The parts are those of the partition key without those that the release lacks; all but the last are folders. The key of
+a group that is a whole release has no parts, and its output lies beside ``parameters.json``. While a
 file is written, it is named ``.astra-<process>-<random>.tmp``, in the same folder. This module never accesses the disk.
 """
 

@@ -146,6 +146,7 @@ SENTENCES: Mapping[ReasonKind, str] = {
 SHORT: Mapping[ReasonKind, str] = {
     ReasonKind.FAILED_BEFORE: "failed before",
     ReasonKind.MEMBERS_CHANGED: "input changed",
+    ReasonKind.MEMBER_LACKING: "{cause}",
 }
 """Sentences without what differs from file to file."""
 
@@ -158,8 +159,6 @@ def sentence(reason: Reason, *, short: bool = False) -> str:
     short
         Whether to leave out what differs from file to file: the error of a failure, and keys.
     """
-    if short and reason.kind in SHORT:
-        return SHORT[reason.kind]
     cause = ""
     if isinstance(reason.cause, Reason):
         cause = sentence(reason.cause, short=short)
@@ -168,4 +167,5 @@ def sentence(reason: Reason, *, short: bool = False) -> str:
     elif reason.cause is not None:  # the error may be that of a file with another key
         named = reason.kind is ReasonKind.MEMBERS_UNKNOWN
         cause = str(reason.cause) if named else reason.cause.without_key()
-    return SENTENCES[reason.kind].format(*reason.details, all=", ".join(reason.details), cause=cause)
+    words = SHORT.get(reason.kind, SENTENCES[reason.kind]) if short else SENTENCES[reason.kind]
+    return words.format(*reason.details, all=", ".join(reason.details), cause=cause)

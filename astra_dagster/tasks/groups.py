@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from astra_dagster.datamodel.keys import ABSENT
 from astra_dagster.datamodel.products import DataID, Product, Where
 from astra_dagster.errors import InvalidKeyError
 
@@ -21,7 +22,7 @@ class Group:
     product
         Product of the files.
     parts
-        Names of the shared parts, in the order of the product's key.
+        Names of the shared parts, in the order of the product's key; none if a group is a whole release.
     """
 
     product: Product
@@ -30,7 +31,7 @@ class Group:
     @property
     def name(self) -> str:
         """Name of the group's partitions."""
-        return f"{self.product.asset_name}_by_{'_'.join(self.parts)}"
+        return f"{self.product.asset_name}_by_{'_'.join(self.parts) or 'release'}"
 
     asset_name = name
 
@@ -45,16 +46,25 @@ class Group:
         return "/".join((release, *(parts[self.product.parts.index(name)] for name in self.parts)))
 
     def parse_key(self, key: str) -> "GroupID":
-        """Parse the partition key of a group.
+        """Parse the partition key of a group, which must be in its canonical form.
 
         Raises
         ------
         InvalidKeyError
             If the key is not valid.
+        UnknownReleaseError, UnknownProductError
+            If the release is not known, or does not have the product.
         """
         release, *parts = str(key).split("/")
-        if len(parts) != len(self.parts) or not all(parts):
+        if len(parts) != len(self.parts):
             raise InvalidKeyError(f"{key!r} is no key of {self.name}", hint=f"its parts are {self.key_order}")
+        known = {part.name: part for part in self.product.template(release).keys.values()}
+        for name, text in zip(self.parts, parts, strict=True):
+            part = known.get(name)
+            absent = ABSENT if part is None or part.optional else None
+            if text != absent and (part is None or part.canonical(text) != text):
+                right = part.canonical(text) if part else ABSENT
+                raise InvalidKeyError(f"{key!r} is no key of {self.name}: {name} is written {right}")
         return GroupID(self, release, tuple(parts))
 
     def select(self, keys: Sequence[str], releases: Sequence[str], where: Where) -> list[str]:

@@ -17,15 +17,16 @@ from astra_dagster.tasks.task import Task, requirement_of
 def grouped(of: Product | Task | Requirement, by: Sequence[str] | str, *, minimum: Minimum = 1) -> Requirement:
     """Require all partitions of a product or task that share parts of their keys; each such group is a partition.
 
-    ``grouped(spec, by=("run2d", "plate"))`` requires all spectra of a plate. All that are registered are expected, also
-    those whose file is not there. Results have the columns ``members`` and ``expected``.
+    ``grouped(spec, by=("run2d", "plate"))`` requires all spectra of a plate, ``grouped(plate_snr, by="run2d")`` all
+    plates of a reduction, and ``grouped(spec, by=())`` all spectra of a release. All that are registered are expected,
+    also those whose file is not there. Results have the columns ``members`` and ``expected``.
 
     Parameters
     ----------
     of
         The product or task whose partitions are required.
     by
-        Name of the shared part of the keys, or names of several.
+        Name of the shared part of the keys, or names of several; none for all partitions of a release.
     minimum
         How many members of a group must be there before it is computed: a number, a fraction of those expected as a
         decimal number (``0.8``), or "all". A group that waits for more is no failure.
@@ -33,17 +34,21 @@ def grouped(of: Product | Task | Requirement, by: Sequence[str] | str, *, minimu
     Raises
     ------
     ValueError
-        If the product has no such part, the partitions of the task are not files, or the minimum cannot be one.
+        If the keys have no such part, each group would be a single partition, or the minimum cannot be one.
     """
     check_minimum(minimum)
     names = (by,) if isinstance(by, str) else tuple(by)
-    required = _files(of)
-    product = required.product
-    unknown = set(names) - set(product.parts)
-    if unknown or not names:
-        raise ValueError(f"{product.name} has no part {', '.join(sorted(unknown))}; its parts are {product.key_order}")
-    parts = tuple(name for name in product.parts if name in names)
-    return replace(required, domain=Group(product, parts), minimum=minimum)
+    required = _one_for_one(of)
+    members = required.partitions
+    unknown = set(names) - set(members.parts)
+    if unknown:
+        all_parts = "" if members == required.product else "; only partitions that are files have all parts"
+        hint = f"its parts are {members.key_order}{all_parts}"
+        raise ValueError(f"{members.name} has no part {', '.join(sorted(unknown))}; {hint}")
+    group = Group(required.product, tuple(name for name in members.parts if name in names))
+    if group == members:
+        raise ValueError(f"{members.name} is grouped by {', '.join(names)} already: require the task itself")
+    return replace(required, domain=group, group=group, minimum=minimum)
 
 
 def matching(
@@ -72,11 +77,11 @@ def matching(
     Raises
     ------
     ValueError
-        If the partitions of the required task are not files, or the minimum cannot be one.
+        If what is required is of many itself, or the minimum cannot be one.
     """
     check_minimum(minimum)
     count = None if expected is None else functools.partial(_read_count, card=expected)
-    return replace(_files(of), domain=one, find=find, minimum=minimum, count=count)
+    return replace(_one_for_one(of), domain=one, find=find, minimum=minimum, count=count)
 
 
 def _read_count(path: Path, card: str) -> int:
@@ -110,8 +115,8 @@ def visits_of_star(star: DataID, path: Path) -> list[Parts]:
     return found
 
 
-def _files(of: Product | Task | Requirement) -> Requirement:
+def _one_for_one(of: Product | Task | Requirement) -> Requirement:
     found = requirement_of(of)
-    if not found.one_to_one or found.domain != found.product:
-        raise ValueError("only partitions that are files can be required by the many")
+    if not found.one_to_one:
+        raise ValueError("only partitions that are files, or groups of a task, can be required by the many")
     return found

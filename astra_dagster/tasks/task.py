@@ -14,7 +14,7 @@ from astra_dagster.tasks.columns import MEMBERSHIP, Column
 from astra_dagster.tasks.groups import Domain, PartitionID
 from astra_dagster.tasks.importing import find_place, import_task
 from astra_dagster.tasks.inputs.common_files import CommonFile
-from astra_dagster.tasks.inputs.requirement import Requirement
+from astra_dagster.tasks.inputs.requirement import Requirement, join_domains
 from astra_dagster.tasks.parameters import Parameters, descriptions, digest
 
 RESERVED = frozenset(["also", "also_set", "data_ids", "fetch", "overwrite", "releases", "where"])
@@ -118,7 +118,8 @@ class Task:
             )
         if self.output not in (known := get_args(Output)):
             raise DeclarationError(f"{self.name} cannot have the output {self.output!r}; expected {' or '.join(known)}")
-        object.__setattr__(self, "requires", tuple(self._share(requirement_of(item)) for item in self.requires))
+        shared = tuple(self._share(requirement_of(item)) for item in self.requires)
+        object.__setattr__(self, "requires", join_domains(shared))
         object.__setattr__(self, "common", dict(sorted(self.common.items())))
         domains = {requirement.domain for requirement in self.requires}
         if len(domains) != 1:
@@ -157,6 +158,11 @@ class Task:
             return frozenset({len(forms), *(place for place, form in enumerate(forms) if form)})
         places = [place for place in range(len(forms) + len(self.common)) if place not in self.common]
         return frozenset(self.common) | {place for place, form in zip(places, forms, strict=True) if form}
+
+    def belonging(self, product: Product) -> Domain | None:
+        """Return the domain whose `key_of` leads from files of a product to partitions; None if these are of others."""
+        groups = (item.group for item in self.requires if item.group is not None)
+        return next((domain for domain in (self.domain, *groups) if domain.product == product), None)
 
     @property
     def upstream(self) -> tuple["Task", ...]:

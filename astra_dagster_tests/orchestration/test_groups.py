@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from astra_dagster.orchestration import records
 from astra_dagster.orchestration.checks import inputs
 from astra_dagster.orchestration.clean import CleanConfig, survey
 from astra_dagster.orchestration.partitions import register, registered
+from astra_dagster.orchestration.runs.jobs import jobs_of
+from astra_dagster.orchestration.watch.settings import watched
+from astra_dagster.outputs import document
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tables.collection import collect
 from astra_dagster.tables.table import read_head
@@ -24,12 +28,40 @@ from astra_dagster.tasks import registry
 
 VISITS = product("apVisit")
 TASKS = """
-from astra_dagster import ap_visit, grouped, spectrum_task
-from astra_dagster.tasks.snr import ap_visit_snr
+import numpy as np
+from astra_dagster import SpectrumBatch, ap_star, ap_visit, grouped, matching, spectrum_task
+from astra_dagster.tasks.snr import ap_star_snr, ap_visit_snr
 
 @spectrum_task(requires=grouped(ap_visit_snr, by=("field", "plate"), minimum="all"), version="1", columns={"best": ""})
 def plate_snr(visits, parameters):
     return {"best": max(visit["snr"][0] for visit in visits)}
+
+@spectrum_task(requires=grouped(plate_snr, by="field"), version="1")
+def field_snr(plates, parameters):
+    return {"best": max(plate["best"][0] for plate in plates), "visits": int(sum(p["members"][0] for p in plates))}
+
+@spectrum_task(requires=grouped(field_snr, by=()), version="1")
+def release_snr(fields, parameters):
+    return {"best": max(field["best"][0] for field in fields)}
+
+@spectrum_task(requires=grouped(ap_visit, by=()), version="1")
+def release_level(visits, parameters) -> SpectrumBatch:
+    level = np.mean([np.nanmean(visit.flux) for visit in visits])
+    return SpectrumBatch(flux=np.full((1, 3), level), ivar=np.ones((1, 3)), wavelength=np.arange(1.0, 4.0))
+
+@spectrum_task(
+    requires=(grouped(ap_visit_snr, by=("telescope", "field")), grouped(ap_star_snr, by=("telescope", "field"))),
+    version="1",
+)
+def field_of_both(visits, stars, parameters):
+    return {"visits": len(visits), "stars": len(stars)}
+
+def of_the_field(star, path):
+    return [{"field": star.values["field"]}]
+
+@spectrum_task(requires=(ap_star, matching(plate_snr, ap_star, of_the_field)), version="1")
+def star_plates(star, plates, parameters):
+    return {"plates": [len(plates)] * len(star)}
 """
 PLATE = "DR17/120+12/5226"
 LATE = "DR17/apo25m/120+12/5226/56000/077"
@@ -44,7 +76,7 @@ def visits(
     (tmp_path / "astra.toml").write_text('packages = ["tasks_of_groups"]\nworkers = "in-process"\n')
     monkeypatch.setenv("ASTRA_CONFIG", str(tmp_path / "astra.toml"))
     monkeypatch.syspath_prepend(tmp_path)
-    astra("discover", "--product", "apVisit", "--release", "DR17")
+    astra("discover", "--release", "DR17")
     return list(registered(instance, VISITS))
 
 
@@ -95,3 +127,52 @@ def test_a_group_that_waits_is_told_and_is_no_failure(
     rows = {row["key"]: row for row in read_head(made_table.parquet, 100)}
     assert list(rows[PLATE])[:8] == ["key", "release", "field", "plate", "spectrum", "best", "members", "expected"]
     assert (rows[PLATE]["members"], rows[PLATE]["expected"]) == (9, 9)
+
+
+def stored(name: str, key: str) -> dict[str, Any]:
+    task = registry.tasks()[name]
+    store = OutputStore(Path(os.environ["ASTRA_OUTPUTS"]), task, task.values())
+    return dict(document.read(store.path(task.domain.parse_key(key)), task.output).results)
+
+
+def test_groups_of_groups_up_to_a_whole_release(instance: dg.DagsterInstance, visits: Sequence[str]) -> None:
+    tasks = registry.tasks()
+    assert list(registered(instance, tasks["release_snr"].domain)) == ["DR17"]
+    astra("run", "release_snr", "release_level")
+    best = {key: stored("plate_snr", key)["best"] for key in registered(instance, tasks["plate_snr"].domain)}
+    fields = {key: stored("field_snr", key) for key in registered(instance, tasks["field_snr"].domain)}
+    assert {key: field["members"] for key, field in fields.items()} == Counter(key.rpartition("/")[0] for key in best)
+    assert sum(field["visits"] for field in fields.values()) == len(visits)
+    assert stored("release_snr", "DR17") == {
+        "best": max(best.values()),
+        "members": len(fields),
+        "expected": len(fields),
+    }
+    assert stored("release_level", "DR17") == {"members": len(visits), "expected": len(visits)}
+    for name in ("release_snr", "release_level"):
+        path = OutputStore(Path(os.environ["ASTRA_OUTPUTS"]), tasks[name], tasks[name].values()).path_of("DR17")
+        assert (path.name, path.parent.parent.name) == (f"{name}-DR17.{tasks[name].output}", name)
+    assert "1 complete, 0 to do" in astra("plan", "release_snr").split("release_snr: ")[1]
+    found = survey(instance, Path(os.environ["ASTRA_OUTPUTS"]), CleanConfig(older_days=0).selection(Path()))
+    assert found.candidates == []
+
+
+def test_groups_of_two_products_are_done_together(instance: dg.DagsterInstance, visits: Sequence[str]) -> None:
+    task = registry.tasks()["field_of_both"]
+    astra("run", "field_of_both", "star_plates")
+    stars = list(registered(instance, product("apStar")))
+    for key in registered(instance, task.domain):
+        of_both = [sum(one.startswith(f"{key}/") for one in keys) for keys in (visits, stars)]
+        if all(of_both):
+            found = stored("field_of_both", key)
+            assert [found["visits"], found["stars"], found["members"]] == [*of_both, sum(of_both)]
+    plates = {key: stored("star_plates", key)["plates"] for key in stars}
+    assert all(set(found) == {1} for found in plates.values())
+
+    # New stars, as new visits, lead to the field that they are in.
+    store = OutputStore(Path(os.environ["ASTRA_OUTPUTS"]), task, task.values())
+    *_, job = jobs_of(instance, [store], files=stars[:1], product=product("apStar"))
+    assert job.keys == ["/".join(stars[0].split("/")[:3])]
+    for item in (product("apStar"), VISITS):
+        assert task in watched(item).chosen()
+    assert task not in watched(product("spec")).chosen()

@@ -82,5 +82,6 @@ def test_what_failed_before_is_counted_as_one_however_it_failed() -> None:
     waits = Reason(ReasonKind.REQUIRED_FIRST, ("a",), FAILED)
     assert sentence(FAILED, short=True) == "failed before"
     assert sentence(waits, short=True) == "a first: failed before"
+    assert sentence(Reason(ReasonKind.MEMBER_LACKING, ("DR17/1",), waits), short=True) == "a first: failed before"
     assert sentence(Reason(ReasonKind.MEMBERS_CHANGED, ("1 more (DR17/1)",)), short=True) == "input changed"
     assert sentence(Reason(ReasonKind.CODE_CHANGED, ("1", "2")), short=True) == "code version 1 -> 2"

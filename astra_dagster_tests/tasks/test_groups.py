@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from astra_dagster import ap_star, ap_visit, grouped, matching, spec, spectrum_task
-from astra_dagster.errors import SpectrumFileError
+from astra_dagster.errors import InvalidKeyError, SpectrumFileError, UnknownReleaseError
 from astra_dagster.fits.writer import make_primary
 from astra_dagster.tasks.columns import MEMBERSHIP
 from astra_dagster.tasks.groups import Members, Minimum, count_needed
@@ -80,3 +80,79 @@ def test_results_of_many_have_two_columns_more() -> None:
     assert (of(many).promised, of(many).result_columns) == ((), dict(MEMBERSHIP))
     assert of(ap_visit_snr, snr="").promised == ("snr",)
     assert of(of(many, snr=""), snr="").promised == ("snr",)  # one for one
+
+
+def test_a_group_may_be_a_whole_release() -> None:
+    every = grouped(spec, by=())
+    assert (every.domain.name, every.domain.key_order) == ("spec_by_release", "release")
+    one = every.domain.parse_key("DR17")
+    assert (one.key, one.values) == ("DR17", {"release": "DR17"})
+    keys = ["DR17/26/0266/51602/0001", "DR16/26/0266/51602/0001", "DR17/v5_13_2/3586/55181/0001"]
+    assert every.members(one, None, every.index(keys)) == [keys[0], keys[2]]
+    assert every.domain.key_of(keys[1]) == "DR16"
+    assert every.domain.select(["DR16", "DR17"], ["DR17"], {}) == ["DR17"]
+
+
+def test_groups_of_groups() -> None:
+    plates = spectrum_task(requires=grouped(spec, by=("run2d", "plate")), version="1")(plate_level)
+    reductions = grouped(plates, by="run2d")
+    assert (reductions.partitions, reductions.domain) == (plates.domain, grouped(spec, by="run2d").domain)
+    keys = ["DR17/26/0266", "DR17/26/0267", "DR17/v5_13_2/3586"]
+    one = reductions.domain.parse_key("DR17/26")
+    assert reductions.find_members(one, None, reductions.index(keys)) == Members(tuple(keys[:2]), 2)
+    with pytest.raises(ValueError, match="spec_by_run2d_plate has no part fibre; its parts are release/run2d/plate;"):
+        grouped(plates, by="fibre")
+    with pytest.raises(ValueError, match="is grouped by plate, run2d already: require the task itself"):
+        grouped(plates, by=("plate", "run2d"))
+    star = matching(plates, ap_star, lambda star, path: [{"plate": "0266"}])
+    assert star.members(STAR, Path("x"), star.index(keys)) == keys[:1]
+
+
+def plate_level(spectra: object, parameters: object) -> dict[str, float]:
+    """Made from a plate."""
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("DR17/26", "its parts are release/run2d/plate"),
+        ("DR17/26/266", "plate is written 0266"),
+        ("DR17/26/", "plate is empty"),
+        ("DR17/../0266", "run2d cannot be"),
+        ("DR17/-/0266", "run2d cannot be"),
+    ],
+)
+def test_keys_of_groups_are_canonical(key: str, message: str) -> None:
+    with pytest.raises(InvalidKeyError, match=message):
+        grouped(spec, by=("run2d", "plate")).domain.parse_key(key)
+
+
+def test_keys_of_groups_are_of_a_release_that_has_their_parts() -> None:
+    domain = grouped(ap_star, by=("field", "healpix")).domain
+    assert domain.parse_key("DR17/120+12/-").parts == ("120+12", "-")
+    with pytest.raises(InvalidKeyError, match="healpix is written -"):
+        domain.parse_key("DR17/120+12/1013")
+    with pytest.raises(UnknownReleaseError):
+        domain.parse_key("DR99/120+12/-")
+
+
+def test_groups_of_two_products_by_the_same_parts_are_the_same_partitions() -> None:
+    visits, stars = (grouped(item, by=("telescope", "field")) for item in (ap_visit, ap_star))
+    fields = spectrum_task(requires=(visits, stars), version="1", name="fields")(plate_level)
+    assert {item.domain for item in fields.requires} == {visits.domain}
+    one = fields.domain.parse_key("DR17/apo25m/120+12")
+    keys = ["DR17/apo25m/120+12/-/2M00000032+5737103", "DR17/apo25m/N2243/-/2M00000032+5737103"]
+    assert fields.requires[1].members(one, None, fields.requires[1].index(keys)) == keys[:1]
+    assert [item.product for item in fields.requires] == [ap_visit, ap_star]
+    belonging = [fields.belonging(item) for item in (ap_visit, ap_star, spec)]
+    assert belonging == [visits.domain, grouped(ap_star, by=("telescope", "field")).domain, None]
+    assert [belonging[0].key_of(VISITS[0]), belonging[1].key_of(keys[0])] == [one.key, one.key]
+
+    # What a task made of the same group is one, whatever comes first.
+    for requires in ((fields, stars), (stars, fields)):
+        both = spectrum_task(requires=requires, version="1", name="both")(plate_level)
+        assert both.domain == fields.domain
+        assert [item.one_to_one for item in both.requires] == [item is fields for item in requires]
+    with pytest.raises(ValueError, match="must have the same partitions"):
+        spectrum_task(requires=(visits, grouped(ap_star, by="field")), version="1", name="odd")(plate_level)

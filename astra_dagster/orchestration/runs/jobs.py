@@ -10,6 +10,7 @@ import dagster as dg
 from pydantic import Field
 
 from astra_dagster import settings
+from astra_dagster.datamodel.products import Product
 from astra_dagster.errors import AstraError
 from astra_dagster.orchestration import records
 from astra_dagster.orchestration.causes import plain_failures
@@ -128,6 +129,7 @@ def jobs_of(
     *,
     key: str | None = None,
     files: Sequence[str] = (),
+    product: Product | None = None,
     overwrite: bool = False,
 ) -> list[Job]:
     """Return the jobs for some tasks, and before them those of the tasks that they require, each with its partitions.
@@ -141,6 +143,8 @@ def jobs_of(
         a task is for.
     files
         Select, instead, partitions by keys of files, or of the groups to which these belong.
+    product
+        Product of `files`; that of the partitions if None.
     overwrite
         Whether to run complete partitions of the wanted tasks again.
 
@@ -156,7 +160,8 @@ def jobs_of(
         task = store.task
         if files:
             mine_only = [one for one in files if not task.releases or one.partition("/")[0] in task.releases]
-            keys = [task.domain.key_of(one) for one in mine_only]
+            domain = task.belonging(product or task.domain.product) or task.domain
+            keys = [domain.key_of(one) for one in mine_only]
             if not keys:
                 continue
         elif key:

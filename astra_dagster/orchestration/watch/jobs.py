@@ -79,7 +79,7 @@ def any_job(item: Product) -> dg.JobDefinition:
             stores = [OutputStore(outputs, task, task.values()) for task in seen.chosen()]
             if not stores or not keys:
                 return
-            jobs = jobs_of(instance, stores, files=keys)
+            jobs = jobs_of(instance, stores, files=keys, product=item)
             planner = None
             if not config.partitions:
                 planner = sources.make_planner(instance, outputs, root)

@@ -36,9 +36,9 @@ class Watched(Watch):
         Raises
         ------
         AstraError
-            If there is no such task, or its partitions are not of the product.
+            If there is no such task, or its partitions are neither files of the product nor groups of them.
         """
-        mine = [task for task in registry.tasks().values() if task.domain.product == self.product]
+        mine = [task for task in registry.tasks().values() if task.belonging(self.product)]
         if not self.tasks:
             return mine
         for name in self.tasks:

@@ -1,13 +1,13 @@
 """A requirement of a task: files of a product, or results of another task, of the same partition or of many."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 from astra_dagster.datamodel.products import DataID, Product
 from astra_dagster.spectra.readers import Reader, find_reader
-from astra_dagster.tasks.groups import Domain, Members, Minimum, PartIndex, PartitionID, Parts
+from astra_dagster.tasks.groups import Domain, Group, Members, Minimum, PartIndex, PartitionID, Parts
 from astra_dagster.tasks.inputs.forms import Form
 
 Find = Callable[[DataID, Path], Iterable[Parts]]
@@ -33,6 +33,8 @@ class Requirement:
         Finds the many partitions that belong to one file; None for groups and for partitions of the same key.
     form
         How the function receives the files of the product; None for what its reader makes, or paths if it has none.
+    group
+        How the many are grouped, if they are; the domain may be the same groups of another product.
     minimum
         How many of the many must be there before anything is made from them.
     count
@@ -47,6 +49,7 @@ class Requirement:
     domain: Domain
     find: Find | None = None
     form: Form | None = None
+    group: Group | None = None
     minimum: Minimum = 1
     count: Count | None = None
     shared: tuple[str, ...] | None = ()
@@ -103,3 +106,14 @@ class Requirement:
                 unregistered.add(tuple(sorted(parts.items())))
         counted = self.count(path) if self.count is not None and path else len(found) + len(unregistered)
         return Members(tuple(found), counted)
+
+
+def join_domains(requires: tuple[Requirement, ...]) -> tuple[Requirement, ...]:
+    """Have groups of several products by the same parts share their partitions: those of the first, or of a task."""
+    groups = sorted((item for item in requires if isinstance(item.domain, Group)), key=lambda item: not item.one_to_one)
+    return tuple(
+        replace(item, domain=groups[0].domain)
+        if isinstance(item.domain, Group) and item.domain.parts == groups[0].domain.parts and not item.one_to_one
+        else item
+        for item in requires
+    )
