@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from astra_dagster.arrays import AnyArray, BitmaskArray, BoolArray, FloatArray
+from astra_dagster.arrays import AnyArray, BitmaskArray, BoolArray, FloatArray, IndexArray
 from astra_dagster.errors import AnalysisError
 from astra_dagster.spectra.pixel_flags import SKY, find_bits, order_names
 
@@ -117,7 +117,7 @@ class SpectrumBatch:
     def __len__(self) -> int:
         return int(self.flux.shape[0])
 
-    def __getitem__(self, rows: int | slice | Sequence[int]) -> "SpectrumBatch":
+    def __getitem__(self, rows: int | slice | Sequence[int] | IndexArray) -> "SpectrumBatch":
         """Return a batch of some of the spectra; a number selects one.
 
         Raises

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from astra_dagster.arrays import IndexArray
 from astra_dagster.errors import AstraError, TaskError, describe
 from astra_dagster.spectra.batch import SpectrumBatch, stack
 from astra_dagster.spectra.output import to_json_value
@@ -245,6 +246,79 @@ def one_by_one(function: Callable[..., Any], opened: Container[int] = ()) -> Cal
         return {name: np.array([row[name] for row in rows]) for name in made[0]}
 
     return each
+
+
+def repeat_until(
+    function: Callable[..., Any],
+    until: Callable[[Any, Any], Any],
+    stages: int,
+    place: int,
+    opened: Container[int] = (),
+) -> Callable[..., Any]:
+    """Make a function that calls another again and again, for the spectra whose results are not final yet.
+
+    Parameters
+    ----------
+    function
+        Takes what it returned a stage before, at first None, as the argument at `place`.
+    until
+        Takes what two stages in a row returned, and returns True for each spectrum whose result is final.
+    stages
+        Most stages; then what there is is final.
+    opened
+        Places of the arguments that are not of each spectrum, not counting the one at `place`.
+    """
+
+    def repeat(*arguments: Any, data_ids: Sequence[PartitionID] | None = None) -> object:
+        *inputs, parameters = arguments
+        left: IndexArray = np.arange(size_of(inputs, opened))
+        before: Any = None
+        ended: list[tuple[IndexArray, Any]] = []
+        for stage in range(stages):
+            some = [item if i in opened else _take(item, left) for i, item in enumerate(inputs)]
+            named = {} if data_ids is None else {DATA_IDS: tuple(data_ids[i] for i in left)}
+            now = function(*some[:place], before, *some[place:], parameters, **named)
+            if isinstance(now, Failed):
+                return now
+            marked = _find_marked(now.meta if isinstance(now, SpectrumBatch) else now, len(left))
+            final = np.array([i in marked or stage == stages - 1 for i in range(len(left))], bool)
+            if before is not None and not final.all():
+                rest = np.flatnonzero(~final)
+                final[rest] = until(_take(before, rest), _take(now, rest))
+            ended.append((left[final], _take(now, np.flatnonzero(final))))
+            left, before = left[~final], _take(now, np.flatnonzero(~final))
+            if not len(left):
+                break
+        order = np.argsort(np.concatenate([rows for rows, _ in ended]))
+        return _take(_join_results([made for rows, made in ended if len(rows)]), order)
+
+    return repeat
+
+
+def _take(item: Any, rows: IndexArray) -> Any:
+    """Return some spectra of an input or a result."""
+    if isinstance(item, SpectrumBatch):
+        return item[rows]
+    if isinstance(item, Mapping):
+        return {
+            name: values[rows] if isinstance(values, np.ndarray) else [values[i] for i in rows]
+            for name, values in item.items()
+        }
+    return item
+
+
+def _join_results(parts: Sequence[Any]) -> Any:
+    """Join results of several calls."""
+    if isinstance(parts[0], SpectrumBatch):
+        return stack(parts)
+    found = {}
+    for name in parts[0]:
+        columns = [part[name] for part in parts]
+        arrays = all(isinstance(values, np.ndarray) for values in columns)
+        masked = any(isinstance(values, np.ma.MaskedArray) for values in columns)
+        join = np.ma.concatenate if masked else np.concatenate
+        found[name] = join(columns) if arrays else [value for values in columns for value in values]
+    return found
 
 
 def _row(item: SpectrumBatch | Mapping[str, Sequence[object]] | Path | None, i: int) -> object:

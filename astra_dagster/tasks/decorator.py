@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from astra_dagster.spectra.batch import SpectrumBatch
-from astra_dagster.tasks.calling import DATA_IDS, one_by_one
+from astra_dagster.tasks.calling import DATA_IDS, one_by_one, repeat_until
 from astra_dagster.tasks.columns import Column
 from astra_dagster.tasks.inputs.common_files import CommonFile
 from astra_dagster.tasks.inputs.forms import find_form
@@ -28,6 +28,7 @@ def spectrum_task(
     wavelength: bool = True,
     bitmask: bool = False,
     stages: int = 1,
+    until: Callable[[Any, Any], Any] | None = None,
     setup: Callable[..., Any] | None = None,
     batch_size: int | None = None,
 ) -> Callable[[Callable[..., Any]], Task]:
@@ -67,6 +68,10 @@ def spectrum_task(
         Number of stages of a task that refines its own result: stage k receives the result of stage k - 1 as an
         argument before the parameters, and the first stage None. Earlier stages have the same parameters, and are
         assets ``<task>_stage1``, ...
+    until
+        Function ``until(before, now)`` of the results of two stages in a row, which returns True for each spectrum
+        whose result is final. The task is then one asset, `stages` is the most there may be, and each spectrum goes
+        through as many as it needs.
     setup
         Function that is called once in each worker, to load a model or to open a device: ``setup(*files, parameters)``,
         with the files in common. The function receives what it returns before the parameters, in place of the files.
@@ -90,15 +95,19 @@ def spectrum_task(
         common = {i: item.received_by(receiver, i, module) for i, item in placed if isinstance(item, CommonFile)}
         found = {i: _with_form(item, function, i) for i, item in enumerate(given) if not isinstance(item, CommonFile)}
         opened = {i for i in range(len(given)) if i not in found or found[i].form}
-        opened |= set() if setup is None else {len(given) + (stages > 1)}
+        made_by_setup = set() if setup is None else {len(given)}
+        inner = opened | {place + (stages > 1) for place in made_by_setup}  # a stage gets one more
         own = name or function.__name__
         kind = output or ("fits" if _returns_spectra(function) else "json")
-        for stage in range(1, stages + 1):
-            body = one_by_one(function, opened) if each else function
-            if stages > 1 and made is None:
+        last = 1 if until is not None else stages
+        for stage in range(1, last + 1):
+            body = one_by_one(function, inner) if each else function
+            if until is not None:
+                body = repeat_until(body, until, stages, len(given), opened | made_by_setup)
+            elif stages > 1 and made is None:
                 body = _first_stage(body, len(given))
             made = Task(
-                name=own if stage == stages else f"{own}_stage{stage}",
+                name=own if stage == last else f"{own}_stage{stage}",
                 requires=(*found.values(), *(() if made is None else (made.sharing(),))),
                 common=common,
                 parameters=parameters,
@@ -119,6 +128,8 @@ def spectrum_task(
 
     if stages < 1:
         raise ValueError("a task has at least one stage")
+    if until is not None and stages == 1:
+        raise ValueError("until needs stages=, the most stages that there may be, of at least 2")
     return decorate
 
 
