@@ -1,14 +1,12 @@
 """Call a task's function, and check that it returns values that can be stored."""
 
 import logging
-import traceback
-from collections.abc import Callable, Mapping, Sequence, Sized
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from typing import Any, Protocol
 
 import numpy as np
 
-from astra_dagster.errors import AstraError, TaskError, describe
+from astra_dagster.errors import AstraError, TaskError, describe_user_error
 from astra_dagster.spectra.batch import SpectrumBatch, stack
 from astra_dagster.spectra.output import to_json_value
 from astra_dagster.tasks.columns import MAX_CELLS, Column
@@ -23,6 +21,10 @@ class FunctionOfTask(Protocol):
     @property
     def name(self) -> str:
         """Name of the task, for messages."""
+
+    @property
+    def module(self) -> str:
+        """Name of the module that defines the task."""
 
     @property
     def function(self) -> Callable[..., Any]:
@@ -66,8 +68,7 @@ def call_task(task: FunctionOfTask, inputs: Sequence[Any], parameters: Parameter
         raise
     except Exception as error:  # the function is a user's and may raise anything
         logger.debug("%s failed", task.name, exc_info=True)
-        text = str(error) if isinstance(error, AstraError) else f"{describe(error)}{_where(error)}"
-        raise TaskError(f"{task.name} failed: {text}") from error
+        raise TaskError(f"{task.name} failed: {describe_user_error(error, task.module)}") from error
     made = returned if isinstance(returned, SpectrumBatch) else None
     if (made is not None) != (task.output == "fits") or (made is None and not isinstance(returned, Mapping)):
         expected = "a mapping of columns" if task.output == "json" else "a SpectrumBatch"
@@ -86,10 +87,21 @@ def call_task(task: FunctionOfTask, inputs: Sequence[Any], parameters: Parameter
     return {name: _values(task, name, columns[name], count) for name in task.columns or columns}, made
 
 
-def _where(error: Exception) -> str:
-    """Return the last line outside of installed packages that an error passed through, as text."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__)[1:] if "site-packages" not in f.filename]
-    return f" (line {frames[-1].lineno} of {Path(frames[-1].filename).name})" if frames else ""
+def call_find(find: Callable[..., Iterable[Any]], *arguments: object) -> list[Any]:
+    """Call the function of a requirement that finds what belongs to a file.
+
+    Raises
+    ------
+    TaskError
+        If the function raises an error that is not ours.
+    """
+    try:
+        return list(find(*arguments))
+    except AstraError:
+        raise
+    except Exception as error:  # the function is a user's and may raise anything
+        name = getattr(find, "__name__", "find")
+        raise TaskError(f"{name} failed: {describe_user_error(error, find.__module__)}") from error
 
 
 def _columns_of(task: FunctionOfTask, made: SpectrumBatch) -> dict[str, Any]:

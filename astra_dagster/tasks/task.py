@@ -10,7 +10,7 @@ from typing import Any, Literal, cast, get_args
 
 from astra_dagster.datamodel.products import DataID, Product
 from astra_dagster.errors import DeclarationError, ParameterError, nearest
-from astra_dagster.tasks.calling import call_task
+from astra_dagster.tasks.calling import call_find, call_task
 from astra_dagster.tasks.columns import Column
 from astra_dagster.tasks.groups import Domain, PartIndex, PartitionID, Parts
 from astra_dagster.tasks.importing import find_place, import_task
@@ -82,7 +82,7 @@ class Requirement:
             return [one.key]
         wanted: Iterable[Parts] = [dict(zip(self.domain.parts, one.parts, strict=True))]
         if self.find is not None:  # then the domain is a product
-            wanted = self.find(cast(DataID, one), path) if path else []
+            wanted = call_find(self.find, cast(DataID, one), path) if path else []
         return list(dict.fromkeys(key for parts in wanted for key in index.lookup(one.release, parts)))
 
 
