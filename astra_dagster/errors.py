@@ -7,12 +7,18 @@ callers find them in one place.
 import contextlib
 import difflib
 import errno
+import os
 import shutil
+import sysconfig
+import traceback
 from collections.abc import Iterable
 from enum import StrEnum
 from os import PathLike
 from pathlib import Path
 from typing import ClassVar
+
+_INSTALLED = (str(Path(__file__).parent) + os.sep, sysconfig.get_path("stdlib") + os.sep)
+"""Folders of code that is no user's: this package, and Python."""
 
 LONGEST = 300
 """Largest number of characters that are quoted from the message of an error that is not ours."""
@@ -71,6 +77,10 @@ class AstraError(Exception):
     def without_key(self) -> str:
         """Return the message with its file and hint, for places where the partition key stands beside it."""
         return self._compose(("file", self.path))
+
+    def without_place(self) -> str:
+        """Return the message with its hint alone, which errors of many files may share."""
+        return self._compose()
 
     def _compose(self, *places: tuple[str, str | None]) -> str:
         """Return the message with these places, given as name and text, and with the hint."""
@@ -242,6 +252,45 @@ def describe(error: BaseException) -> str:
         text = ""
     name = type(error).__name__
     return f"{name}: {text}" if text else name
+
+
+def find_line(error: BaseException, module: str = "") -> tuple[str, int, str] | None:
+    """Return the file, line and function in which an error arose in a user's code; None if it arose in no such code.
+
+    Parameters
+    ----------
+    module
+        Name of the user's module. The code of its package is the user's even if it is installed, or is this package.
+    """
+    if isinstance(error, SyntaxError) and error.filename and error.lineno:
+        return error.filename, error.lineno, ""
+    top = module.partition(".")[0]
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        path, name = frame.f_code.co_filename, str(frame.f_globals.get("__name__"))
+        installed = path.startswith((*_INSTALLED, "<")) or "-packages/" in path or name == "__main__"
+        if name.partition(".")[0] == top or not installed:
+            return path, line, frame.f_code.co_name
+    return None
+
+
+def describe_user_error(error: BaseException, module: str = "") -> str:
+    """Describe an error like `describe`, with the line of a user's code in which it arose: see `find_line`."""
+    found = find_line(error, module)
+    ours = isinstance(error, AstraError)
+    text = str(error) if ours else describe(error)
+    if found is None or isinstance(error, SyntaxError) or (ours and found[0].startswith(_INSTALLED)):
+        return text
+    path, line, function = found
+    inside = "" if function.startswith("<") else f", in {function}"
+    return f"{text} (line {line} of {_shorten(Path(path))}{inside})"
+
+
+def _shorten(path: Path) -> Path:
+    """Return a path from the folder of the outermost package that it is in."""
+    top = path.parent
+    while (top / "__init__.py").is_file():
+        top = top.parent
+    return path.relative_to(top)
 
 
 def printable(text: str) -> str:

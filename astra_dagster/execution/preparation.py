@@ -53,7 +53,7 @@ def _set_up(
     name: str, setup: Callable[..., Any], files: tuple[tuple[Path, str, Form], ...], parameters: Parameters
 ) -> Any:
     start = time.perf_counter()
-    made = call_function(f"the setup of {name}", setup, *(_open(*file) for file in files), parameters)
+    made = call_function(f"the setup of {name}", setup.__module__, setup, *(_open(*file) for file in files), parameters)
     _seconds.append(time.perf_counter() - start)
     return made
 

@@ -29,7 +29,7 @@ from astra_dagster.errors import (
     SpectrumFileError,
     TaskError,
     WorkerLostError,
-    describe,
+    describe_user_error,
 )
 from astra_dagster.execution.batches import Inputs, check_sizes, find_group, join, pick_results, pick_sized, split_group
 from astra_dagster.execution.preparation import add_prepared, take_seconds
@@ -183,7 +183,7 @@ def _unpickle(folders: tuple[str, ...], stores: bytes) -> list[OutputStore]:
         raise
     except Exception as error:  # a user's module may raise anything
         raise ConfigurationError(
-            f"a worker on {socket.gethostname()} cannot import the tasks: {describe(error)}",
+            f"a worker on {socket.gethostname()} cannot import the tasks: {describe_user_error(error)}",
             hint="every worker needs the packages of the run, installed, or where the run has them: "
             + (", ".join(folders) or "nowhere else"),
         ) from error
@@ -269,7 +269,7 @@ def _make_error(error: Exception, item: PartitionWork, kind: type[AstraError], w
     if isinstance(error, AstraError):
         return _complete_error(error, item)
     logger.debug("%s: %s", item.data_id.key, what, exc_info=True)
-    return _complete_error(kind(f"{what}: {describe(error)}"), item)
+    return _complete_error(kind(f"{what}: {describe_user_error(error)}"), item)
 
 
 def _complete_error(error: AstraError, item: PartitionWork) -> AstraError:
@@ -308,7 +308,7 @@ def _make_reader(requirement: Requirement, read: Read, bitmask: bool) -> Callabl
 def _compute(
     store: OutputStore, pairs: list[tuple[PartitionWork, Inputs]]
 ) -> Iterator[tuple[PartitionWork, Result | None]]:
-    """Compute and write partitions together; if that fails, one by one, so that only those at fault fail."""
+    """Compute and write partitions together; if that fails, in halves, so that only those at fault fail."""
     try:
         counts = [size_of(pick_sized(inputs)) for _, inputs in pairs]
         joined = [join(items) for items in zip(*(inputs for _, inputs in pairs), strict=True)]
@@ -316,15 +316,15 @@ def _compute(
         arguments = add_prepared(store, joined, pairs[0][0])
         columns, spectra = call_task(store.task, arguments, store.parameters, data_ids)
     except Exception as error:
-        failure = _make_error(error, pairs[0][0], TaskError, f"{store.task.name} failed")
+        if len(pairs) == 1:
+            yield pairs[0][0], _make_error(error, pairs[0][0], TaskError, f"{store.task.name} failed")
+            return
     else:
         yield from _write(store, [item for item, _ in pairs], counts, columns, spectra)
         return
-    if len(pairs) == 1:
-        yield pairs[0][0], failure
-        return
-    for pair in pairs:
-        yield from _compute(store, [pair])
+    half = len(pairs) // 2  # the error, which keeps arrays in memory, is gone by now
+    yield from _compute(store, pairs[:half])
+    yield from _compute(store, pairs[half:])
 
 
 def _write(

@@ -38,7 +38,7 @@ def find_setting(root: Root, task: Task, digest: str) -> Task | None:
         requires.append(replace(item, task=found))
     try:
         made = replace(task, defaults={**task.defaults, **meaning.parameters}, requires=tuple(requires))
-    except (ParameterError, TypeError):
+    except ParameterError:
         return None
     return made if made.digest(made.values()) == digest else None
 

@@ -1,8 +1,7 @@
 """Call a task's function, and check that it returns values that can be stored."""
 
 import logging
-import traceback
-from collections.abc import Callable, Container, Mapping, Sequence, Sized
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence, Sized
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from astra_dagster.arrays import IndexArray
-from astra_dagster.errors import AstraError, TaskError, describe
+from astra_dagster.errors import AstraError, TaskError, describe_user_error
 from astra_dagster.spectra.batch import SpectrumBatch, stack
 from astra_dagster.spectra.output import to_json_value
 from astra_dagster.tasks.columns import FAILURE, MAX_CELLS, Column, Failed
@@ -29,6 +28,10 @@ class FunctionOfTask(Protocol):
     @property
     def name(self) -> str:
         """Name of the task, for messages."""
+
+    @property
+    def module(self) -> str:
+        """Name of the module that defines the task."""
 
     @property
     def function(self) -> Callable[..., Any]:
@@ -68,13 +71,13 @@ def _first(item: SpectrumBatch | Mapping[str, Sized]) -> Sized:
     return next(iter(item.values()), ()) if isinstance(item, Mapping) else item
 
 
-def call_function(name: str, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+def call_function(name: str, module: str, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
     """Call a function of a user, and return what it returns.
 
     Parameters
     ----------
-    name
-        What failed if it raises, for the message.
+    name, module
+        What failed if it raises, for the message, and the module in whose package the line is that the message names.
 
     Raises
     ------
@@ -89,8 +92,7 @@ def call_function(name: str, function: Callable[..., Any], *arguments: Any, **na
         raise
     except Exception as error:  # the function is a user's and may raise anything
         logger.debug("%s failed", name, exc_info=True)
-        text = str(error) if isinstance(error, AstraError) else f"{describe(error)}{_where(error)}"
-        raise TaskError(f"{name} failed: {text}") from error
+        raise TaskError(f"{name} failed: {describe_user_error(error, module)}") from error
 
 
 def call_task(
@@ -115,7 +117,7 @@ def call_task(
     """
     count = size_of(inputs, task.opened)
     named = {DATA_IDS: tuple(data_ids)} if task.takes_data_ids else {}
-    returned = call_function(task.name, task.function, *inputs, parameters, **named)
+    returned = call_function(task.name, task.module, task.function, *inputs, parameters, **named)
     if isinstance(returned, Failed):
         raise TaskError(returned.reason)
     made = returned if isinstance(returned, SpectrumBatch) else None
@@ -141,10 +143,21 @@ def call_task(
     return {name: _mark(task, name, columns[name], count, marked) for name in task.columns or columns}, made
 
 
-def _where(error: Exception) -> str:
-    """Return the last line outside of installed packages that an error passed through, as text."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__)[1:] if "site-packages" not in f.filename]
-    return f" (line {frames[-1].lineno} of {Path(frames[-1].filename).name})" if frames else ""
+def call_find(find: Callable[..., Iterable[Any]], *arguments: object) -> list[Any]:
+    """Call the function of a requirement that finds what belongs to a file.
+
+    Raises
+    ------
+    TaskError
+        If the function raises an error that is not ours.
+    """
+    try:
+        return list(find(*arguments))
+    except AstraError:
+        raise
+    except Exception as error:  # the function is a user's and may raise anything
+        name = getattr(find, "__name__", "find")
+        raise TaskError(f"{name} failed: {describe_user_error(error, find.__module__)}") from error
 
 
 def _find_marked(columns: Mapping[str, object], count: int) -> dict[int, Failed]:

@@ -231,8 +231,6 @@ def _refused(task: Task, given: Mapping[str, Any]) -> tuple[str, str | None] | N
         task.setting(given)
     except AstraError as error:
         return error.message, error.hint
-    except (TypeError, ValueError) as error:  # raised by a check in the task's own class of parameters
-        return str(error), None
     return None
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Self, dataclass_transform
 
-from astra_dagster.errors import ParameterError, nearest
+from astra_dagster.errors import AstraError, ParameterError, describe_user_error, nearest
 
 Scalar = bool | int | float | str | None
 
@@ -100,7 +100,13 @@ class Parameters:
             if name not in names:
                 hint = nearest(name, names) if names else "this task has no parameters"
                 raise ParameterError(f"no parameter {name!r}", hint=hint)
-        return cls(**values)
+        try:
+            return cls(**values)
+        except AstraError:
+            raise
+        except Exception as error:  # the class is a user's, and may check values in its own way
+            told = describe_user_error(error, cls.__module__)
+            raise ParameterError(told.removeprefix("ValueError: ")) from error
 
     def as_dict(self, *, all: bool = False) -> dict[str, Any]:
         """Return the values in the digest by name, as JSON would hold them; with `all` also the others."""

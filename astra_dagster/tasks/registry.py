@@ -6,7 +6,6 @@ here, so that a name means the same for all of them.
 
 import importlib
 import pkgutil
-import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 from astra_dagster import settings
 from astra_dagster.datamodel.products import products
-from astra_dagster.errors import ConfigurationError, ParameterError, UnknownTaskError, describe, nearest
+from astra_dagster.errors import ConfigurationError, ParameterError, UnknownTaskError, describe, find_line, nearest
 from astra_dagster.spectra.readers import added_readers
 from astra_dagster.tasks import importing
 from astra_dagster.tasks.declared import TYPE, Declared, read_declared
@@ -243,11 +242,11 @@ def _modules(name: str, key: str) -> Iterator[ModuleType]:
             yield importlib.import_module(item.name)
     except (Exception, SystemExit) as error:  # a user's module may raise anything
         missing = isinstance(error, ModuleNotFoundError) and error.name == name
-        own = [f for f in traceback.extract_tb(error.__traceback__)[1:] if "importlib" not in f.filename]
-        place = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+        path, line, _ = find_line(error, name) or ("", 0, "")
+        place = f" ({Path(path).name}, line {line})" if path and not isinstance(error, SyntaxError) else ""
         raise settings.config_error(
             f"{key}: package {name} cannot be imported: {describe(error)}{place}",
-            path=own[-1].filename if own else None,
+            path=path or None,
             hint="it must be what `import` finds, or lie beside the configuration file" if missing else None,
         ) from error
 

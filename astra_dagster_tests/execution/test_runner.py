@@ -3,18 +3,21 @@
 import json
 import subprocess
 import sys
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from astra_dagster import Parameters, product, spectrum_task
 from astra_dagster.errors import AstraError, OutputError, SpectrumFileError, TaskError
+from astra_dagster.execution.runner import _compute
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.readers import read_spectra
 from astra_dagster.tasks.calling import call_task
-from astra_dagster.tasks.columns import MAX_CELLS, Column
+from astra_dagster.tasks.columns import MAX_CELLS, Column, Results
 from astra_dagster.tasks.snr import SNRParameters, ap_visit_snr
 from astra_dagster_tests.execution.work import make_store, run, work_of, work_on
 
@@ -73,6 +76,24 @@ def test_a_bad_file_costs_itself(mirror: Path, tmp_path: Path) -> None:
     assert error.key == work[3].data_id.key
     assert error.path == str(work[3].path)
     assert sum(outcome.written is not None for outcome in outcomes) == 10
+
+
+@pytest.mark.parametrize(("guilty", "calls"), [((), 1), ((40,), 13), ((0, 63), 23), (range(64), 127)])
+def test_a_batch_that_fails_is_halved(guilty: Collection[int], calls: int, tmp_path: Path) -> None:
+    sizes = []
+
+    def picky(numbers: Results, parameters: Parameters) -> Mapping[str, object]:
+        sizes.append(len(numbers["i"]))
+        assert not set(guilty) & set(numbers["i"].tolist())
+        return {"n": numbers["i"]}
+
+    task = spectrum_task(ap_visit_snr, version="1")(picky)
+    ids = [product("apVisit").parse_key(f"DR17/apo25m/120+12/5226/56000/{i + 1:03}") for i in range(64)]
+    pairs = [(work_of(one, tmp_path, "1"), (Results(i=np.array([i])),)) for i, one in enumerate(ids)]
+    made = list(_compute(OutputStore(tmp_path, task, task.values()), pairs))
+    assert [i for i, (_, result) in enumerate(made) if isinstance(result, TaskError)] == list(guilty)
+    assert [item.data_id for item, _ in made] == ids
+    assert len(sizes) == calls
 
 
 def test_a_function_that_fails_for_one_spectrum_fails_for_no_other(synthetic: Path, tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ LEVELS = (1.0, 4.0, 9.0, 0.25)
 
 def batch(levels: tuple[float, ...] = LEVELS) -> SpectrumBatch:
     flux = np.array(levels)[:, None] * np.ones((len(levels), 5))
-    return SpectrumBatch(flux, np.ones_like(flux), np.arange(5.0), np.zeros(flux.shape, bool), meta={"n": range(len(levels))})
+    return SpectrumBatch(
+        flux, np.ones_like(flux), np.arange(5.0), np.zeros(flux.shape, bool), meta={"n": range(len(levels))}
+    )
 
 
 def close(before, now):  # type: ignore[no-untyped-def]

@@ -161,7 +161,9 @@ def test_what_a_function_raises_is_told() -> None:
     def broken(spectra, parameters):
         raise ZeroDivisionError("by nothing")
 
-    with pytest.raises(TaskError, match=r"ZeroDivisionError: by nothing \(line [0-9]+ of test_task.py\)"):
+    with pytest.raises(
+        TaskError, match=r"ZeroDivisionError: by nothing \(line [0-9]+ of .*tasks/test_task.py, in broken\)"
+    ):
         task(broken, name=None)(batch())
 
 

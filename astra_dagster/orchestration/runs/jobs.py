@@ -17,7 +17,7 @@ from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.runs.launchpad import Launchpad, RunConfig
 from astra_dagster.orchestration.runs.materialise import Job, materialise
 from astra_dagster.orchestration.runs.resources import RESOURCES, ExecutorResource
-from astra_dagster.orchestration.runs.summary import make_failure
+from astra_dagster.orchestration.runs.summary import FailedPartition, make_failure
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.planning.ledger import Selection, select_keys
 from astra_dagster.planning.planner import Planner, members
@@ -90,13 +90,15 @@ def run_jobs(
     AstraError
         If no partition can be run at all.
     """
-    first: dict[str, str] = {}  # the first failure of each key, of which later ones in the chain are consequences
+    first: dict[
+        str, FailedPartition
+    ] = {}  # the first failure of each key, of which later ones in the chain are consequences
     done = materialise(context, jobs, executor.choose(), planner=planner, fetching=fetching, verify=verify)
     for job in jobs:
         failed = done[job.store.task.name].failures
-        records.write_planned(context, job.store.task, [key for key, _ in failed])
-        for key, reason in failed:
-            first.setdefault(key, reason)
+        records.write_planned(context, job.store.task, [one.key for one in failed])
+        for one in failed:
+            first.setdefault(one.key, one)
     metadata = {
         f"{name}: {what}": value
         for name, task in done.items()
@@ -104,7 +106,7 @@ def run_jobs(
         if what != "failures"  # the failures of all tasks are in one table
     }
     if first:
-        raise make_failure(list(first.items()), max(len(job.keys) for job in jobs), metadata)
+        raise make_failure([*first.values()], max(len(job.keys) for job in jobs), metadata)
     context.add_output_metadata(metadata)
 
 

@@ -22,6 +22,21 @@ COLUMNS, BINS, WIDTH = 6, 12, 40
 """Largest number of columns with a histogram, number of its bins, and length of the longest bar in characters."""
 
 
+@dataclass(frozen=True, slots=True)
+class FailedPartition:
+    """A partition that failed, or that waits for one that failed.
+
+    Attributes
+    ----------
+    shared
+        The reason without its file, which is the same where one mistake makes many fail; empty if it is told by itself.
+    """
+
+    key: str
+    reason: str
+    shared: str = ""
+
+
 @dataclass
 class TaskSummary:
     """The outcomes of the partitions of one task.
@@ -29,7 +44,7 @@ class TaskSummary:
     Attributes
     ----------
     failures
-        Key and reason of each partition that failed, or that waits for one that failed.
+        The partitions that failed, or that wait for one that failed.
     values
         Numbers by column, one for each partition; of several spectra, that of the first.
     setups
@@ -37,7 +52,7 @@ class TaskSummary:
     """
 
     plan: Plan
-    failures: list[tuple[str, str]]
+    failures: list[FailedPartition]
     computed: int = 0
     values: dict[str, list[float]] = field(default_factory=dict)
     setups: list[float] = field(default_factory=list)
@@ -48,13 +63,19 @@ class TaskSummary:
         missing = (one.key for kind in (NEVER_CAME.kind, GONE.kind) for one in plan.of(kind))
         not_fetched = [(key, unfetched[key].without_key()) for key in missing if key in unfetched]
         failed = [*plan.explain(Status.INVALID), *plan.explain(Status.UNREACHABLE), *not_fetched]
-        return cls(plan, [*failed, *plan.explain(Status.WAITING)])
+        waiting = [(one.key, one.reason) for one in plan.of(Status.WAITING) if one.reason is not None]
+        return cls(
+            plan,
+            [FailedPartition(key, reason) for key, reason in failed]
+            + [FailedPartition(key, sentence(reason), sentence(reason, short=True)) for key, reason in waiting],
+        )
 
     def add(self, outcome: Outcome) -> None:
         """Add the outcome of one partition."""
         if outcome.written is None:
-            reason = outcome.error.without_key() if outcome.error else ""
-            self.failures.append((outcome.work.data_id.key, reason))
+            assert outcome.error is not None  # noqa: S101 (it is one or the other)
+            error = outcome.error
+            self.failures.append(FailedPartition(outcome.work.data_id.key, error.without_key(), error.without_place()))
             return
         self.computed += 1
         if outcome.written.setup:
@@ -99,18 +120,27 @@ class TaskSummary:
         return shown
 
 
-def make_failure_table(failures: Sequence[tuple[str, str]]) -> dg.TableMetadataValue:
+def make_failure_table(failures: Sequence[FailedPartition]) -> dg.TableMetadataValue:
     """Make a table of failures, with partition key and reason."""
     return dg.MetadataValue.table(
-        [dg.TableRecord({"partition": key, "reason": reason}) for key, reason in failures[:LISTED]],
+        [dg.TableRecord({"partition": one.key, "reason": one.reason}) for one in failures[:LISTED]],
         schema=dg.TableSchema([dg.TableColumn("partition"), dg.TableColumn("reason")]),
     )
 
 
-def make_failure(failures: Sequence[tuple[str, str]], total: int, metadata: Mapping[str, Any]) -> dg.Failure:
-    """Make the error of a run in which partitions failed."""
-    listed = [f"{key}: {reason}" for key, reason in failures]
-    more = f"\nand {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
+def make_failure(failures: Sequence[FailedPartition], total: int, metadata: Mapping[str, Any]) -> dg.Failure:
+    """Make the error of a run in which partitions failed; a reason that several share is told once."""
+    groups: dict[str, list[FailedPartition]] = {}
+    for one in failures:
+        groups.setdefault(one.shared or one.key, []).append(one)
+    listed = [
+        f"{one.key}: {one.reason}"
+        if not others
+        else f"{1 + len(others)} partitions: {one.shared}; the first is {one.key}"
+        for one, *others in groups.values()
+    ]
+    left = sum(map(len, [*groups.values()][SHOWN:]))
+    more = f"\nand {left} more" if left else ""
     return dg.Failure(
         f"{len(failures)} of {total} partitions failed\n" + "\n".join(listed[:SHOWN]) + more,
         metadata={**metadata, "failures": make_failure_table(failures)},

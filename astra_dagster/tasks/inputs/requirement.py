@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from astra_dagster.datamodel.products import DataID, Product
 from astra_dagster.spectra.readers import Reader, find_reader
+from astra_dagster.tasks.calling import call_find
 from astra_dagster.tasks.groups import Domain, Group, Members, Minimum, PartIndex, PartitionID, Parts
 from astra_dagster.tasks.inputs.forms import Form
 
@@ -96,7 +97,7 @@ class Requirement:
             return Members((one.key,), 1)
         wanted: Iterable[Parts] = [dict(zip(self.domain.parts, one.parts, strict=True))]
         if self.find is not None:  # then the domain is a product
-            wanted = self.find(cast(DataID, one), path) if path else []
+            wanted = call_find(self.find, cast(DataID, one), path) if path else []
         found: dict[str, None] = {}
         unregistered: set[tuple[tuple[str, str], ...]] = set()
         for parts in wanted:
