@@ -91,6 +91,9 @@ class Requirement:
         """
         if self.one_to_one:
             return Members((one.key,), 1)
+        if self.group is not None and self.group.value is not None:
+            keys = index.in_group(self.group, one.key)
+            return Members(tuple(keys), len(keys))
         wanted: Iterable[Parts] = [dict(zip(self.domain.parts, one.parts, strict=True))]
         if self.find is not None:  # then the domain is a product
             wanted = self.find(cast(DataID, one), path) if path else []
@@ -354,11 +357,14 @@ def all_tasks(tasks: Sequence[Task]) -> dict[str, Task]:
     Raises
     ------
     ValueError
-        If two different tasks have the same name.
+        If two different tasks, or the partitions of different groupings, have the same name.
     """
     found: dict[str, Task] = {}
+    domains: dict[str, Domain] = {}
     for task in tasks:
         for item in task.chain:
+            if domains.setdefault(item.domain.asset_name, item.domain) != item.domain:
+                raise ValueError(f"{item.name} has groups {item.domain.name}, which are other groups elsewhere")
             known = found.setdefault(item.name, item)
             same = known.family == item.family and known.function is item.function and known.defaults == item.defaults
             if not same or known.releases != item.releases:
