@@ -10,7 +10,7 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
@@ -90,6 +90,50 @@ def keys_from_table(path: Path, product: Product, release: str | None = None) ->
         made = [table.broken.get(i) or readers[text](i) for i, text in enumerate(of_row)]
     found = dict.fromkeys(item for item in made if isinstance(item, DataID))
     return list(found), [Rejected(i, item) for i, item in enumerate(made, start=1) if isinstance(item, str)]
+
+
+def read_column(path: Path, product: Product, release: str, column: str) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Read a column of a table whose rows are of files of a product, as texts.
+
+    Returns
+    -------
+    names, values
+        Names of the parts of a key that the table has columns of; and the values by the texts of these parts, put
+        together by `join_parts`. Of rows with the same parts the first counts; rows without a value are left out, and
+        those of other releases.
+
+    Raises
+    ------
+    CatalogueError, UnknownReleaseError, UnknownProductError
+        If the table cannot be read or lacks a column that is needed; if the release is unknown or lacks the product.
+    """
+    template = product.template(release)
+    with ExitStack() as stack:
+        table = _open(path, stack)
+        columns = {part: _read_column(table, part, _has_location_ids(template)) for part in template.keys.values()}
+        given = {part.name: texts for part, texts in columns.items() if texts is not None}
+        values = table.texts(column)
+        if values is None or not given:
+            missing = column if values is None else f"of a part of the keys of {product.name}"
+            hint = f"it has {', '.join(table.names[:_SHOWN])}"
+            raise CatalogueError(f"the table has no column {missing}", path=path, hint=hint)
+        of_row = table.texts("release") or [""] * table.rows
+    found: dict[str, str] = {}
+    for text, value, *parts in zip(of_row, values, *given.values(), strict=True):
+        if value and text.casefold() in ("", release.casefold()):
+            found.setdefault(join_parts(parts), _strip_decimals(value))
+    return tuple(given), found
+
+
+def join_parts(texts: Iterable[str]) -> str:
+    """Put parts of a key together, alike whether or not numbers are padded."""
+    texts = ("" if text == ABSENT else _strip_decimals(text) for text in texts)
+    return "/".join(text.lstrip("0") if text.isdigit() else text for text in texts)
+
+
+def _strip_decimals(text: str) -> str:
+    """Return a whole number without decimals, with which programs write it that cannot mark an integer as missing."""
+    return re.sub(r"^(-?[0-9]+)\.0*$", r"\1", text) if "." in text else text
 
 
 def _make_reader(table: "_Table", product: Product, text: str, wanted: str | None) -> Callable[[int], DataID | str]:

@@ -1,5 +1,6 @@
 """Partitions of a product, one a file: their definition in Dagster, and their registration."""
 
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -11,7 +12,9 @@ from astra_dagster import settings
 from astra_dagster.datamodel.products import Product, product
 from astra_dagster.errors import AstraError, ConfigurationError, InvalidKeyError, UnknownProductError
 from astra_dagster.orchestration.internals import PartitionLoadingContext
-from astra_dagster.tasks.groups import Domain
+from astra_dagster.tasks.groups import Domain, Group
+
+logger = logging.getLogger(__name__)
 
 REGISTER = 25_000
 """Partitions registered in one call: SQLite limits the number of variables of a statement."""
@@ -60,15 +63,30 @@ def partitions_def(item: Domain) -> ProductPartitions:
     return ProductPartitions(name=item.asset_name)
 
 
-def register(instance: dg.DagsterInstance, item: Product, keys: Sequence[str], groups: Iterable[Domain] = ()) -> None:
-    """Register partition keys, in their order, in as few calls as the storage allows, and the groups they are in."""
+def register(
+    instance: dg.DagsterInstance,
+    item: Product,
+    keys: Sequence[str],
+    groups: Iterable[Domain] = (),
+    *,
+    regroup: bool = True,
+) -> None:
+    """Register partition keys, in their order, in as few calls as the storage allows, and the groups they are in.
+
+    Parameters
+    ----------
+    regroup
+        Whether to group all that is registered anew by values, which a catalogue or a function tells; this takes long
+        for very many files.
+    """
     for chunk in chunks(keys, REGISTER):
         instance.add_dynamic_partitions(item.asset_name, chunk)
     mine = [group for group in groups if group.product == item]
     every = registered(instance, item) if mine else ()
     for group in mine:
         known = set(registered(instance, group))
-        found = dict.fromkeys(group.key_of(key) for key in every)
+        files = keys if isinstance(group, Group) and group.value is not None and not regroup else every
+        found = keys_of_files(group, files) or []
         for chunk in chunks([key for key in found if key not in known], REGISTER):
             instance.add_dynamic_partitions(group.asset_name, chunk)
 
@@ -81,8 +99,20 @@ def unregister(instance: dg.DagsterInstance, item: Product, keys: Iterable[str],
     mine = [group for group in groups if group.product == item] if gone else []
     left = registered(instance, item) if mine else ()
     for group in mine:
-        for key in set(registered(instance, group)) - {group.key_of(key) for key in left}:
+        kept = keys_of_files(group, left)
+        for key in set(registered(instance, group)) - set(kept) if kept is not None else ():
             instance.delete_dynamic_partition(group.asset_name, key)
+
+
+def keys_of_files(domain: Domain, keys: Sequence[str]) -> list[str] | None:
+    """Return the keys of the partitions to which files belong, each once; None, with a warning, if nobody can tell."""
+    if isinstance(domain, Product):
+        return list(keys)
+    try:
+        return [key for key in dict.fromkeys(domain.keys_of(keys)) if key is not None]
+    except AstraError as error:
+        logger.warning("the groups of %s are not known: %s", domain.name, error)
+        return None
 
 
 def registered(instance: dg.DagsterInstance, item: Domain) -> Sequence[str]:

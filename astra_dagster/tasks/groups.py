@@ -1,13 +1,21 @@
 """The partitions of a task: the files of a product, or groups of them."""
 
+import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Literal
 
-from astra_dagster.datamodel.keys import ABSENT
+from astra_dagster.datamodel.catalogue_columns import CatalogueColumn
+from astra_dagster.datamodel.keys import ABSENT, Key
 from astra_dagster.datamodel.products import DataID, Product, Where
-from astra_dagster.errors import InvalidKeyError
+from astra_dagster.errors import AstraError, InvalidKeyError, TaskError, describe
+
+logger = logging.getLogger(__name__)
+
+ValueOfFile = CatalogueColumn | Callable[[DataID], str | int | None]
+"""What tells a value of a file: a column of a catalogue, or a function of the data ID. None is no value."""
 
 Parts = Mapping[str, str]
 """Values of some parts of a partition key, by name."""
@@ -15,7 +23,7 @@ Parts = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Group:
-    """A way to group the files of a product by parts of their keys, for example all spectra of a plate.
+    """A way to group the files of a product: by parts of their keys, as all spectra of a plate, or by a value of each.
 
     Attributes
     ----------
@@ -23,10 +31,13 @@ class Group:
         Product of the files.
     parts
         Names of the shared parts, in the order of the product's key; none if a group is a whole release.
+    value
+        What tells the value that files share, if it is no part of their keys; `parts` is then the name of that value.
     """
 
     product: Product
     parts: tuple[str, ...]
+    value: ValueOfFile | None = None
 
     @property
     def name(self) -> str:
@@ -40,10 +51,49 @@ class Group:
         """The parts of a partition key, as text."""
         return "/".join(("release", *self.parts))
 
-    def key_of(self, key: str) -> str:
-        """Return the partition key of the group that contains a file, from the file's partition key."""
-        release, *parts = key.split("/")
-        return "/".join((release, *(parts[self.product.parts.index(name)] for name in self.parts)))
+    def key_of(self, key: str) -> str | None:
+        """Return the partition key of the group that contains a file; see `keys_of`."""
+        return self.keys_of([key])[0]
+
+    def keys_of(self, keys: Iterable[str]) -> list[str | None]:
+        """Return the partition keys of the groups that contain files, from the files' own; None for one in no group.
+
+        Raises
+        ------
+        AstraError
+            If the value of a file cannot be told.
+        """
+        if self.value is None:
+            places = [self.product.parts.index(name) + 1 for name in self.parts]
+            split = (key.split("/") for key in keys)
+            return ["/".join((texts[0], *(texts[place] for place in places))) for texts in split]
+        value = self.value
+        find = value.reader(self.product) if isinstance(value, CatalogueColumn) else partial(self._ask, value)
+        write = cache(partial(self._write, Key(self.parts[0])))
+        values = ((key.partition("/")[0], write(find(key))) for key in keys)
+        return [None if text is None else f"{release}/{text}" for release, text in values]
+
+    def _ask(self, function: Callable[[DataID], str | int | None], key: str) -> str | int | None:
+        """Ask a user's function for the value of a file; a key that is not valid has none."""
+        try:
+            data_id = self.product.parse_key(key)
+        except AstraError:
+            return None
+        try:
+            return function(data_id)
+        except AstraError:
+            raise
+        except Exception as error:  # it may raise anything
+            raise TaskError(f"{self.parts[0]} failed: {describe(error)}", key=key) from error
+
+    def _write(self, part: Key, value: str | int | None) -> str | None:
+        """Return a value as it stands in a key, with _ for blanks; None without one, or if no key can hold it."""
+        try:
+            text = "_".join(str(value).split())
+            return None if value is None or not text else part.canonical(text)
+        except InvalidKeyError as error:
+            logger.warning("%s: some files are in no group: %s", self.name, error)
+            return None
 
     def parse_key(self, key: str) -> "GroupID":
         """Parse the partition key of a group, which must be in its canonical form.
@@ -58,7 +108,9 @@ class Group:
         release, *parts = str(key).split("/")
         if len(parts) != len(self.parts):
             raise InvalidKeyError(f"{key!r} is no key of {self.name}", hint=f"its parts are {self.key_order}")
-        known = {part.name: part for part in self.product.template(release).keys.values()}
+        template = self.product.template(release)
+        known = {name: Key(name) for name in self.parts if self.value is not None}
+        known = known or {part.name: part for part in template.keys.values()}
         for name, text in zip(self.parts, parts, strict=True):
             part = known.get(name)
             absent = ABSENT if part is None or part.optional else None
@@ -106,6 +158,10 @@ class GroupID:
     def values(self) -> dict[str, str]:
         """Values by part name, the release first."""
         return {"release": self.release, **dict(zip(self.group.parts, self.parts, strict=True))}
+
+    def __reduce__(self) -> tuple[type["GroupID"], tuple[Group, str, tuple[str, ...]]]:
+        """Pickle it without what tells the value of a file: workers have no use for it, and may not find it yet."""
+        return GroupID, (replace(self.group, value=None), self.release, self.parts)
 
 
 Minimum = int | float | Literal["all"]
@@ -163,6 +219,28 @@ class PartIndex:
     def __init__(self, domain: Domain, keys: Iterable[str]) -> None:
         self._domain, self._keys = domain, tuple(keys)
         self._by_names: dict[tuple[str, ...], dict[tuple[str, ...], list[str]]] = {}
+        self._by_group: dict[Group, dict[str | None, list[str]] | AstraError] = {}
+
+    def in_group(self, group: Group, key: str) -> list[str]:
+        """Return the keys of the files in a group, by the key of the group.
+
+        Raises
+        ------
+        AstraError
+            If it cannot be told which files are in it.
+        """
+        if group not in self._by_group:
+            try:
+                found: dict[str | None, list[str]] = {}
+                for own, mine in zip(self._keys, group.keys_of(self._keys), strict=True):
+                    found.setdefault(mine, []).append(own)
+                self._by_group[group] = found
+            except AstraError as error:
+                self._by_group[group] = error
+        known = self._by_group[group]
+        if isinstance(known, AstraError):
+            raise known
+        return known.get(key, [])
 
     def lookup(self, release: str, parts: Parts) -> list[str]:
         """Return the keys of a release whose parts have these values.

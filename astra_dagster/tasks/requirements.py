@@ -6,15 +6,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from astra_dagster.datamodel.catalogue_columns import CatalogueColumn, check_part_name
 from astra_dagster.datamodel.products import DataID, Product
 from astra_dagster.errors import SpectrumFileError
 from astra_dagster.fits.reader import FitsFile
-from astra_dagster.tasks.groups import Group, Minimum, Parts, check_minimum
+from astra_dagster.tasks.groups import Domain, Group, Minimum, Parts, ValueOfFile, check_minimum
 from astra_dagster.tasks.inputs.requirement import Find, Requirement
 from astra_dagster.tasks.task import Task, requirement_of
 
 
-def grouped(of: Product | Task | Requirement, by: Sequence[str] | str, *, minimum: Minimum = 1) -> Requirement:
+def grouped(
+    of: Product | Task | Requirement, by: Sequence[str] | str | ValueOfFile, *, minimum: Minimum = 1
+) -> Requirement:
     """Require all partitions of a product or task that share parts of their keys; each such group is a partition.
 
     ``grouped(spec, by=("run2d", "plate"))`` requires all spectra of a plate, ``grouped(plate_snr, by="run2d")`` all
@@ -26,7 +29,9 @@ def grouped(of: Product | Task | Requirement, by: Sequence[str] | str, *, minimu
     of
         The product or task whose partitions are required.
     by
-        Name of the shared part of the keys, or names of several; none for all partitions of a release.
+        Name of the shared part of the keys, or names of several; none for all partitions of a release. Or what tells
+        a value that files share: a `catalogue_column`, or a function of the data ID, after which the part of the
+        group's key is named. Files for which it returns None are in no group.
     minimum
         How many members of a group must be there before it is computed: a number, a fraction of those expected as a
         decimal number (``0.8``), or "all". A group that waits for more is no failure.
@@ -37,9 +42,12 @@ def grouped(of: Product | Task | Requirement, by: Sequence[str] | str, *, minimu
         If the keys have no such part, each group would be a single partition, or the minimum cannot be one.
     """
     check_minimum(minimum)
-    names = (by,) if isinstance(by, str) else tuple(by)
     required = _one_for_one(of)
     members = required.partitions
+    if isinstance(by, CatalogueColumn) or callable(by):
+        group = Group(required.product, (_name_part(by, members),), by)
+        return replace(required, domain=group, group=group, minimum=minimum)
+    names = (by,) if isinstance(by, str) else tuple(by)
     unknown = set(names) - set(members.parts)
     if unknown:
         all_parts = "" if members == required.product else "; only partitions that are files have all parts"
@@ -113,6 +121,17 @@ def visits_of_star(star: DataID, path: Path) -> list[Parts]:
         telescope = star.values.get("telescope")
         found.append({**parts, "telescope": telescope} if telescope else parts)
     return found
+
+
+def _name_part(by: ValueOfFile, files: Domain) -> str:
+    """Return the name of the part of the group's keys that a value is."""
+    name = by.name if isinstance(by, CatalogueColumn) else getattr(by, "__name__", "")
+    check_part_name(name)
+    if files != files.product:
+        raise ValueError(f"only files are grouped by {name}: a group of {files.name} has no value of its own")
+    if name in files.parts:
+        raise ValueError(f"{files.name} has a part {name} already: give what it is grouped by another name")
+    return name
 
 
 def _one_for_one(of: Product | Task | Requirement) -> Requirement:

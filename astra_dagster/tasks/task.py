@@ -360,13 +360,16 @@ def all_tasks(tasks: Sequence[Task]) -> dict[str, Task]:
     Raises
     ------
     ValueError
-        If two different tasks have the same name.
+        If two different tasks, or the partitions of different groupings, have the same name.
     ParameterError
         If a task is required with different parameters: of a partition it has one record.
     """
     found: dict[str, Task] = {}
+    domains: dict[str, Domain] = {}
     for task in tasks:
         for item in task.chain:
+            if domains.setdefault(item.domain.asset_name, item.domain) != item.domain:
+                raise ValueError(f"{item.name} has groups {item.domain.name}, which are other groups elsewhere")
             known = found.setdefault(item.name, item)
             if known is item:
                 continue

@@ -29,7 +29,7 @@ from astra_dagster.tasks import registry
 VISITS = product("apVisit")
 TASKS = """
 import numpy as np
-from astra_dagster import SpectrumBatch, ap_star, ap_visit, grouped, matching, spectrum_task
+from astra_dagster import SpectrumBatch, ap_star, ap_visit, catalogue_column, grouped, matching, spectrum_task
 from astra_dagster.tasks.snr import ap_star_snr, ap_visit_snr
 
 @spectrum_task(requires=grouped(ap_visit_snr, by=("field", "plate"), minimum="all"), version="1", columns={"best": ""})
@@ -55,6 +55,10 @@ def release_level(visits, parameters) -> SpectrumBatch:
 )
 def field_of_both(visits, stars, parameters):
     return {"visits": len(visits), "stars": len(stars)}
+
+@spectrum_task(requires=grouped(ap_visit_snr, by=catalogue_column("objects.csv", "cluster")), version="1")
+def cluster_snr(visits, parameters):
+    return {"best": max(visit["snr"][0] for visit in visits)}
 
 def of_the_field(star, path):
     return [{"field": star.values["field"]}]
@@ -176,3 +180,40 @@ def test_groups_of_two_products_are_done_together(instance: dg.DagsterInstance, 
     for item in (product("apStar"), VISITS):
         assert task in watched(item).chosen()
     assert task not in watched(product("spec")).chosen()
+
+
+def test_a_catalogue_tells_the_groups(instance: dg.DagsterInstance, visits: Sequence[str], mirror: Path) -> None:
+    task = registry.tasks()["cluster_snr"]
+    catalogue = mirror / "objects.csv"
+
+    def write(**clusters: Sequence[str]) -> None:
+        """Write which of the visits are in which cluster."""
+        rows = [f"{key.split('/')[3]},{key.split('/')[5]},{name}" for name, keys in clusters.items() for key in keys]
+        catalogue.write_text("\n".join(["plate,fibre,cluster", *rows]))
+
+    def plan(name: str = "cluster_snr") -> str:
+        return astra("plan", name).partition(f"{name}: ")[2]
+
+    assert list(registered(instance, task.domain)) == []  # there was no catalogue, and all else was found
+    write(M67=visits[:3], NGC188=visits[3:5])
+    astra("discover", "--release", "DR17")
+    assert list(registered(instance, task.domain)) == ["DR17/M67", "DR17/NGC188"]
+    astra("run", "cluster_snr")
+    assert [stored("cluster_snr", f"DR17/{name}")["members"] for name in ("M67", "NGC188")] == [3, 2]
+    assert "1 complete" in astra("plan", "cluster_snr", "--where", "cluster=M67").partition("cluster_snr: ")[2]
+
+    write(M67=visits[:3], M81=visits[5:6], M71=visits[6:7])
+    register(instance, VISITS, visits[6:7], registry.groups(), regroup=False)
+    assert list(registered(instance, task.domain)) == ["DR17/M67", "DR17/M71", "DR17/NGC188"]
+    write(NGC188=visits[3:6], M67=visits[:3], M71=visits[6:7])  # the catalogue is another, and M67 the same
+    assert plan().startswith("3 partitions\n1 complete, ")
+    astra("discover", "--release", "DR17")
+    astra("run", "cluster_snr")
+    assert plan().startswith("3 partitions\n3 complete, ")
+    assert [stored("cluster_snr", f"DR17/{name}")["members"] for name in ("M67", "NGC188", "M71")] == [3, 3, 1]
+
+    catalogue.unlink()
+    assert "3 the catalogue is not there" in plan()
+    astra("discover", "--release", "DR17")
+    assert len(registered(instance, task.domain)) == 3
+    assert CliRunner().invoke(main, ["run", "cluster_snr"]).exit_code == 1

@@ -1,16 +1,18 @@
 """Which partitions belong to one, how many there should be, and how many are enough."""
 
+import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from astra_dagster import ap_star, ap_visit, grouped, matching, spec, spectrum_task
-from astra_dagster.errors import InvalidKeyError, SpectrumFileError, UnknownReleaseError
+from astra_dagster import DataID, ap_star, ap_visit, catalogue_column, grouped, matching, product, spec, spectrum_task
+from astra_dagster.errors import CatalogueError, InvalidKeyError, SpectrumFileError, TaskError, UnknownReleaseError
 from astra_dagster.fits.writer import make_primary
 from astra_dagster.tasks.columns import MEMBERSHIP
 from astra_dagster.tasks.groups import Members, Minimum, count_needed
 from astra_dagster.tasks.snr import ap_visit_snr
+from astra_dagster.tasks.task import all_tasks
 
 STAR = ap_star.data_id("DR17", telescope="apo25m", field="120+12", obj="2M00000032+5737103")
 VISITS = [f"DR17/apo25m/120+12/5226/56000/00{number}" for number in (1, 2, 3)]
@@ -156,3 +158,107 @@ def test_groups_of_two_products_by_the_same_parts_are_the_same_partitions() -> N
         assert [item.one_to_one for item in both.requires] == [item is fields for item in requires]
     with pytest.raises(ValueError, match="must have the same partitions"):
         spectrum_task(requires=(visits, grouped(ap_star, by="field")), version="1", name="odd")(plate_level)
+
+
+def night(visit: DataID) -> int | None:
+    """Number of the night."""
+    return int(visit.values["mjd"]) - 56000 or None
+
+
+STARS = [f"DR17/apo25m/{field}/-/2M0000003{n}+5737103" for n, field in enumerate(("120+12", "120+12", "N2243", "M67"))]
+
+
+def test_files_are_grouped_by_what_a_function_says_of_them() -> None:
+    nights = grouped(ap_visit_snr, by=night)
+    assert (nights.domain.name, nights.domain.key_order) == ("ap_visit_by_night", "release/night")
+    assert nights.domain == grouped(ap_visit, by=night).domain != grouped(ap_visit, by="mjd").domain
+    keys = [f"DR17/apo25m/120+12/5226/{mjd}/001" for mjd in (56001, 56000, 56001, 56012)]
+    assert nights.domain.keys_of([*keys, "DR17/nonsense"]) == ["DR17/1", None, "DR17/1", "DR17/12", None]
+    found = nights.find_members(nights.domain.parse_key("DR17/1"), None, nights.index(keys))
+    assert found == Members((keys[0], keys[2]), 2)
+    with pytest.raises(InvalidKeyError):
+        nights.domain.parse_key("DR17/..")
+
+
+def test_a_group_goes_to_a_worker_without_the_function_that_tells_it() -> None:
+    """Which the worker may not find before it has looked where the run finds its modules."""
+    one = grouped(ap_visit, by=night).domain.parse_key("DR17/1")
+    sent = pickle.dumps(one)
+    assert __name__.encode() not in sent
+    assert (pickle.loads(sent).key, pickle.loads(sent).values) == (one.key, one.values)
+
+
+def cluster(star: DataID) -> str | None:
+    """Cluster of a star."""
+    return {"120+12": " NGC  188 ", "N2243": "", "M67": "M/67"}[star.values["field"]]
+
+
+def test_values_are_written_as_keys_can_hold_them(caplog: pytest.LogCaptureFixture) -> None:
+    domain = grouped(ap_star, by=cluster).domain
+    assert domain.keys_of(STARS) == ["DR17/NGC_188", "DR17/NGC_188", None, None]
+    assert "ap_star_by_cluster: some files are in no group: cluster cannot be 'M/67'" in caplog.text
+    assert domain.parse_key("DR17/NGC_188").values == {"release": "DR17", "cluster": "NGC_188"}
+
+
+def test_a_function_that_fails_is_told_with_the_file() -> None:
+    domain = grouped(ap_star, by=cluster).domain
+    with pytest.raises(TaskError, match=r"cluster failed: KeyError: '120-08' \(key DR17/apo25m/120-08"):
+        domain.key_of("DR17/apo25m/120-08/-/2M00000032+5737103")
+
+
+def test_what_files_cannot_be_grouped_by() -> None:
+    with pytest.raises(ValueError, match="'<lambda>' cannot be a part of a key: name it"):
+        grouped(ap_star, by=lambda star: 1)
+    with pytest.raises(ValueError, match="apStar has a part field already"):
+        grouped(ap_star, by=catalogue_column("a.csv", "FIELD"))
+    plates = spectrum_task(requires=grouped(ap_visit, by="plate"), version="1")(plate_level)
+    with pytest.raises(ValueError, match="only files are grouped by night: a group of ap_visit_by_plate has no value"):
+        grouped(plates, by=night)
+    first, second = (
+        spectrum_task(requires=grouped(ap_star, by=catalogue_column(path, "cluster")), version="1", name=name)(
+            plate_level
+        )
+        for path, name in (("a.csv", "first"), ("b.csv", "second"))
+    )
+    with pytest.raises(ValueError, match="second has groups ap_star_by_cluster, which are other groups elsewhere"):
+        all_tasks([first, second])
+
+
+def test_files_are_grouped_by_a_column_of_a_catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAS_BASE_DIR", str(tmp_path))
+    path = tmp_path / "stars.csv"
+    path.write_text(
+        "APOGEE_ID,field,HEALPIX\n"
+        "2M00000030+5737103,120+12,0123\n"
+        "2M00000030+5737103,120+12,4\n"  # a second row of the star
+        "2M00000031+5737103,elsewhere,123\n"
+        "2M00000032+5737103,N2243,123.0\n"
+        "2M00000033+5737103,M67,\n"
+    )
+    healpix = grouped(ap_star, by=catalogue_column("stars.csv", "HEALPIX", name="pixel"))
+    assert healpix.domain.name == "ap_star_by_pixel"
+    assert healpix.domain.keys_of(STARS) == ["DR17/0123", None, "DR17/123", None]
+    assert healpix.domain == grouped(ap_star, by=catalogue_column("stars.csv", "HEALPIX", name="pixel")).domain
+    path.write_text("obj,HEALPIX\n2M00000031+5737103,7\n")
+    assert healpix.domain.keys_of(STARS) == [None, "DR17/7", None, None]
+    path.write_text("obj,PIXEL\n2M00000031+5737103,7\n")
+    with pytest.raises(CatalogueError, match=r"no column HEALPIX .*stars.csv\); it has obj, PIXEL"):
+        healpix.domain.keys_of(STARS)
+    path.unlink()
+    with pytest.raises(CatalogueError, match=r"the catalogue is not there .*stars.csv\); apStar is grouped by it"):
+        healpix.members(healpix.domain.parse_key("DR17/7"), None, healpix.index(STARS))
+
+
+def test_a_catalogue_may_be_that_of_the_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAS_BASE_DIR", str(tmp_path))
+    stars = grouped(ap_visit, by=catalogue_column(product("allVisit"), "APOGEE_ID", name="obj"))
+    path = product("allVisit").data_id("DR17").path(tmp_path)
+    path.parent.mkdir(parents=True)
+    path.write_text("plate,mjd,fiberid,apogee_id\n5226,56000,1,2M00000032+5737103\n5226,56000,3,2M00000032+5737103\n")
+    one = stars.domain.parse_key("DR17/2M00000032+5737103")
+    assert stars.members(one, None, stars.index(VISITS)) == [VISITS[0], VISITS[2]]
+
+    # The visits of a star, and its apStar: groups by values of the same name are the same partitions.
+    both = spectrum_task(requires=(stars, grouped(ap_star, by="obj")), version="1", name="both")(plate_level)
+    assert both.domain == stars.domain
+    assert both.requires[1].members(one, None, both.requires[1].index([STAR.key, *STARS])) == [STAR.key, STARS[2]]

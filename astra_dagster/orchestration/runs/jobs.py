@@ -14,6 +14,7 @@ from astra_dagster.datamodel.products import Product
 from astra_dagster.errors import AstraError
 from astra_dagster.orchestration import records
 from astra_dagster.orchestration.causes import plain_failures
+from astra_dagster.orchestration.partitions import keys_of_files
 from astra_dagster.orchestration.runs.launchpad import Launchpad, RunConfig
 from astra_dagster.orchestration.runs.materialise import Job, materialise
 from astra_dagster.orchestration.runs.resources import RESOURCES, ExecutorResource
@@ -163,7 +164,7 @@ def jobs_of(
         if files:
             mine_only = [one for one in files if not task.releases or one.partition("/")[0] in task.releases]
             domain = task.belonging(product or task.domain.product) or task.domain
-            keys = [domain.key_of(one) for one in mine_only]
+            keys = keys_of_files(domain, mine_only) or []
             if not keys:
                 continue
         elif key:

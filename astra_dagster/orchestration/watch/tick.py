@@ -367,7 +367,7 @@ class _Ticking:
         if not todo:
             return
         asked = {data_id.key: said for data_id, (_, said) in todo.items()}
-        register(self.instance, self.item, list(asked), registry.groups())
+        register(self.instance, self.item, list(asked), registry.groups(), regroup=False)
         most, assets = self.watched.partitions, self.watched.by_range
         made = requests_for(self.instance, self.item, asked, most, assets=assets)
         sightings = {data_id.key: seen for data_id, (seen, _) in todo.items()}

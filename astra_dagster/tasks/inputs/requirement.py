@@ -95,6 +95,9 @@ class Requirement:
         """
         if self.one_to_one:
             return Members((one.key,), 1)
+        if self.group is not None and self.group.value is not None:
+            keys = index.in_group(self.group, one.key)
+            return Members(tuple(keys), len(keys))
         wanted: Iterable[Parts] = [dict(zip(self.domain.parts, one.parts, strict=True))]
         if self.find is not None:  # then the domain is a product
             wanted = call_find(self.find, cast(DataID, one), path) if path else []
