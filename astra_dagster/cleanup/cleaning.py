@@ -152,32 +152,38 @@ class _Finder:
         key = known.places.get(file.name.place, "")
         status = known.statuses.get(digest, {}).get(key)
         done = status in (Status.COMPLETE, Status.TO_RECORD)
-        whole = file.name.suffix == known.tasks[0].output
         if file.name.sort == Sort.TEMPORARY:
             self._temporary(digest, file)
         elif file.name.sort == Sort.NOTE:
             if key not in known.registered or done:
                 self._offer("failures", digest, file)
-        elif file.name.sort == Sort.OUTPUT:
-            if not key:
-                asked = "stray" in self.selection.kinds
-                self._offer("stray", digest, file, "" if asked else "neither registered nor recorded: --kind stray")
-            elif key not in known.registered:
-                self._offer("unregistered", digest, file)
-            elif whole and done:
-                if status is Status.TO_RECORD:
-                    self._offer("recordable", digest, file, "the next run records it")
-            elif status is Status.NO_INPUT:
-                self._offer("no-input", digest, file, "" if "no-input" in self.selection.kinds else LAST)
-            elif status is Status.UNREACHABLE:
-                self._offer("no-input", digest, file, OUTAGE)
-            elif key in known.altered.get(digest, ()):
-                self._offer("altered", digest, file)
-            elif digest in known.statuses and (inspected := self._inspect(digest, file)):
-                if not whole or inspected.code_version not in {task.version for task in known.today[digest]}:
-                    self._offer("code", digest, file, inspected=inspected)
-                elif status is Status.TO_DO and key not in known.carried.get(digest, ()):
-                    self._offer("unrecorded", digest, file, inspected=inspected)
+        elif file.name.sort in (Sort.OUTPUT, Sort.FILE):
+            self._output_or_file(known, digest, file, key, status)
+
+    def _output_or_file(self, known: Family, digest: str, file: OwnFile, key: str, status: Status | None) -> None:
+        """Offer an output, or for the same reason a file that the task made besides."""
+        of_output = file.name.sort == Sort.OUTPUT
+        whole = not of_output or file.name.suffix == known.tasks[0].output
+        if not key:
+            asked = "stray" in self.selection.kinds
+            self._offer("stray", digest, file, "" if asked else "neither registered nor recorded: --kind stray")
+        elif key not in known.registered:
+            self._offer("unregistered", digest, file)
+        elif whole and status in (Status.COMPLETE, Status.TO_RECORD):
+            if of_output and status is Status.TO_RECORD:
+                self._offer("recordable", digest, file, "the next run records it")
+        elif status is Status.NO_INPUT:
+            self._offer("no-input", digest, file, "" if "no-input" in self.selection.kinds else LAST)
+        elif status is Status.UNREACHABLE:
+            self._offer("no-input", digest, file, OUTAGE)
+        elif key in known.altered.get(digest, ()):
+            self._offer("altered", digest, file)
+        elif digest in known.statuses and (inspected := self._inspect(digest, file)):
+            version = inspected.code_version if of_output else own_files.code_version_of(file, known.tasks[0].output)
+            if not whole or (version is not None and version not in {task.version for task in known.today[digest]}):
+                self._offer("code", digest, file, inspected=inspected)
+            elif status is Status.TO_DO and (version is None or key not in known.carried.get(digest, ())):
+                self._offer("unrecorded", digest, file, inspected=inspected)
 
     def _of_another_day(self, folder: str, digest: str) -> None:
         kind, kept = self._kind_of(digest)

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -170,6 +171,7 @@ def task_materialisation(
         metadata={
             **results,
             **more,
+            **{name: dg.MetadataValue.path(str(path)) for name, path in _files_of(store, written, results).items()},
             "output": dg.MetadataValue.path(str(written.path)),
             **_input_of(work),
             **({} if written.seconds is None else {"seconds": round(written.seconds, 6)}),
@@ -177,6 +179,11 @@ def task_materialisation(
         },
         tags=tags,
     )
+
+
+def _files_of(store: OutputStore, written: StoredOutput, results: Mapping[str, Any]) -> dict[str, Path]:
+    """Return the paths of the files that a task made besides its output; of several spectra, those of the first."""
+    return {name: written.path.with_name(results[name]) for name in store.task.files if results.get(name)}
 
 
 def _shorten(value: Any) -> Any:

@@ -6,6 +6,7 @@
     <task>/<digest>/<task>_table.<parquet or fits>                    all results in one table
     <task>/<digest>/<release>/.../<task>-<parts>.<json or fits>       an output
     <task>/<digest>/<release>/.../<task>-<parts>.<suffix>.failed      the note of a failure, beside the output
+    <task>/<digest>/<release>/.../<task>-<parts>.<name>-<hash>.<any>  a file that the task made besides, with its hash
     pages/<task>-<digest>-<parts>.html                                a page with a spectrum
 
 The parts are those of the partition key without those that the release lacks; all but the last are folders. The key of
@@ -23,16 +24,21 @@ from astra_dagster.datamodel.keys import ABSENT
 
 PARAMETERS = "parameters.json"
 
+HASH = 12
+"""Digits of the hash in the name of a file that a task made besides its output."""
+
 _NOTE = ".failed"
 _TEMPORARY = re.compile(r"\.astra-([0-9]{1,10})-[0-9a-f]{12}\.tmp")
+_FILE = re.compile(r"(.+)\.([a-z][a-z0-9_]*)-([0-9a-f]{12})\.([a-z0-9]{1,8})")
 _FAMILY, _DIGEST = re.compile(r"[a-z][a-z0-9_]{0,99}"), re.compile(r"[0-9a-f]{12}")
 
 
 class Sort(Enum):
-    """The types of our files; a note is a note of a failure."""
+    """The types of our files; a note is that of a failure, a file is what a task made besides an output."""
 
     OUTPUT = "output"
     NOTE = "note"
+    FILE = "file"
     TABLE = "table"
     PARAMETERS = "parameters"
     TEMPORARY = "temporary"
@@ -47,14 +53,27 @@ class OwnName:
     sort
         Type of the file.
     place
-        Path below the folder of the digest, without suffix; `place_of` makes that of an output.
+        Path below the folder of the digest, without suffix; `place_of` makes that of an output. For a file, that of
+        its output.
     suffix
         Suffix without the dot; for a note, that of the output.
+    hash
+        Hash of the contents of a file.
     """
 
     sort: Sort
     place: str = ""
     suffix: str = ""
+    hash: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FileName:
+    """The parsed name of a file that a task made besides an output: stem of the output, and hash of the contents."""
+
+    stem: str
+    hash: str
+    suffix: str
 
 
 def digest_folder(root: str | os.PathLike[str], family: str, digest: str) -> str:
@@ -81,6 +100,17 @@ def parts_at(family: str, place: str) -> tuple[str, ...] | None:
 def note_name(output: str) -> str:
     """Return the name of the note of a failure from the name of the output."""
     return f"{output}{_NOTE}"
+
+
+def file_name(stem: str, name: str, hashed: str, suffix: str) -> str:
+    """Return the name of a file that a task made besides its output, from the stem of the output's name."""
+    return f"{stem}.{name}-{hashed}.{suffix}"
+
+
+def parse_file_name(name: str) -> FileName | None:
+    """Parse what `file_name` makes; None if a name is none of these."""
+    match = _FILE.fullmatch(name)
+    return FileName(match[1], match[3], match[4]) if match else None
 
 
 def table_name(family: str, suffix: str) -> str:
@@ -122,6 +152,9 @@ def own_name(family: str, folder: str, name: str) -> OwnName | None:
     folder
         Folder of the file below the folder of the digest; empty if it is that folder itself.
     """
+    if file := parse_file_name(name):
+        place = f"{folder}/{file.stem}" if folder else file.stem
+        return OwnName(Sort.FILE, place, file.suffix, file.hash) if parts_at(family, place) is not None else None
     stem, _, suffix = name.removesuffix(_NOTE).rpartition(".")
     place = f"{folder}/{stem}" if folder else stem
     if suffix in ("json", "fits") and parts_at(family, place) is not None:

@@ -3,6 +3,7 @@
 `astra_dagster.cleanup` decides which of them are no longer needed.
 """
 
+import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -94,6 +95,16 @@ def inspect(file: OwnFile, family: str, digest: str) -> Inspected | None:
     return None if version is None else Inspected(identity_of(status), version)
 
 
+def code_version_of(file: OwnFile, suffix: str) -> str | None:
+    """Return the code version of the output beside which a task made a file; None if the output is not there."""
+    output = Path(file.entry.path).with_name(f"{file.name.place.rpartition('/')[2]}.{suffix}")
+    try:
+        with files.open_file(output, os.O_NOFOLLOW) as stream:
+            return read_label(stream, suffix).code_version
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
 def _version(name: OwnName, family: str, digest: str, stream: BinaryIO) -> str | None:
     """Return the code version of an output, empty text for our other files, and None if the content is not ours."""
     version, ours = "", True
@@ -106,6 +117,11 @@ def _version(name: OwnName, family: str, digest: str, stream: BinaryIO) -> str |
     elif name.sort == Sort.PARAMETERS:
         meaning = read_meaning(stream.read(files.SMALL))
         ours = (meaning.task, meaning.digest) == (family, digest)
+    elif name.sort == Sort.FILE:
+        hashed = hashlib.sha256()
+        while piece := stream.read(files.STEP):
+            hashed.update(piece)
+        ours = hashed.hexdigest().startswith(name.hash)
     elif name.sort == Sort.NOTE:
         ours = place_of(family, read_failure_note(stream.read(files.SMALL)).key) == name.place
     # A temporary file may be incomplete: it is recognised by its name alone.

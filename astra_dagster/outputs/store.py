@@ -15,7 +15,7 @@ import numpy as np
 
 from astra_dagster.errors import AstraError, Fault, InputMissingError, OutputError
 from astra_dagster.files import SMALL, read_file
-from astra_dagster.outputs import document, layout
+from astra_dagster.outputs import document, layout, result_files
 from astra_dagster.outputs.atomic import MOVE, replacing
 from astra_dagster.outputs.companions import DigestMeaning, FailureNote, read_failure_note
 from astra_dagster.outputs.document import InputRef, Label, Origin
@@ -25,6 +25,9 @@ from astra_dagster.tasks.columns import MEMBERSHIP, Results
 from astra_dagster.tasks.groups import PartitionID
 from astra_dagster.tasks.parameters import Parameters
 from astra_dagster.tasks.task import Task
+
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, AstraError)
+"""Errors of an output that is not there, or damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +216,9 @@ class OutputStore:
     def write(
         self, work: PartitionWork, results: Mapping[str, Any], spectra: SpectrumBatch | None = None
     ) -> StoredOutput:
-        """Write the output of a partition, completely or not at all; results of many partitions say of how many.
+        """Write the output of a partition, completely or not at all; first the files that the results hold.
+
+        Results of many partitions say of how many.
 
         Raises
         ------
@@ -225,9 +230,19 @@ class OutputStore:
             count = max([len(values) for values in results.values() if self.several], default=len(spectra or ()))
             added = {name: [value] * count if self.several else value for name, value in work.membership.items()}
             results = {**results, **{name: value for name, value in added.items() if name not in results}}
-        contents, version = document.encode(self.origin(work), results, spectra, several=self.several)
+        earlier = self._files_of(path) if self.task.files else []
+        named = result_files.write_files(path, results, self.task.files, key)
+        contents, version = document.encode(self.origin(work), named, spectra, several=self.several)
         _write_atomically(path, contents, key)
-        return StoredOutput(path, len(contents), version, results)
+        result_files.remove_files(path, set(earlier) - set(result_files.names_in(named, self.task.files)))
+        return StoredOutput(path, len(contents), version, named)
+
+    def _files_of(self, path: Path) -> list[str]:
+        """Return the names of the files that an existing output names."""
+        try:
+            return result_files.names_in(document.read(path, self.task.output).results, self.task.files)
+        except UNREADABLE:
+            return []
 
     def find(self, work: PartitionWork) -> StoredOutput | None:
         """Find an existing output that was made from these inputs with this code and these parameters."""
@@ -238,13 +253,20 @@ class OutputStore:
             return None
         if self.task.promised and set(results) != set(self.task.promised):
             return None
+        if not result_files.are_whole(path, results, self.task.files):
+            return None
         return StoredOutput(path, size, version, results)
 
     def version_of(self, data_id: PartitionID) -> str | None:
-        """Return the data version of an output, from all that it holds; None if it cannot be read."""
+        """Return the data version of an output, from all that it holds; None if it, or a file of it, is not whole."""
+        path = self.path(data_id)
         try:
-            return document.read_version(self.path(data_id), self.task.output)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, AstraError):
+            if self.task.files:
+                results = document.read(path, self.task.output).results
+                if not result_files.are_whole(path, results, self.task.files):
+                    return None
+            return document.read_version(path, self.task.output)
+        except UNREADABLE:
             return None
 
     def read(self, data_id: PartitionID) -> SpectrumBatch | Results:

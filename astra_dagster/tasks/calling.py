@@ -14,6 +14,7 @@ from astra_dagster.spectra.batch import SpectrumBatch, stack
 from astra_dagster.spectra.output import to_json_value
 from astra_dagster.tasks.columns import FAILURE, MAX_CELLS, Column, Failed
 from astra_dagster.tasks.groups import PartitionID
+from astra_dagster.tasks.inputs.contents import read_contents
 from astra_dagster.tasks.parameters import Parameters
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,10 @@ class FunctionOfTask(Protocol):
     @property
     def opened(self) -> frozenset[int]:
         """Places of the arguments that do not hold something of each spectrum: files, and what the setup returned."""
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        """Suffixes of the files that the function makes besides, by the names of their columns."""
 
     @property
     def takes_data_ids(self) -> bool:
@@ -101,7 +106,7 @@ def call_task(
     """Call a task's function, and return its columns as lists of Python values, and its spectra (None without any).
 
     NaN and infinity become None, so that every value can be written as JSON. All values of a spectrum that the function
-    has marked as failed are that mark, `Failed`.
+    has marked as failed are that mark, `Failed`; files are bytes.
 
     Parameters
     ----------
@@ -188,11 +193,13 @@ def _mark(task: FunctionOfTask, name: str, values: Any, count: int, marked: Mapp
 
 
 def _columns_of(task: FunctionOfTask, made: SpectrumBatch) -> dict[str, Any]:
-    return {name: made.meta[name] for name in task.columns if name in made.meta}
+    return {name: made.meta[name] for name in (*task.columns, *task.files) if name in made.meta}
 
 
 def _values(task: FunctionOfTask, name: str, values: object, count: int) -> list[Any]:
     known = task.columns.get(name, Column())
+    if name in task.files:
+        return read_contents(task.name, name, task.files[name], values, count)
     if not isinstance(name, str) or not name.isidentifier():
         raise TaskError(f"{task.name}: {name!r} cannot be a column", hint="names are letters, digits and _")
     unit = getattr(values, "unit", None)
@@ -256,7 +263,7 @@ def one_by_one(function: Callable[..., Any], opened: Container[int] = ()) -> Cal
             raise TypeError("a function of one spectrum must return the same columns for every one")
         if len(made) < len(rows):
             return {name: [row if isinstance(row, Failed) else row[name] for row in rows] for name in made[0]}
-        return {name: np.array([row[name] for row in rows]) for name in made[0]}
+        return {name: _join_values([row[name] for row in rows]) for name in made[0]}
 
     return each
 
@@ -332,6 +339,11 @@ def _join_results(parts: Sequence[Any]) -> Any:
         join = np.ma.concatenate if masked else np.concatenate
         found[name] = join(columns) if arrays else [value for values in columns for value in values]
     return found
+
+
+def _join_values(values: Sequence[Any]) -> Any:
+    """Return values of single spectra as an array if they are numbers, texts or arrays; NumPy would cut bytes short."""
+    return np.array(values) if isinstance(values[0], (int, float, str, np.ndarray, np.generic)) else list(values)
 
 
 def _row(item: SpectrumBatch | Mapping[str, Sequence[object]] | Path | None, i: int) -> object:

@@ -31,6 +31,7 @@ def spectrum_task(
     until: Callable[[Any, Any], Any] | None = None,
     setup: Callable[..., Any] | None = None,
     batch_size: int | None = None,
+    files: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[..., Any]], Task]:
     """Make a task from a function; use as a decorator.
 
@@ -78,6 +79,9 @@ def spectrum_task(
     batch_size
         Largest number of spectra for which the function is called at a time; the spectra of one file stay together.
         With 1 it is called for each file by itself. By default the runner chooses.
+    files
+        Suffixes of files that the function makes besides, ``{"plot": "png"}``. It returns, as for a column, the
+        contents of each as bytes, a figure of matplotlib, or None; the results then hold the names of the files.
 
     Returns
     -------
@@ -88,9 +92,9 @@ def spectrum_task(
 
     def decorate(function: Callable[..., Any]) -> Task:
         made: Task | None = None
-        files = [item for item in required if isinstance(item, CommonFile)]
+        of_all = [item for item in required if isinstance(item, CommonFile)]
         given = required if setup is None else [item for item in required if not isinstance(item, CommonFile)]
-        placed = enumerate(given if setup is None else files)
+        placed = enumerate(given if setup is None else of_all)
         receiver, module = setup or function, function.__module__
         common = {i: item.received_by(receiver, i, module) for i, item in placed if isinstance(item, CommonFile)}
         found = {i: _with_form(item, function, i) for i, item in enumerate(given) if not isinstance(item, CommonFile)}
@@ -99,6 +103,9 @@ def spectrum_task(
         inner = opened | {place + (stages > 1) for place in made_by_setup}  # a stage gets one more
         own = name or function.__name__
         kind = output or ("fits" if _returns_spectra(function) else "json")
+        promised = {n: c if isinstance(c, Column) else Column(c) for n, c in (columns or {}).items()}
+        if promised:
+            promised.update({n: Column(f"Name of a file, {n}.{suffix}.") for n, suffix in (files or {}).items()})
         last = 1 if until is not None else stages
         for stage in range(1, last + 1):
             body = one_by_one(function, inner) if each else function
@@ -113,7 +120,7 @@ def spectrum_task(
                 parameters=parameters,
                 version=version,
                 function=body,
-                columns={n: c if isinstance(c, Column) else Column(c) for n, c in (columns or {}).items()},
+                columns=promised,
                 output=kind,
                 wavelength=wavelength,
                 bitmask=bitmask,
@@ -121,6 +128,7 @@ def spectrum_task(
                 module=module,
                 setup=setup,
                 batch_size=batch_size,
+                files=files or {},
                 takes_data_ids=DATA_IDS in inspect.signature(function).parameters,
             )
         assert made is not None  # noqa: S101 (there is at least one stage)

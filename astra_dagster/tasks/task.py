@@ -60,6 +60,9 @@ class Task:
         Largest number of spectra for which the function is called at a time; None for that of a chunk of files.
     takes_data_ids
         Whether the function has an argument `data_ids`, for the data ID of each spectrum.
+    files
+        Suffixes of the files that the function makes besides, by the names of their columns; the results hold the names
+        of the files.
     parameters
         Class of the parameters.
     version
@@ -106,6 +109,7 @@ class Task:
     setup: Callable[..., Any] | None = None
     batch_size: int | None = None
     takes_data_ids: bool = False
+    files: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,99}", self.name):
@@ -127,6 +131,9 @@ class Task:
             raise ValueError(f"{self.name} requires {found}: what it requires must have the same partitions")
         if not self.family:
             object.__setattr__(self, "family", self.name)
+        for name, suffix in self.files.items():
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or not re.fullmatch(r"[a-z0-9]{1,8}", suffix):
+                raise ValueError(f"a file of {self.name} cannot be {name!r}: {suffix!r}; plot: png is one, for example")
         if self.batch_size is not None and self.batch_size < 1:
             raise ValueError(f"the batch size of {self.name} must be at least 1, not {self.batch_size}")
         self.values()

@@ -1,5 +1,6 @@
 """What is no longer needed is found, kind by kind, with Dagster absent; what is needed stays."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ from astra_dagster.cleanup.known_tasks import Family
 from astra_dagster.cleanup.removal import remove
 from astra_dagster.datamodel.keys import ABSENT
 from astra_dagster.errors import AstraError
-from astra_dagster.outputs.layout import place_of
+from astra_dagster.outputs.layout import file_name, place_of
 from astra_dagster.outputs.own_files import SKEW, file_system_time
 from astra_dagster.outputs.record import record_of
 from astra_dagster.outputs.store import OutputStore
@@ -324,6 +325,57 @@ def test_fits_outputs(place: Place) -> None:
     known[task.name] = Family([newer], frozenset(place.keys), {task.name: records}, statuses)
     found = cleaning.find(place.root, known, Selection(kinds=["code"]), began=began)
     assert [c.path[-8:] for c in found.candidates] == ["001.fits"]
+
+
+def put_file(output: Path, contents: bytes) -> Path:
+    """A file beside an output, as tasks make them."""
+    path = output.with_name(file_name(output.stem, "plot", hashlib.sha256(contents).hexdigest()[:12], "png"))
+    path.write_bytes(contents)
+    age(path, DAY)
+    return path
+
+
+def test_files_that_a_task_made_besides_go_with_their_output(place: Place) -> None:
+    plots = [put_file(place.path(i), bytes([i])) for i in range(6)]
+    mine = place.path(0).with_name(plots[0].name.replace("plot-", "plot-0123456789ab-"))
+    other = put_file(place.path(0), b"a plot")
+    other.write_bytes(b"which somebody has drawn on")
+    mine.write_bytes(b"a user's own")
+    assert place.kinds() == {}
+    place.unwanted(0)
+    place.put(1, Status.NO_INPUT)
+    place.put(2, Status.UNREACHABLE)
+    place.put(3, Status.TO_DO)  # and its record is there: it will be replaced
+    place.family = replace(place.family, registered=place.family.registered - {place.keys[4]})
+    place.put(5, Status.TO_DO)
+    place.path(5).unlink()
+    assert place.kinds(kinds=["unrecorded", "no-input", "unregistered"]) == {
+        "unrecorded": 3,
+        "no-input": 2,
+        "(no-input)": 2,
+        "unregistered": 2,
+    }
+    removed = place.clean(kinds=["unrecorded", "unregistered"])
+    assert {path.exists() for path in (plots[0], plots[4], plots[5])} == {False}
+    assert all(path.exists() for path in (*plots[1:4], mine, other))
+    assert len(removed.removed) == 5
+
+
+def test_files_of_an_older_code_version_go_with_their_output(place: Place) -> None:
+    plot = put_file(place.path(0), b"x")
+    place.family = replace(place.family, tasks=[replace(ap_visit_snr, version="99")])
+    place.put(0, Status.TO_DO)
+    found = place.find(kinds=["code"])
+    assert {candidate.path.rpartition("/")[2] for candidate in found.candidates} >= {plot.name, place.path(0).name}
+
+
+def test_files_of_superseded_parameters_go_too(place: Place) -> None:
+    store = place.other(replace(ap_visit_snr, parameters=Older), smoothing=5)
+    plot = put_file(store.path(place.work[0].data_id), b"x")
+    assert place.kinds() == {"superseded": 4}
+    place.clean()
+    assert not plot.exists()
+    assert not store.folder.exists()
 
 
 def test_what_is_removed_leaves_no_empty_folder(place: Place) -> None:

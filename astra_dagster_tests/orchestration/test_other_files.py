@@ -43,10 +43,11 @@ def plate_rows(path, parameters):
     return {"rows": len(Table.read(path))}
 
 
-@spectrum_task(requires=product("apField"), version="1")
+@spectrum_task(requires=product("apField"), version="1", files={"dump": "npy"})
 def field_flux(spectra, parameters):
-    """Sums of what a reader of the package reads."""
-    return {"flux": spectra.flux.sum(axis=1)}
+    """Sums of what a reader of the package reads, and arrays."""
+    dumps = [row.tobytes() for row in spectra.flux]
+    return {"flux": spectra.flux.sum(axis=1), "dump": dumps, "long": np.ones((len(spectra), 5, 20))}
 '''
 READERS = """
 import numpy as np
@@ -145,3 +146,5 @@ def test_a_product_without_a_reader_and_one_with_a_reader_of_the_package(
         told = made.asset_materialization.metadata
         assert {key: told[key].value for key in results} == results
         assert "preview" not in told
+    assert told["long"].value == "array of shape (5, 20), 100 values"
+    assert Path(str(told["dump"].value)).read_bytes() == np.ones(5).tobytes()

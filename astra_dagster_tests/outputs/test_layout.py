@@ -16,6 +16,7 @@ from astra_dagster.errors import AstraError
 from astra_dagster.outputs.layout import (
     OwnName,
     Sort,
+    file_name,
     is_digest,
     is_family,
     note_name,
@@ -93,6 +94,9 @@ def test_other_files_of_ours() -> None:
         name = table_name(FAMILY, suffix)
         assert own_name(FAMILY, "", name) == OwnName(Sort.TABLE, f"{FAMILY}_table", suffix)
         assert own_name(FAMILY, "DR17", name) is None
+    made = file_name(f"{FAMILY}-DR17-x", "plot", "0123456789ab", "png")
+    assert own_name(FAMILY, "DR17", made) == OwnName(Sort.FILE, f"DR17/{FAMILY}-DR17-x", "png", "0123456789ab")
+    assert own_name(FAMILY, "DR13", made) is None
     name = temporary_name()
     assert own_name(FAMILY, "DR17/x", name) == own_name(FAMILY, "", name) == OwnName(Sort.TEMPORARY)
     assert writer_of(name) > 0

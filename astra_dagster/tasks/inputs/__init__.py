@@ -1,1 +1,1 @@
-"""What the function of a task receives besides spectra and columns."""
+"""What the function of a task receives and returns besides spectra and columns: files."""
