@@ -1,16 +1,23 @@
-"""Dagster's migration scripts, loaded once a process.
+"""What Dagster does anew for every database that is opened or made, done once a process: runs have a database each."""
 
-Alembic loads the dozens of them anew for every database that is opened or made, and runs have a database each.
-"""
-
+import contextlib
+import os
+from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
 
 
 def remember() -> None:
-    """Have Alembic keep what it has loaded, for as long as the process lives."""
+    """Have migration scripts loaded once, and event logs copied from the first, for as long as the process lives."""
+    _remember_scripts()
+    _remember_tables()
+
+
+def _remember_scripts() -> None:
     load = ScriptDirectory.from_config.__func__  # type: ignore[attr-defined]
     known: dict[str, ScriptDirectory] = {}
 
@@ -21,3 +28,23 @@ def remember() -> None:
         return known[place]
 
     ScriptDirectory.from_config = classmethod(from_config)  # type: ignore[assignment, method-assign]
+
+
+def _remember_tables() -> None:
+    make = SqliteEventLogStorage._initdb
+    empty: list[bytes] = []
+
+    def make_or_copy(self: SqliteEventLogStorage, engine: sa.Engine, for_index_shard: bool = False) -> None:
+        path = Path(str(engine.url.database))
+        new = not path.exists()
+        if new and empty:
+            copy = path.with_suffix(f".{os.getpid()}")
+            with contextlib.suppress(OSError):  # which is told by who fails next
+                copy.write_bytes(empty[0])
+                copy.rename(path)
+                return
+        make(self, engine, for_index_shard)
+        if new:
+            empty[:] = [path.read_bytes()]
+
+    SqliteEventLogStorage._initdb = make_or_copy  # type: ignore[method-assign]

@@ -1,8 +1,9 @@
-"""The commands ``astra-dagster`` and ``dagster`` without the time that Python takes to import Dagster.
+"""The commands ``astra-dagster``, ``dagster`` and ``python`` without the time that Python takes to import Dagster.
 
 Where it is not the start of a process that is tested, a shell gets small programs of these names. Each asks a server,
 which has imported everything and done nothing, to fork: the child has the program's arguments, folder, environment and
-standard streams, runs the command, and ends with its exit code. It is ended when the program is.
+standard streams, runs the command, and ends with its exit code. It gets the signals that the program gets, and is ended
+when the program is killed. What it starts with ``sys.executable`` is forked as well.
 """
 
 import array
@@ -13,11 +14,13 @@ import io
 import json
 import os
 import pkgutil
+import runpy
 import selectors
 import signal
 import socket
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -25,11 +28,15 @@ from typing import NoReturn
 PROGRAM = """\
 #!{python} -IS
 import array, json, os, signal, socket, sys
+if "watch_orphans.py" in "".join(sys.argv[1:2]):  # Dagster's, which asks who its parent is
+    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
 request = json.dumps([{name!r}, sys.argv, os.getcwd(), dict(os.environ), os.umask(0o22)]).encode()
 server.sendmsg([len(request).to_bytes(4)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))])
 server.sendall(request)
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, lambda number, frame: server.send(bytes([number])))
 answer = server.recv(1)
 sys.exit(answer[0] if answer else 1)
 """
@@ -55,7 +62,7 @@ def programs(folder: Path) -> Iterator[Path]:
         assert server.stdout is not None
         assert server.stdout.readline() == b"ready\n"
         (folder / "bin").mkdir()
-        for name in ("astra-dagster", "dagster"):
+        for name in ("astra-dagster", "dagster", "python"):
             program = folder / "bin" / name
             program.write_text(PROGRAM.format(python=sys.executable, address=str(address), name=name))
             program.chmod(0o755)
@@ -93,11 +100,15 @@ def serve(address: str) -> None:
                 watched.register(over, selectors.EVENT_READ)
                 watched.register(connection, selectors.EVENT_READ)
                 continue
+            if key.fd not in children:  # the process has just ended
+                continue
             child, connection = children[key.fd]
-            if key.fd == connection.fileno():  # the program was ended, and nobody waits for an answer
+            if key.fd == connection.fileno():
+                sent = connection.recv(1)  # nothing if the program was killed, and nobody waits for an answer
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(child, signal.SIGTERM)
-                watched.unregister(connection)
+                    os.kill(child, sent[0] if sent else signal.SIGTERM)
+                if not sent:
+                    watched.unregister(connection)
                 continue
             code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
             with contextlib.suppress(OSError):
@@ -132,6 +143,7 @@ def become(name: str, request: list[object], descriptors: "array.array[int]") ->
     os.umask(int(str(mask)))
     os.environ.clear()
     os.environ.update(dict(environment))  # type: ignore[call-overload]
+    sys.executable = str(Path(arguments[0]).with_name("python"))  # type: ignore[index]
     sys.argv = [name, *list(arguments)[1:]]  # type: ignore[call-overload]
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stdout = io.TextIOWrapper(open(1, "wb", closefd=False), "utf-8", line_buffering=os.isatty(1))  # noqa: SIM115
@@ -141,6 +153,31 @@ def become(name: str, request: list[object], descriptors: "array.array[int]") ->
         "backslashreplace",
         line_buffering=True,
     )
+
+
+def python() -> None:
+    """Do as Python does with these arguments; they must be of a form that is listed here."""
+    arguments = sys.argv[1:]
+    if arguments[0] == "-W":
+        warnings.simplefilter(arguments[1])  # type: ignore[arg-type]
+        del arguments[:2]
+    match arguments:
+        case ["-c", code, *_]:
+            sys.argv = ["-c", *arguments[2:]]
+            sys.path.insert(0, "")
+            exec(code, {"__name__": "__main__"})  # noqa: S102
+        case ["-"]:
+            sys.argv = ["-"]
+            sys.path.insert(0, "")
+            exec(sys.stdin.read(), {"__name__": "__main__"})  # noqa: S102
+        case ["-m", module, *_]:
+            sys.argv = arguments[1:]
+            sys.path.insert(0, str(Path.cwd()))
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        case [script, *_]:
+            sys.argv = arguments
+            sys.path.insert(0, str(Path(script).parent))
+            runpy.run_path(script, run_name="__main__")
 
 
 def main() -> NoReturn:
@@ -159,7 +196,7 @@ def main() -> NoReturn:
     sys.modules["__main__"].__package__ = None  # of which click makes the program's name
     gc.freeze()
     serve(sys.argv[1])
-    sys.exit({"astra-dagster": astra, "dagster": dagster}[sys.argv[0]]())
+    sys.exit({"astra-dagster": astra, "dagster": dagster, "python": python}[sys.argv[0]]())
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,8 +10,9 @@ from click.testing import CliRunner, Result
 
 from astra_dagster.cli import main
 
-BIN = Path(sys.executable).parent
 KEY = "DR17/apo25m/120+12/5226/56000/001"
+
+Materialise = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
@@ -26,13 +27,18 @@ def astra(*arguments: str) -> Result:
     return CliRunner().invoke(main, arguments)
 
 
-def dagster(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [str(BIN / "dagster"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"NO_COLOR": "1"})
+@pytest.fixture
+def materialise(programs: Path) -> Materialise:
+    """`dagster asset materialize` of the S/N, with more options."""
 
+    def run(*options: str) -> subprocess.CompletedProcess[str]:
+        command = ["asset", "materialize", "-m", "astra_dagster.definitions", "--select", "ap_visit_snr", *options]
+        environment = os.environ | {"NO_COLOR": "1"}
+        return subprocess.run(
+            [programs / "dagster", *command], capture_output=True, text=True, check=False, env=environment
+        )
 
-def materialise(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return dagster("asset", "materialize", "-m", "astra_dagster.definitions", "--select", "ap_visit_snr", *arguments)
+    return run
 
 
 def test_discover_run_and_run_again(places: Path) -> None:
@@ -124,8 +130,7 @@ def test_wrong_usage(places: Path) -> None:
     assert astra("run", "ap_visit_snr", "--set", "x").exit_code == 2
 
 
-@pytest.mark.slow
-def test_dagster_materialises_a_partition_and_a_range(places: Path) -> None:
+def test_dagster_materialises_a_partition_and_a_range(places: Path, materialise: Materialise) -> None:
     astra("discover", "--release", "DR17")
     one = materialise("--partition", KEY)
     assert one.returncode == 0, one.stderr
@@ -152,7 +157,12 @@ def test_dagster_materialises_a_partition_and_a_range(places: Path) -> None:
     ],
 )
 def test_dagster_says_in_one_line_why_it_cannot(
-    variable: str | None, key: str, message: str, places: Path, monkeypatch: pytest.MonkeyPatch
+    variable: str | None,
+    key: str,
+    message: str,
+    places: Path,
+    materialise: Materialise,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (places / "new" / "home").mkdir(parents=True)
     if variable:
@@ -179,10 +189,10 @@ def test_the_demo_is_deterministic(programs: Path, tmp_path: Path) -> None:
     assert len(trees[0]) == 25 + 18 + 1
 
 
-def test_dagster_loads_the_workspace() -> None:
+def test_dagster_loads_the_workspace(programs: Path) -> None:
     root = Path(__file__).parents[2]
     result = subprocess.run(
-        [str(BIN / "dagster"), "definitions", "validate", "-w", "workspace.yaml"],
+        [programs / "dagster", "definitions", "validate", "-w", "workspace.yaml"],
         capture_output=True,
         text=True,
         check=False,

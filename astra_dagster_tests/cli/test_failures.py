@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from astra_dagster_tests.disks import small_disk
 ASTRA = [sys.executable, "-m", "astra_dagster"]
 PLAN = ("plan", "ap_visit_snr")
 KEY = "DR17/apo25m/120+12/5226/56000/001"
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
 NOBODY = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
 """How root starts what may do no more than others."""
 
@@ -30,7 +34,7 @@ def discovered(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     home = tmp_path_factory.mktemp("discovered") / "home"
     for command in (["init"], ["discover", "--product", "apVisit", "--release", "DR17"]):
         environment = os.environ | {"DAGSTER_HOME": str(home), "SAS_BASE_DIR": str(synthetic)}
-        subprocess.run([*ASTRA, *command], env=environment, check=True, capture_output=True)
+        assert CliRunner().invoke(main, command, env=environment).exit_code == 0
     return home
 
 
@@ -44,8 +48,14 @@ def home(discovered: Path, synthetic: Path, tmp_path: Path, monkeypatch: pytest.
     return Path(shutil.copytree(discovered, tmp_path / "home"))
 
 
-def run(*arguments: str, before: list[str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*(before or []), *ASTRA, *arguments], capture_output=True, text=True, check=False)
+@pytest.fixture
+def run(programs: Path) -> Run:
+    """Run a command in a process of its own."""
+
+    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([programs / "astra-dagster", *arguments], capture_output=True, text=True, check=False)
+
+    return command
 
 
 def called(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -91,7 +101,7 @@ def test_a_dagster_yaml_that_cannot_be_used(text: str, parts: list[str], home: P
     assert log == home / "logs" / "astra-dagster.log"
 
 
-def test_every_command_that_needs_records_says_so(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_that_needs_records_says_so(home: Path, run: Run) -> None:
     (home / "dagster.yaml").write_text("storge: {}\n")
     check_line(run(*PLAN), 'unexpected config entry "storge" at the root')
     table = ("register", "none.csv", "--product", "apVisit")
@@ -112,7 +122,7 @@ def test_a_home_that_is_a_file(home: Path, tmp_path: Path, monkeypatch: pytest.M
     check_line(called(*PLAN), "DAGSTER_HOME cannot be written: File exists", str(tmp_path / "file"), logged=False)
 
 
-def test_a_damaged_database_and_the_way_out(home: Path) -> None:
+def test_a_damaged_database_and_the_way_out(home: Path, run: Run) -> None:
     assert called("run", "ap_visit_snr").returncode == 0
     index = home / "history" / "runs" / "index.db"
     with index.open("r+b") as stream:
@@ -123,7 +133,7 @@ def test_a_damaged_database_and_the_way_out(home: Path) -> None:
     assert "12 outputs are there already" in called(*PLAN).stdout  # as the line has promised
 
 
-def test_a_database_that_another_process_holds(home: Path) -> None:
+def test_a_database_that_another_process_holds(home: Path, run: Run) -> None:
     path = home / "history" / "runs.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as holding:
         holding.execute("PRAGMA locking_mode=EXCLUSIVE")
@@ -134,12 +144,13 @@ def test_a_database_that_another_process_holds(home: Path) -> None:
 def test_a_home_that_is_read_only(home: Path, tmp_path: Path) -> None:
     for path in (home, *home.rglob("*")):
         path.chmod(path.stat().st_mode & 0o555)
-    log = check_line(run(*PLAN, before=NOBODY), "readonly database", str(home / "history" / "runs.db"), "writable")
+    result = subprocess.run([*NOBODY, *ASTRA, *PLAN], capture_output=True, text=True, check=False)
+    log = check_line(result, "readonly database", str(home / "history" / "runs.db"), "writable")
     assert log is not None
     assert log.parent == tmp_path
 
 
-def test_a_home_on_a_full_disk(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_home_on_a_full_disk(home: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with small_disk(tmp_path / "disk") as disk:
         monkeypatch.setenv("DAGSTER_HOME", str(shutil.copytree(home, disk.folder / "home")))
         disk.fill()
@@ -154,7 +165,9 @@ def test_a_home_on_a_full_disk(home: Path, tmp_path: Path, monkeypatch: pytest.M
         assert not [path for path in disk.folder.iterdir() if path.suffix or path.name == "my_tasks"]
 
 
-def test_a_home_that_fills_up_during_a_run(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_home_that_fills_up_during_a_run(
+    home: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     use_mishap(tmp_path, monkeypatch)
     with small_disk(tmp_path / "disk") as disk:
         monkeypatch.setenv("DAGSTER_HOME", str(shutil.copytree(home, disk.folder / "home")))
@@ -173,7 +186,7 @@ def test_a_home_that_fills_up_during_a_run(home: Path, tmp_path: Path, monkeypat
 
 @pytest.mark.parametrize("workers", ["in-process", "processes:2"])
 def test_outputs_on_a_disk_that_fills_up(
-    workers: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    workers: str, home: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with small_disk(tmp_path / "disk", "1m") as disk:
         monkeypatch.setenv("ASTRA_OUTPUTS", str(disk.folder / "outputs"))

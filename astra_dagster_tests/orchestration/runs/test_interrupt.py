@@ -14,7 +14,8 @@ from click.testing import CliRunner
 from astra_dagster.cli import main
 from astra_dagster_tests.execution.cluster import DASK, dask_cluster
 
-RUN = [sys.executable, "-m", "astra_dagster", "run", "deadly", "--set", "seconds=0.3"]
+ASTRA = [sys.executable, "-m", "astra_dagster"]
+RUN = ["run", "deadly", "--set", "seconds=0.3"]
 
 
 def discover(config: Path, workers: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,11 +27,20 @@ def discover(config: Path, workers: str, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("workers", ["processes:2", "in-process"])
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_stops_within_seconds_and_records_what_is_done(
-    instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: str, signal_number: int
+    instance: dg.DagsterInstance,
+    programs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    workers: str,
+    signal_number: int,
 ) -> None:
     discover(tmp_path / "astra.toml", workers, monkeypatch)
     # In a process group of its own, as a terminal has it: Ctrl-C reaches the workers too.
-    running = subprocess.Popen(RUN, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    alone = workers == "in-process" or signal_number == signal.SIGTERM
+    command = [str(programs / "astra-dagster"), *RUN] if alone else [*ASTRA, *RUN]
+    running = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     outputs = tmp_path / "outputs" / "deadly"
     while not list(outputs.rglob("deadly-*.json")):
         assert running.poll() is None, running.communicate()
@@ -58,12 +68,13 @@ def test_a_run_stops_within_seconds_and_records_what_is_done(
 
 @DASK
 def test_a_run_whose_cluster_goes_away_records_what_is_done(
-    instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    instance: dg.DagsterInstance, programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     discover(tmp_path / "astra.toml", "processes", monkeypatch)
+    command = [str(programs / "astra-dagster"), *RUN]
     with dask_cluster(tmp_path / "cluster") as address:
         running = subprocess.Popen(
-            [*RUN, "--workers", f"dask:{address}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [*command, "--workers", f"dask:{address}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         outputs = tmp_path / "outputs" / "deadly"
         while len(list(outputs.rglob("deadly-*.json"))) < 6:
@@ -75,7 +86,7 @@ def test_a_run_whose_cluster_goes_away_records_what_is_done(
     recorded = len(instance.fetch_materializations(dg.AssetKey("deadly"), limit=100).records)
     assert 0 < recorded < 18
     # What the cluster wrote and the run never heard of is there, and not computed again.
-    told = CliRunner().invoke(main, ["plan", *RUN[4:]]).output
+    told = CliRunner().invoke(main, ["plan", *RUN[1:]]).output
     assert f"{recorded} complete" in told
     assert f"{18 - recorded} to do" in told or "to be recorded again and not computed" in told
-    assert CliRunner().invoke(main, RUN[3:]).exit_code == 0
+    assert CliRunner().invoke(main, RUN).exit_code == 0

@@ -80,13 +80,13 @@ def last_words(instance: dg.DagsterInstance, run_id: str) -> str:
     return str(events[-1].get_dagster_event().message)
 
 
-def launch(instance: dg.DagsterInstance) -> str:
+def launch(instance: dg.DagsterInstance, programs: Path) -> str:
     """Put a run into the queue."""
     config = {"ops": {"update_deadly_partitions": {"config": {"seconds": 3.0, "overwrite": True}}}}
     command = ["job", "launch", "-m", "astra_dagster.definitions", "-j", "update_deadly"]
     before = {run.run_id for run in instance.get_runs()}
     subprocess.run(
-        [Path(sys.executable).with_name("dagster"), *command, "--config-json", json.dumps(config)],
+        [programs / "dagster", *command, "--config-json", json.dumps(config)],
         check=True,
         capture_output=True,
     )
@@ -174,7 +174,7 @@ def test_the_sign_is_renewed_until_the_run_has_ended(home: dg.DagsterInstance, m
 
 
 @pytest.mark.slow
-def test_dead_runs_hold_up_no_queue(home: dg.DagsterInstance, start: Start) -> None:
+def test_dead_runs_hold_up_no_queue(home: dg.DagsterInstance, start: Start, programs: Path) -> None:
     """As many as may run at a time are killed; what is launched then runs, and dies with daemon and code server."""
     begun = [start(), start()]
     for process, _ in begun:
@@ -183,7 +183,7 @@ def test_dead_runs_hold_up_no_queue(home: dg.DagsterInstance, start: Start) -> N
     dead = [run_id for _, run_id in begun]
     assert [status(home, run_id) for run_id in dead] == [STARTED, STARTED]
     with running_daemon() as daemon:
-        launched = launch(home)
+        launched = launch(home, programs)
         wait_for(lambda: status(home, launched) == STARTED)
         assert [status(home, run_id) for run_id in dead] == [FAILURE, FAILURE]
         assert "is gone" in last_words(home, dead[0])

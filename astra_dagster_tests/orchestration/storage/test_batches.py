@@ -2,9 +2,8 @@
 
 import os
 import subprocess
-import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,8 @@ from astra_dagster_tests.orchestration.storage.events import (
 VISITS = product("apVisit")
 SNR = dg.AssetKey("ap_visit_snr")
 DATABASES = ["sqlite", "postgresql"]
+
+Script = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(params=DATABASES)
@@ -198,15 +199,23 @@ DYING = {
 }
 
 
-def script(text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command, root = [sys.executable, "-c", text, *arguments], Path(__file__).parents[3]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
+@pytest.fixture
+def script(programs: Path) -> Script:
+    """Run a piece of Python in a process of its own."""
+
+    def run(text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [programs / "python", "-c", text, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    return run
 
 
 @pytest.mark.parametrize("when", DYING)
-def test_killed_in_the_middle_of_a_batch_leaves_whole_batches_only(batched: dg.DagsterInstance, when: str) -> None:
+def test_killed_in_the_middle_of_a_batch_leaves_whole_batches_only(
+    batched: dg.DagsterInstance, script: Script, when: str
+) -> None:
     run = script(f"{HEAD}{DYING[when]}\n    log.store_event_batch(materialisations('second', 300))", "first")
-    assert run.returncode == -9, run.stderr
+    assert run.returncode == 128 + 9, run.stderr
     found = batched.fetch_materializations(dg.AssetKey("a"), limit=2000).records
     assert Counter(record.run_id for record in found) == {"first": 300}
     assert len(batched.get_materialized_partitions(dg.AssetKey("a"))) == 300
@@ -215,7 +224,7 @@ def test_killed_in_the_middle_of_a_batch_leaves_whole_batches_only(batched: dg.D
     assert len(batched.get_materialized_partitions(dg.AssetKey("a"))) == 305
 
 
-def test_writers_at_the_same_time_lose_nothing(batched: dg.DagsterInstance) -> None:
+def test_writers_at_the_same_time_lose_nothing(batched: dg.DagsterInstance, script: Script) -> None:
     with ThreadPoolExecutor() as pool:
         for run in pool.map(lambda name: script(HEAD, name), "abcd"):
             assert run.returncode == 0, run.stderr

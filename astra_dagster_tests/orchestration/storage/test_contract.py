@@ -367,8 +367,7 @@ def answers(instance: dg.DagsterInstance) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+@pytest.mark.parametrize(("database", "seed"), [("sqlite", 0), ("postgresql", 1)])
 def test_every_question_has_the_same_answer(
     database: str, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:

@@ -217,8 +217,8 @@ class Arrivals(RuleBasedStateMachine):
         self.instance.add_run(run.with_status(status))
 
 
-TestArrivals = Arrivals.TestCase
-TestArrivals.settings = hypothesis_settings(max_examples=100, stateful_step_count=30)
+TestArrivals = pytest.mark.slow(Arrivals.TestCase)
+TestArrivals.settings = hypothesis_settings(max_examples=60, stateful_step_count=30)
 
 
 @pytest.mark.parametrize(

@@ -307,12 +307,12 @@ def test_files_that_come_while_the_daemon_runs_are_analysed_once(
     assert version["provenance"]["inputs"][0]["data_version"].startswith(str(anew.stat().st_size))
 
 
-def test_the_benchmark_runs(tmp_path: Path) -> None:
+def test_the_benchmark_runs(programs: Path, tmp_path: Path) -> None:
     script = Path(__file__).parents[3] / "benchmarks" / "watching.py"
     sizes = {"files": 60, "folders": 3, "night": 6, "new-folders": 2, "ticks": 2}
     options = [f"--{name}={size}" for name, size in sizes.items()]
     done = subprocess.run(
-        [sys.executable, str(script), f"--folder={tmp_path}", *options], check=True, capture_output=True, text=True
+        [programs / "python", str(script), f"--folder={tmp_path}", *options], check=True, capture_output=True, text=True
     )
     assert "6 new, 0 changed, 0 gone; 1 run requested" in done.stdout
     assert list(tmp_path.iterdir()) == []
