@@ -41,9 +41,29 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the slow tests, so that none of them is left when all others are done."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """Have each worker begin with its share of the slow tests, so that none of them is left when all others are done.
 
+    The first worker is given the first tests, the second those that follow, and so on; who has done its own takes from
+    the end of another's.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    others = [item for item in items if not item.get_closest_marker("slow")]
+    ordered: list[pytest.Item] = []
+    for worker in range(workers):
+        share = slow[worker::workers]
+        rest = max((len(items) - len(ordered)) // (workers - worker) - len(share), 0)
+        ordered += share + others[:rest]
+        del others[:rest]
+    items[:] = ordered
+
+
+NO_COMPUTE_LOGS = """\
+compute_logs:
+  module: dagster._core.storage.noop_compute_log_manager
+  class: NoOpComputeLogManager
+"""
+"""Keeping what a step prints takes Dagster four processes a step."""
 
 VARIABLES = (
     "SAS_BASE_DIR",
@@ -110,7 +130,7 @@ def extra_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A DAGSTER_HOME whose tables are there, which takes more time than most tests; read only."""
     home = tmp_path_factory.mktemp("home")
-    (home / "dagster.yaml").write_text(f"{SQLITE}telemetry:\n  enabled: false\n")
+    (home / "dagster.yaml").write_text(f"{SQLITE}{NO_COMPUTE_LOGS}telemetry:\n  enabled: false\n")
     with pytest.MonkeyPatch.context() as monkeypatch:
         unset(monkeypatch)
         monkeypatch.setenv("DAGSTER_HOME", str(home))

@@ -22,12 +22,12 @@ dask = pytest.mark.skipif(
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
+def run(programs: Path, tmp_path: Path) -> Run:
     """Run a benchmark, and give the rows of its table; nothing may be left behind."""
 
     def command(name: str, *options: str) -> dict[str, list[str]]:
         done = subprocess.run(
-            [sys.executable, str(BENCHMARKS / name), "--folder", str(tmp_path), *options],
+            [programs / "python", str(BENCHMARKS / name), "--folder", str(tmp_path), *options],
             capture_output=True,
             text=True,
             timeout=500,
@@ -90,8 +90,8 @@ def test_every_query_of_the_web_pages_is_answered(run: Run) -> None:
 
 
 def test_damaged_files_change_no_number_without_a_word(run: Run) -> None:
-    rows = run("damage.py", "--flips", "6500", "--mutations", "650", "--runs", "48")
-    for kind, least in (("flips", 6000), ("mutations", 600), ("runs", 40)):
+    rows = run("damage.py", "--flips", "1300", "--mutations", "130", "--runs", "16")
+    for kind, least in (("flips", 1200), ("mutations", 120), ("runs", 13)):
         trials, refused, unharmed, wrong = map(int, rows[kind])
         assert trials == refused + unharmed >= least
         assert refused > 0

@@ -23,7 +23,7 @@ FOLDER = "dr17/apogee/spectro/redux/dr17/visit/apo25m/120+12/5226/56000"
 
 
 @pytest.mark.slow
-def test_an_afternoon_in_the_web_ui(mirror: Path, programs: Path, tmp_path: Path) -> None:
+def test_an_afternoon_in_the_web_ui(mirror: Path, tmp_path: Path) -> None:
     """One test, because one server is slow enough to start; the daemon works on one thing while another is tried."""
     lacking = web_ui.missing()
     if lacking:
@@ -33,7 +33,7 @@ def test_an_afternoon_in_the_web_ui(mirror: Path, programs: Path, tmp_path: Path
     for command in ("init", "discover"):
         assert CliRunner().invoke(main, [command], env=environment).exit_code == 0
     with (
-        web_ui.web_ui(tmp_path, environment, python=programs / "python") as address,
+        web_ui.web_ui(tmp_path, environment) as address,
         web_ui.browser(address, (1400, 1000), tmp_path / "failed.png") as page,
     ):
         find_an_asset(page)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._daemon.controller import all_daemons_live
 
 from astra_dagster_tests.documented import DOCS, blocks_of, end
 
@@ -113,15 +114,14 @@ def test_the_web_servers_of_the_units(home: Path) -> None:
 
 
 def test_the_daemon_of_the_unit(home: Path) -> None:
-    with started(command_of("astra-daemon.service", {}), home) as daemon:
-        for _ in range(120):
+    with started(command_of("astra-daemon.service", {}), home) as daemon, dg.DagsterInstance.get() as instance:
+        until = time.monotonic() + 120
+        while not all_daemons_live(instance):
             assert daemon.poll() is None, (home / "log").read_text()
-            check = [str(BIN / "dagster-daemon"), "liveness-check"]
-            if subprocess.run(check, capture_output=True, check=False).returncode == 0:
-                break
-            time.sleep(0.5)
-        else:
-            pytest.fail((home / "log").read_text())
+            assert time.monotonic() < until, (home / "log").read_text()
+            time.sleep(0.2)
+        check = [str(BIN / "dagster-daemon"), "liveness-check"]
+        assert subprocess.run(check, capture_output=True, check=False).returncode == 0
 
 
 @pytest.fixture

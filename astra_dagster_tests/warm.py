@@ -8,6 +8,7 @@ when the program is killed. What it starts with ``sys.executable`` is forked as 
 
 import array
 import contextlib
+import ctypes
 import gc
 import importlib
 import io
@@ -40,6 +41,9 @@ for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
 answer = server.recv(1)
 sys.exit(answer[0] if answer else 1)
 """
+
+PR_SET_PDEATHSIG = 1
+"""Of Linux: nothing outlives the server."""
 
 IMPORTED = (
     "alembic.command",
@@ -88,6 +92,7 @@ def serve(address: str) -> None:
                 name, request, descriptors = receive(connection)
                 child = os.fork()
                 if child == 0:
+                    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
                     watched.close()
                     listener.close()
                     connection.close()

@@ -52,12 +52,7 @@ def command(environment: Mapping[str, str], module: str, *arguments: str, code: 
 
 @contextmanager
 def web_ui(
-    folder: Path,
-    environment: Mapping[str, str],
-    cwd: Path | None = None,
-    *,
-    daemon: bool = True,
-    python: Path = Path(sys.executable),
+    folder: Path, environment: Mapping[str, str], cwd: Path | None = None, *, daemon: bool = True
 ) -> Iterator[str]:
     """Run `dagster dev`: web server, daemon and code server; gives the address, and ends all of it afterwards.
 
@@ -69,15 +64,13 @@ def web_ui(
         Working directory, if it is another.
     daemon
         Whether there is to be a daemon; else the web server runs alone, with its code server.
-    python
-        What all of it is started with; see `warm`.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     log = folder / "web-ui.log"
     program = ["-m", "dagster", "dev"] if daemon else ["-m", "dagster_webserver"]
-    command = [str(python), *program, "-m", "astra_dagster.definitions", "-p", str(port)]
+    command = [sys.executable, *program, "-m", "astra_dagster.definitions", "-p", str(port)]
     with log.open("w") as written:
         running = subprocess.Popen(
             command,

@@ -89,12 +89,19 @@ class Release:
 def _compile(release: Release, product: str) -> Template:
     source = tree(release.tree)
     if product not in source.templates:
-        raise UnknownProductError(f"{release.name} has no product {product!r}", hint=nearest(product, source.templates))
+        hint = _nearest_product(product, release.tree)
+        raise UnknownProductError(f"{release.name} has no product {product!r}", hint=hint)
     if not release._serves(source.templates[product]):
         raise UnknownProductError(
             f"{release.name} has no {product} of its own", hint=f"it is the same file as in {release.tree}"
         )
     return compile_template(source, product, dict(release.versions), release.name)
+
+
+@functools.lru_cache(maxsize=1024)
+def _nearest_product(product: str, tree_name: str) -> str:
+    """Compared with hundreds of names, and asked again and again by whoever goes over all releases."""
+    return nearest(product, tree(tree_name).templates)
 
 
 def version_keys(tree_name: str) -> tuple[str, ...]:
