@@ -288,7 +288,7 @@ def describe_user_error(error: BaseException, module: str = "") -> str:
 def _shorten(path: Path) -> Path:
     """Return a path from the folder of the outermost package that it is in."""
     top = path.parent
-    while (top / "__init__.py").is_file():
+    while top.name and (top / "__init__.py").is_file():
         top = top.parent
     return path.relative_to(top)
 

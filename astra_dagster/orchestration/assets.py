@@ -132,7 +132,8 @@ def _find_companions(context: dg.AssetExecutionContext, job: Job) -> list[Job]:
         if other is None or other.name == task.name or other.upstream or other.domain != task.domain:
             continue
         given = dict((ops.get(other.name) or {}).get("config") or {})
-        if not given.pop("overwrite", False):
-            given.pop("fetch", None)
-            found.append(Job(OutputStore(job.store.root, other, other.values(given)), job.keys))
+        if not given.get("overwrite"):
+            names = other.values().as_dict(all=True)
+            own = other.values({name: value for name, value in given.items() if name in names})
+            found.append(Job(OutputStore(job.store.root, other, own), job.keys))
     return found

@@ -215,17 +215,17 @@ def tell_kept(before: Sequence[Task], after: Sequence[Task]) -> list[str]:
     defaults = {name: task.values().as_dict(all=True) for name, task in all_tasks(before).items()}
     chain = all_tasks(after)
     now = {name: task.values().as_dict(all=True) for name, task in chain.items()}
-    lines: dict[str, None] = {}
+    lines = []
     for task in chain.values():
         for name in [name for name, value in now[task.name].items() if value != defaults[task.name][name]]:
             for other in task.chain[:-1]:
                 value = now[other.name].get(name)
                 if name in now[other.name] and value == defaults[other.name][name] != now[task.name][name]:
-                    lines[
+                    lines.append(
                         f"{name}={now[task.name][name]} is that of {task.name}; {other.name} keeps {name}={value}: "
                         f"--set {other.name}.{name}={now[task.name][name]}, or sharing"
-                    ] = None
-    return list(lines)
+                    )
+    return lines
 
 
 def groups() -> list[Domain]:

@@ -11,6 +11,8 @@ import pytest
 
 from astra_dagster import Parameters, ap_star, grouped, matching, parameter, spectrum_task
 from astra_dagster.errors import DeclarationError, ParameterError
+from astra_dagster.outputs.digests import find_setting
+from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tasks.continuum import ap_star_continuum
 from astra_dagster.tasks.inputs.requirement import Requirement
 from astra_dagster.tasks.registry import set_together, tell_kept
@@ -64,6 +66,21 @@ def test_a_shared_parameter_goes_through_all_links() -> None:
 
 def seven() -> Any:
     return ap_star_continuum.values({"order": 7})
+
+
+def test_a_store_of_outputs_has_the_parameters_of_the_chain(tmp_path: Path) -> None:
+    store = OutputStore(tmp_path, width, width.values({"order": 7}))
+    assert orders(store.task) == {"ap_star_continuum": 7, "depth": 7, "width": 7}
+    assert OutputStore(tmp_path, width, width.values()).task is width
+    store.prepare()
+    found = find_setting(tmp_path, width, store.digest)
+    assert found is None  # the digest of what it requires is not there
+    for item in store.task.chain:
+        OutputStore(tmp_path, item, item.values()).prepare()
+    found = find_setting(tmp_path, width, store.digest)
+    assert found is not None
+    assert orders(found) == orders(store.task)
+    assert find_setting(tmp_path, width, "0123456789ab") is None
 
 
 def test_a_default_of_its_own_requires_a_variant() -> None:

@@ -73,7 +73,7 @@ def test_assets_of_one_run_read_each_file_once(
 
 
 def test_each_with_its_own_parameters(instance: dg.DagsterInstance, keys: list[str], read: Counter[Path]) -> None:
-    given = {"ap_visit_snr": {"fudge_factor": 2.0}, "ap_visit_continuum": {"order": 2}}
+    given = {"ap_visit_snr": {"fudge_factor": 2.0}, "ap_visit_continuum": {"order": 2, "verify": True}}
     assert run_assets(instance, keys, {"ops": {name: {"config": values} for name, values in given.items()}}).success
     assert set(read.values()) == {1}
     for name, parameter, value in (("ap_visit_snr", "fudge_factor", 2.0), ("ap_visit_continuum", "order", 2)):
