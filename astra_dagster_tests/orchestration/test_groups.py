@@ -60,6 +60,16 @@ def field_of_both(visits, stars, parameters):
 def cluster_snr(visits, parameters):
     return {"best": max(visit["snr"][0] for visit in visits)}
 
+@spectrum_task(
+    requires=(
+        grouped(ap_visit_snr, by=catalogue_column("objects.csv", "cluster")),
+        grouped(ap_star_snr, by=catalogue_column("stars.csv", "cluster")),
+    ),
+    version="1",
+)
+def cluster_of_both(visits, stars, parameters):
+    return {"visits": len(visits), "stars": len(stars)}
+
 def of_the_field(star, path):
     return [{"field": star.values["field"]}]
 
@@ -161,7 +171,9 @@ def test_groups_of_groups_up_to_a_whole_release(instance: dg.DagsterInstance, vi
     assert found.candidates == []
 
 
-def test_groups_of_two_products_are_done_together(instance: dg.DagsterInstance, visits: Sequence[str]) -> None:
+def test_groups_of_two_products_are_done_together(
+    instance: dg.DagsterInstance, visits: Sequence[str], mirror: Path
+) -> None:
     task = registry.tasks()["field_of_both"]
     astra("run", "field_of_both", "star_plates")
     stars = list(registered(instance, product("apStar")))
@@ -172,11 +184,16 @@ def test_groups_of_two_products_are_done_together(instance: dg.DagsterInstance, 
             assert [found["visits"], found["stars"], found["members"]] == [*of_both, sum(of_both)]
     plates = {key: stored("star_plates", key)["plates"] for key in stars}
     assert all(set(found) == {1} for found in plates.values())
+    (several,) = {len(found) for key, found in plates.items() if key == stars[0]}
+    assert stored("star_plates", stars[0])["members"] == [1] * several
 
-    # New stars, as new visits, lead to the field that they are in.
-    store = OutputStore(Path(os.environ["ASTRA_OUTPUTS"]), task, task.values())
-    *_, job = jobs_of(instance, [store], files=stars[:1], product=product("apStar"))
-    assert job.keys == ["/".join(stars[0].split("/")[:3])]
+    # New stars, as new visits, lead to the groups that they are in.
+    (mirror / "stars.csv").write_text(f"obj,cluster\n{stars[0].rpartition('/')[2]},M67\n")
+    for name, group in (("field_of_both", "/".join(stars[0].split("/")[:3])), ("cluster_of_both", "DR17/M67")):
+        other = registry.tasks()[name]
+        store = OutputStore(Path(os.environ["ASTRA_OUTPUTS"]), other, other.values())
+        *_, job = jobs_of(instance, [store], files=stars[:1], product=product("apStar"))
+        assert job.keys == [group]
     for item in (product("apStar"), VISITS):
         assert task in watched(item).chosen()
     assert task not in watched(product("spec")).chosen()

@@ -84,6 +84,14 @@ def test_an_output_names_its_members_with_their_versions(world: World) -> None:
     assert said(world, task).endswith("to be recorded again and not computed, from 3 of 5 ap_visit")
 
 
+def test_columns_of_these_names_that_a_task_makes_itself_are_its_own(world: World) -> None:
+    task = over_files()
+    plan = world.plan(task)
+    (work,) = plan.work(Status.TO_DO)
+    plan.store.prepare()
+    assert plan.store.write(work, {"members": "mine"}).results == {"members": "mine", "expected": 5}
+
+
 def test_very_many_members_are_not_spelled_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(document, "LISTED", 2)
     task = over_files()

@@ -156,6 +156,9 @@ def test_groups_of_two_products_by_the_same_parts_are_the_same_partitions() -> N
         both = spectrum_task(requires=requires, version="1", name="both")(plate_level)
         assert both.domain == fields.domain
         assert [item.one_to_one for item in both.requires] == [item is fields for item in requires]
+    of_stars = spectrum_task(requires=stars, version="1", name="of_stars")(plate_level)
+    with pytest.raises(ValueError, match="must have the same partitions"):
+        spectrum_task(requires=(fields, of_stars), version="1", name="odd")(plate_level)
     with pytest.raises(ValueError, match="must have the same partitions"):
         spectrum_task(requires=(visits, grouped(ap_star, by="field")), version="1", name="odd")(plate_level)
 
