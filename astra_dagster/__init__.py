@@ -47,7 +47,7 @@ _LATER = {
     "SpectrumTask": "orchestration.component",
     "Task": "tasks.task",
     "failed": "tasks.columns",
-    "file": "tasks.inputs.common_files",
+    "file": "tasks.files.common_files",
     "grouped": "tasks.requirements",
     "matching": "tasks.requirements",
     "parameter": "tasks.parameters",

@@ -40,7 +40,7 @@ from astra_dagster.spectra.identity import check_identity
 from astra_dagster.spectra.readers import add_readers, added_readers, reader
 from astra_dagster.tasks import importing
 from astra_dagster.tasks.calling import call_task, size_of
-from astra_dagster.tasks.inputs.forms import Form, open_as
+from astra_dagster.tasks.files.forms import Form, open_as
 from astra_dagster.tasks.task import Requirement
 
 logger = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from astra_dagster.errors import AstraError, InputMissingError, InvalidKeyError,
 from astra_dagster.outputs.store import InputFiles
 from astra_dagster.planning.status import Reason, ReasonKind
 from astra_dagster.presence import status_of
+from astra_dagster.tasks.files.common_files import CommonFile
 from astra_dagster.tasks.groups import PartitionID
-from astra_dagster.tasks.inputs.common_files import CommonFile
 
 State = InputFiles | Reason
 """The input of a partition from one requirement, or the reason why it has none."""

@@ -13,8 +13,8 @@ from astra_dagster.errors import AstraError, TaskError, describe
 from astra_dagster.spectra.batch import SpectrumBatch, stack
 from astra_dagster.spectra.output import to_json_value
 from astra_dagster.tasks.columns import FAILURE, MAX_CELLS, Column, Failed
+from astra_dagster.tasks.files.contents import read_contents
 from astra_dagster.tasks.groups import PartitionID
-from astra_dagster.tasks.inputs.contents import read_contents
 from astra_dagster.tasks.parameters import Parameters
 
 logger = logging.getLogger(__name__)

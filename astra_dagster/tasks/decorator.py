@@ -9,8 +9,8 @@ from typing import Any, Literal
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.tasks.calling import DATA_IDS, one_by_one
 from astra_dagster.tasks.columns import Column
-from astra_dagster.tasks.inputs.common_files import CommonFile
-from astra_dagster.tasks.inputs.forms import find_form
+from astra_dagster.tasks.files.common_files import CommonFile
+from astra_dagster.tasks.files.forms import find_form
 from astra_dagster.tasks.parameters import NoParameters, Parameters
 from astra_dagster.tasks.task import Requirement, Task, requirement_of
 

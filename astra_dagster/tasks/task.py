@@ -14,9 +14,9 @@ from astra_dagster.errors import ConfigurationError
 from astra_dagster.spectra.readers import Reader, find_reader
 from astra_dagster.tasks.calling import call_task
 from astra_dagster.tasks.columns import Column
+from astra_dagster.tasks.files.common_files import CommonFile
+from astra_dagster.tasks.files.forms import Form
 from astra_dagster.tasks.groups import Domain, PartIndex, PartitionID, Parts
-from astra_dagster.tasks.inputs.common_files import CommonFile
-from astra_dagster.tasks.inputs.forms import Form
 from astra_dagster.tasks.parameters import Parameters, descriptions, digest
 
 RESERVED = frozenset(["also", "data_ids", "fetch", "overwrite", "releases", "where"])

@@ -16,8 +16,8 @@ from astra_dagster.execution import preparation
 from astra_dagster.outputs import document
 from astra_dagster.outputs.store import InputFiles, OutputStore, PartitionWork
 from astra_dagster.spectra.readers import read_spectra
-from astra_dagster.tasks.inputs.common_files import CommonFile
-from astra_dagster.tasks.inputs.forms import Form
+from astra_dagster.tasks.files.common_files import CommonFile
+from astra_dagster.tasks.files.forms import Form
 from astra_dagster.tasks.task import Task
 from astra_dagster_tests.execution.work import run, run_elsewhere, work_on
 

@@ -10,7 +10,7 @@ from astra_dagster import ap_visit, file, product
 from astra_dagster.outputs.record import find_changed, hash_inputs
 from astra_dagster.planning import common_files
 from astra_dagster.planning.status import Status
-from astra_dagster.tasks.inputs.common_files import CommonFile
+from astra_dagster.tasks.files.common_files import CommonFile
 from astra_dagster.tasks.task import Task
 from astra_dagster_tests.planning.world import World, key_of
 

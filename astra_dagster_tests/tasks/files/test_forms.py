@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from astra_dagster import Parameters, SpectrumBatch, ap_visit, file, grouped, product, spectrum_task
 from astra_dagster.errors import InputMissingError, SpectrumFileError
-from astra_dagster.tasks.inputs.forms import Form, find_form, open_as
+from astra_dagster.tasks.files.forms import Form, find_form, open_as
 from astra_dagster.tasks.task import Task
 from astra_dagster_tests.tasks.sample import two_spectra
 

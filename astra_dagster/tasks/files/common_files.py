@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from astra_dagster.datamodel.products import Product
-from astra_dagster.tasks.inputs.forms import Form, find_form_of_file
+from astra_dagster.tasks.files.forms import Form, find_form_of_file
 
 
 @dataclass(frozen=True)

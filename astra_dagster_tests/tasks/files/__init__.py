@@ -1,0 +1,1 @@
+"""Tests of the files that functions of tasks receive and make."""

@@ -1,1 +1,0 @@
-"""Tests of what the functions of tasks receive besides spectra and columns."""
