@@ -232,6 +232,12 @@ class TaskError(AstraError):
     fault = Fault.TASK
 
 
+class SetupError(TaskError):
+    """A task's setup failed, in which a worker prepares what the task needs: a device may be busy, or a model away."""
+
+    fault = Fault.MACHINE
+
+
 class OutOfMemoryError(AstraError):
     """A file that needs more memory than there is, even as the only one that its process works on."""
 

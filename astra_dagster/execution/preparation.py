@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from astra_dagster.archive.discovery import HASHED, content_version, file_version
-from astra_dagster.errors import InputMissingError
+from astra_dagster.errors import InputMissingError, SetupError, TaskError
 from astra_dagster.outputs.store import OutputStore, PartitionWork
 from astra_dagster.presence import status_of
 from astra_dagster.tasks.calling import call_function
@@ -53,7 +53,11 @@ def _set_up(
     name: str, setup: Callable[..., Any], files: tuple[tuple[Path, str, Form], ...], parameters: Parameters
 ) -> Any:
     start = time.perf_counter()
-    made = call_function(f"the setup of {name}", setup.__module__, setup, *(_open(*file) for file in files), parameters)
+    opened = [_open(*file) for file in files]
+    try:
+        made = call_function(f"the setup of {name}", setup.__module__, setup, *opened, parameters)
+    except TaskError as error:
+        raise SetupError(error.message) from error
     _seconds.append(time.perf_counter() - start)
     return made
 

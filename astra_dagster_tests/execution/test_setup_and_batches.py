@@ -10,7 +10,7 @@ import pytest
 
 from astra_dagster import Parameters, SpectrumBatch, ap_star, ap_visit, file, grouped, spectrum_task
 from astra_dagster.archive.discovery import content_version
-from astra_dagster.errors import Fault, TaskError
+from astra_dagster.errors import Fault, SetupError
 from astra_dagster.execution import preparation, runner
 from astra_dagster.orchestration.runs.summary import TaskSummary
 from astra_dagster.outputs.store import InputFiles, OutputStore, PartitionWork
@@ -114,9 +114,9 @@ def test_a_setup_that_fails_is_called_once_and_is_the_reason_for_every_file(synt
     work = work_on(synthetic)[:8]
     outcomes = run(make_store(tmp_path, made), [one for one in work if one.path])
     for outcome in outcomes:
-        assert isinstance(outcome.error, TaskError)
+        assert isinstance(outcome.error, SetupError)
         assert outcome.error.key == outcome.work.data_id.key
-        assert outcome.error.fault is Fault.TASK
+        assert outcome.error.fault is Fault.MACHINE, "it is tried again by itself"
         assert str(outcome.error).startswith("the setup of made failed: OSError: no device (line ")
     assert len(called) == 8, "there are eight chunks of one file, in which it is not tried again"
 

@@ -1,1 +1,1 @@
-"""What the function of a task receives and returns besides spectra and columns: files."""
+"""What a task requires, and the forms in which its function receives files; and the files that it makes."""

@@ -1,1 +1,1 @@
-"""Tests of what the functions of tasks receive besides spectra and columns."""
+"""Tests of the files that functions of tasks receive and make."""
