@@ -51,6 +51,8 @@ class CatalogueColumn:
 
         def value(key: str) -> str | None:
             release, *texts = key.split("/")
+            if len(texts) != len(product.parts):  # the key is not valid
+                return None
             parts = dict(zip(product.parts, texts, strict=True))
             names, values = find(release, *((name, parts[name]) for name in shared))
             return values.get(join_parts(parts[name] for name in names))

@@ -86,7 +86,7 @@ def register(
     for group in mine:
         known = set(registered(instance, group))
         files = keys if isinstance(group, Group) and group.value is not None and not regroup else every
-        found = keys_of_files(group, files) or []
+        found = keys_of_files(group, files)
         for chunk in chunks([key for key in found if key not in known], REGISTER):
             instance.add_dynamic_partitions(group.asset_name, chunk)
 
@@ -99,20 +99,35 @@ def unregister(instance: dg.DagsterInstance, item: Product, keys: Iterable[str],
     mine = [group for group in groups if group.product == item] if gone else []
     left = registered(instance, item) if mine else ()
     for group in mine:
-        kept = keys_of_files(group, left)
-        for key in set(registered(instance, group)) - set(kept) if kept is not None else ():
-            instance.delete_dynamic_partition(group.asset_name, key)
+        unknown: set[str] = set()
+        kept = set(keys_of_files(group, left, unknown))
+        for key in registered(instance, group):
+            if key not in kept and key.partition("/")[0] not in unknown:
+                instance.delete_dynamic_partition(group.asset_name, key)
 
 
-def keys_of_files(domain: Domain, keys: Sequence[str]) -> list[str] | None:
-    """Return the keys of the partitions to which files belong, each once; None, with a warning, if nobody can tell."""
+def keys_of_files(domain: Domain, keys: Sequence[str], unknown: set[str] | None = None) -> list[str]:
+    """Return the keys of the partitions to which files belong, each once.
+
+    Parameters
+    ----------
+    unknown
+        Gets the releases for which nobody can tell, which are left out with a warning.
+    """
     if isinstance(domain, Product):
         return list(keys)
-    try:
-        return [key for key in dict.fromkeys(domain.keys_of(keys)) if key is not None]
-    except AstraError as error:
-        logger.warning("the groups of %s are not known: %s", domain.name, error)
-        return None
+    found: dict[str | None, None] = {}
+    by_release: dict[str, list[str]] = {}
+    for key in keys:
+        by_release.setdefault(key.partition("/")[0], []).append(key)
+    for release, some in by_release.items():
+        try:
+            found.update(dict.fromkeys(domain.keys_of(some)))
+        except AstraError as error:
+            logger.warning("the groups %s of %s are not known: %s", domain.name, release, error)
+            if unknown is not None:
+                unknown.add(release)
+    return [key for key in found if key is not None]
 
 
 def registered(instance: dg.DagsterInstance, item: Domain) -> Sequence[str]:

@@ -219,7 +219,7 @@ class PartIndex:
     def __init__(self, domain: Domain, keys: Iterable[str]) -> None:
         self._domain, self._keys = domain, tuple(keys)
         self._by_names: dict[tuple[str, ...], dict[tuple[str, ...], list[str]]] = {}
-        self._by_group: dict[Group, dict[str | None, list[str]] | AstraError] = {}
+        self._by_group: dict[tuple[Group, str], dict[str | None, list[str]] | AstraError] = {}
 
     def in_group(self, group: Group, key: str) -> list[str]:
         """Return the keys of the files in a group, by the key of the group.
@@ -229,15 +229,17 @@ class PartIndex:
         AstraError
             If it cannot be told which files are in it.
         """
-        if group not in self._by_group:
+        release = key.partition("/")[0]  # a release whose catalogue is missing is no hindrance for others
+        if (group, release) not in self._by_group:
+            keys = [one for one in self._keys if one.startswith(f"{release}/")]
             try:
                 found: dict[str | None, list[str]] = {}
-                for own, mine in zip(self._keys, group.keys_of(self._keys), strict=True):
+                for own, mine in zip(keys, group.keys_of(keys), strict=True):
                     found.setdefault(mine, []).append(own)
-                self._by_group[group] = found
+                self._by_group[group, release] = found
             except AstraError as error:
-                self._by_group[group] = error
-        known = self._by_group[group]
+                self._by_group[group, release] = error
+        known = self._by_group[group, release]
         if isinstance(known, AstraError):
             raise known
         return known.get(key, [])

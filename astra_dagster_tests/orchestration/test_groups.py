@@ -17,7 +17,7 @@ from astra_dagster.demo import write_ap_visit
 from astra_dagster.orchestration import records
 from astra_dagster.orchestration.checks import inputs
 from astra_dagster.orchestration.clean import CleanConfig, survey
-from astra_dagster.orchestration.partitions import register, registered
+from astra_dagster.orchestration.partitions import register, registered, unregister
 from astra_dagster.orchestration.runs.jobs import jobs_of
 from astra_dagster.orchestration.watch.settings import watched
 from astra_dagster.outputs import document
@@ -233,4 +233,6 @@ def test_a_catalogue_tells_the_groups(instance: dg.DagsterInstance, visits: Sequ
     assert "3 the catalogue is not there" in plan()
     astra("discover", "--release", "DR17")
     assert len(registered(instance, task.domain)) == 3
+    unregister(instance, VISITS, visits[6:7], registry.groups())
+    assert len(registered(instance, task.domain)) == 3  # nobody can tell that the only one of M71 is gone
     assert CliRunner().invoke(main, ["run", "cluster_snr"]).exit_code == 1

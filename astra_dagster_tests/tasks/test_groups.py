@@ -243,7 +243,7 @@ def test_files_are_grouped_by_a_column_of_a_catalogue(tmp_path: Path, monkeypatc
     assert healpix.domain.keys_of(STARS) == ["DR17/0123", None, "DR17/123", None]
     assert healpix.domain == grouped(ap_star, by=catalogue_column("stars.csv", "HEALPIX", name="pixel")).domain
     path.write_text("obj,HEALPIX\n2M00000031+5737103,7\n")
-    assert healpix.domain.keys_of(STARS) == [None, "DR17/7", None, None]
+    assert healpix.domain.keys_of([*STARS, "DR17/nonsense"]) == [None, "DR17/7", None, None, None]
     path.write_text("obj,PIXEL\n2M00000031+5737103,7\n")
     with pytest.raises(CatalogueError, match=r"no column HEALPIX .*stars.csv\); it has obj, PIXEL"):
         healpix.domain.keys_of(STARS)
@@ -260,6 +260,12 @@ def test_a_catalogue_may_be_that_of_the_release(tmp_path: Path, monkeypatch: pyt
     path.write_text("plate,mjd,fiberid,apogee_id\n5226,56000,1,2M00000032+5737103\n5226,56000,3,2M00000032+5737103\n")
     one = stars.domain.parse_key("DR17/2M00000032+5737103")
     assert stars.members(one, None, stars.index(VISITS)) == [VISITS[0], VISITS[2]]
+
+    # Another release has no catalogue here.
+    index = stars.index([*VISITS, VISITS[0].replace("DR17", "DR16")])
+    assert stars.members(one, None, index) == [VISITS[0], VISITS[2]]
+    with pytest.raises(CatalogueError, match="the catalogue is not there"):
+        stars.members(stars.domain.parse_key("DR16/2M00000032+5737103"), None, index)
 
     # The visits of a star, and its apStar: groups by values of the same name are the same partitions.
     both = spectrum_task(requires=(stars, grouped(ap_star, by="obj")), version="1", name="both")(plate_level)

@@ -164,7 +164,7 @@ def jobs_of(
         if files:
             mine_only = [one for one in files if not task.releases or one.partition("/")[0] in task.releases]
             domain = task.belonging(product or task.domain.product) or task.domain
-            keys = keys_of_files(domain, mine_only) or []
+            keys = keys_of_files(domain, mine_only)
             if not keys:
                 continue
         elif key:
