@@ -11,7 +11,7 @@ from pathlib import Path
 
 from astra_dagster.archive.links import Links
 from astra_dagster.datamodel.products import DataID, Product
-from astra_dagster.errors import AstraError, AwayError, InvalidKeyError, UnreachableError
+from astra_dagster.errors import AstraError, AwayError, Fault, InvalidKeyError, UnreachableError
 from astra_dagster.outputs.record import Record
 from astra_dagster.outputs.store import InputFiles, OutputStore, PartitionWork
 from astra_dagster.planning.common_files import State, find_common
@@ -230,7 +230,10 @@ def _weight(reason: Reason) -> int:
 
 
 def _together(requirement: Requirement, members: Members, states: Mapping[str, State]) -> State:
-    """Return the input from many partitions, without those whose file does not exist, or why there is none."""
+    """Return the input from many partitions, without those whose file does not exist, or why there is none.
+
+    Those of which the file or the task's code is at fault are left out as well if enough others are there.
+    """
     found = [(key, states[key]) for key in members.keys if key in states]
     expected = members.expected - (len(members.keys) - len(found))  # keys that are not valid identify nothing
     reasons = [(key, state) for key, state in found if isinstance(state, Reason)]
@@ -242,6 +245,8 @@ def _together(requirement: Requirement, members: Members, states: Mapping[str, S
     if not given and not lacking:
         return GONE if GONE in (reason for _, reason in reasons) else NEVER_CAME
     needed = count_needed(requirement.minimum, expected)
+    if given and len(given) >= needed:
+        lacking = [(key, reason) for key, reason in lacking if reason.fault not in (Fault.FILE, Fault.TASK)]
     if (short := needed - len(given) - len(lacking)) > 0:
         return Reason(ReasonKind.TOO_FEW, (str(short), str(max(needed, expected)), requirement.asset_name))
     if lacking:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from astra_dagster import product
+from astra_dagster.errors import WorkerLostError
 from astra_dagster.outputs import document
 from astra_dagster.planning.plan import Plan
 from astra_dagster.planning.status import ReasonKind, Status
@@ -15,7 +16,7 @@ from astra_dagster.tasks.inputs.requirement import Requirement
 from astra_dagster.tasks.requirements import grouped, matching
 from astra_dagster.tasks.task import Task
 from astra_dagster_tests.outages import circle
-from astra_dagster_tests.planning.world import VISITS, World, key_of, mean
+from astra_dagster_tests.planning.world import BROKEN, VISITS, World, key_of, mean
 
 GROUP = "DR17/120+12"
 
@@ -158,6 +159,26 @@ def test_what_is_to_be_done_first_counts_as_there(world: World) -> None:
     assert said(world, task) == "waits for 2 of 5 level"
     circle(world.file(1))
     assert world.plan(task).of(Status.UNREACHABLE)
+
+
+@pytest.mark.parametrize(("minimum", "enough"), [(1, True), (2, True), (3, False)])
+def test_a_member_that_failed_is_left_out_if_enough_others_are_there(
+    world: World, minimum: Minimum, enough: bool
+) -> None:
+    first, _, task = world.tasks
+    task = replace(task, requires=(replace(task.requires[0], minimum=minimum),))
+    world.run(first, broken=[key_of(2)])
+    waits = f"waits: {key_of(2)}: level first: failed before: {BROKEN}"
+    assert said(world, task) == ("to do: no record" if enough else waits)
+    assert world.plan(task).shares == ({"2 of 5 level": 1} if enough else {})
+
+
+def test_a_member_that_a_machine_lost_holds_its_group_up(world: World) -> None:
+    first, _, task = world.tasks
+    world.run(first, broken=[key_of(2)])
+    (work,) = world.plan(first).work(Status.TO_DO)
+    world.store(first).note_failure(work, WorkerLostError("the worker is lost"))
+    assert said(world, task) == f"waits: {key_of(2)}: level first: failed before: the worker is lost"
 
 
 def test_nothing_at_all_is_no_input_whatever_the_minimum(world: World) -> None:
