@@ -102,9 +102,10 @@ def test_a_file_that_changed_since_the_plan_is_not_used(synthetic: Path, tmp_pat
 def test_partitions_with_different_files_are_not_computed_together(synthetic: Path, tmp_path: Path) -> None:
     one, other = models(tmp_path / "one.npz", 1.0), models(tmp_path / "other.npz", 10.0)
     works = work_on(synthetic)[:4]
-    plain = run(make_store(tmp_path / "plain", over(one)), with_common(works, one))
+    task = replace(over(one), batch_size=4)
+    plain = run(make_store(tmp_path / "plain", task), with_common(works, one))
     mixed = [*with_common(works[:2], one), *with_common(works[2:], other)]
-    outcomes = run(make_store(tmp_path, over(one)), mixed)
+    outcomes = run(make_store(tmp_path, task), mixed)
     values = [outcome.written.results["flux"] for outcome in outcomes if outcome.written]
     before = [outcome.written.results["flux"] for outcome in plain if outcome.written]
     np.testing.assert_allclose(np.array(values) / before, [1, 1, 10, 10])
