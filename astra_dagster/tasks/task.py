@@ -257,6 +257,9 @@ class Task:
                 raise ParameterError(f"{self.name} requires no task {of!r}", hint=nearest(of, names))
             if of in ("", self.name):
                 mine[short] = value
+            having = [task.name for task in self.chain if short in descriptions(task.parameters)]
+            if not of and having and self.name not in having:
+                raise ParameterError(f"{self.name} has no parameter {short!r}", hint=f"set {having[-1]}.{short}")
         own = (self._named_values if any("." in name for name in given) else self.values)(mine)
         requires = tuple(self._hand_on(item, own, given, remake) for item in self.requires)
         if own == self.values() and all(new.task is old.task for new, old in zip(requires, self.requires, strict=True)):

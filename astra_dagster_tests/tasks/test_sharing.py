@@ -168,6 +168,13 @@ def test_an_unknown_task_or_name_is_told_with_the_nearest(values: dict[str, obje
         alone.setting(values)
 
 
+def test_a_parameter_that_only_a_required_task_has_is_told_with_that_task() -> None:
+    above = task(alone, kind=Nothing)
+    for name, link in (("order", "alone"), ("L", "ap_star_continuum")):
+        with pytest.raises(ParameterError, match=rf"made has no parameter '{name}'; set {link}\.{name}$"):
+            above.setting({name: 7})
+
+
 def test_what_is_shared_is_set_where_it_comes_from() -> None:
     with pytest.raises(ParameterError, match=r"ap_star_continuum has its order from depth; set depth\.order"):
         width.setting({"ap_star_continuum.order": 7})
