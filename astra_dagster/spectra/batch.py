@@ -146,7 +146,7 @@ class SpectrumBatch:
         for known, start, stop in self.chips:
             if known == name:
                 return slice(start, stop)
-        raise KeyError(name)
+        raise KeyError(f"there is no chip {name!r}, but {', '.join(known for known, _, _ in self.chips)}")
 
     def flagged(self, names: Iterable[str]) -> BoolArray:
         """Return where the file's own mask has any of some bits set, whatever `bad` says.

@@ -108,7 +108,7 @@ def test_arrays_are_read_only_and_stacked(synthetic: Path) -> None:
     for array in (spectrum.flux, spectrum.ivar, spectrum.bad, spectrum.error, spectrum.wavelength):
         with pytest.raises(ValueError, match="read-only"):
             array[0, 0] = 1
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match="no chip 'violet', but blue, green, red"):
         spectrum.chip("violet")
     both = stack([spectrum, read_ap_visit(synthetic / VISIT.format(2))])
     assert len(both) == 2
