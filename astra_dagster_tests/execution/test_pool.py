@@ -1,6 +1,7 @@
 """The pool of processes: what is lost of it is replaced, nothing outlives the run, and where it can be started."""
 
 import concurrent.futures
+import contextlib
 import multiprocessing.spawn
 import os
 import signal
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from multiprocessing import forkserver
 from pathlib import Path
 
+import psutil
 import pytest
 
 from astra_dagster.errors import ConfigurationError
@@ -147,7 +149,8 @@ def test_what_a_terminal_sends_is_the_business_of_the_run_alone(tmp_path: Path) 
                 for sent in (signal.SIGINT, signal.SIGHUP):
                     os.killpg(run.pid, sent)
                     for process in processes_of(environment) if list(tmp_path.iterdir()) else ():
-                        process.send_signal(sent)
+                        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+                            process.send_signal(sent)
             time.sleep(0.02)
         told = run.communicate()[0]
     assert number > 5
