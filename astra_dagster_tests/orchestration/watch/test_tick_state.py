@@ -63,9 +63,9 @@ def test_damage_found_in_a_tick_throws_the_state_away(daemon: Daemon) -> None:
 def test_two_ticks_at_a_time_do_not_mix(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     inner: list[Tick] = []
 
-    def meanwhile(*args: object) -> None:
+    def meanwhile(*args: object, **named: object) -> None:
         inner.append(tick(daemon.instance, SEEN))
-        register(*args)  # type: ignore[arg-type]
+        register(*args, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(arrivals, "register", meanwhile)
     assert len(daemon.tick().requests) == 1
