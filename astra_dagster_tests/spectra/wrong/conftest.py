@@ -37,7 +37,7 @@ def path(kind: str, samples: dict[str, Path], tmp_path: Path) -> Path:
 def no_descriptor_stays_open() -> Iterator[None]:
     before = descriptors()
     yield
-    assert descriptors() == before
+    assert descriptors() <= before  # fewer if something from before has been collected meanwhile
 
 
 def descriptors() -> int:
