@@ -59,6 +59,10 @@ class Grid(NamedTuple):
         """Design matrices, shape (n, regions, parameters, bins)."""
         return self.harmonics[:, :, : self.parameters]
 
+    def place(self, number: int) -> int:
+        """Return where the arrays have the grid of a spectrum, by its number."""
+        return min(number, len(self.harmonics) - 1)
+
     def take(self, rows: IndexArray) -> "Grid":
         """Return the grids of some of the spectra, given once each and in order."""
         if len(self.harmonics) in (1, len(rows)):
@@ -79,6 +83,14 @@ class Bins(NamedTuple):
     flux: FloatArray
     error: FloatArray
     used: FloatArray
+
+    def take(self, rows: IndexArray) -> "Bins":
+        """Return the bins of some of the spectra."""
+        return Bins(*(array[rows] for array in self))
+
+    def take_every(self, number: int) -> "Bins":
+        """Return every bin of so many."""
+        return Bins(*(np.ascontiguousarray(array[..., ::number]) for array in self))
 
 
 def make_grids(
@@ -162,8 +174,8 @@ def make_bins(grid: Grid, number: int, flux: FloatArray, ivar: FloatArray, good:
     Bins
         Each of shape (regions, bins).
     """
-    number = min(number, len(grid.pixels) - 1)
-    pixels, real = grid.pixels[number], grid.real[number]
+    place = grid.place(number)
+    pixels, real = grid.pixels[place], grid.real[place]
     good = good.take(pixels)
     variance = np.zeros(len(good))
     np.divide(1.0, ivar.take(pixels), out=variance, where=good)

@@ -67,7 +67,7 @@ def fit_all_pixels(
     -------
     Continuum
         ``fitted`` is False where the continuum has no support: too far from pixels that were used, too uncertain, or
-        not positive. A region is fitted if it has five bins of three pixels for each parameter.
+        not positive. A region is fitted if it has five bins of four pixels for each parameter.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def _fit_rows(
     found.condition[rows] = np.where(bins.used.any(axis=2), condition, np.nan)
     found.steps[rows], found.converged[rows], found.brackett[rows] = fit.steps, fit.converged, fit.brackett
     for i, row in enumerate(rows):
-        place = min(i, len(grid.inside) - 1)
+        place = grid.place(i)
         for number, inside in enumerate(grid.inside[place]):
             count, size = int(grid.real[place, number].sum()), inside.stop - inside.start
             if np.isnan(found.condition[row, number]):
@@ -133,7 +133,7 @@ def _fit_rows(
 def _fit_together(grid: Grid, bins: Bins, brackett: bool) -> tuple[Fit, Slopes]:
     """Fit spectra with as many bins side by side."""
     sparse = grid.take_every(SPARSE)
-    fewer = Bins(*(np.ascontiguousarray(array[..., ::SPARSE]) for array in bins))
+    fewer = bins.take_every(SPARSE)
     fit = _begin(sparse, fewer)
     slopes = climb(sparse, fewer, fit)
     velocities = _fit_brackett(sparse, fewer, fit, slopes) if brackett else {}
@@ -146,7 +146,7 @@ def _fit_together(grid: Grid, bins: Bins, brackett: bool) -> tuple[Fit, Slopes]:
         part, own = fit.take(rows), grid.take(rows)
         if rows is hot:
             part.profile = _make_profiles(own, [velocities[row] for row in rows.tolist()])
-        slopes.put(rows, climb(own, Bins(*(array[rows] for array in bins)), part, near=True))
+        slopes.put(rows, climb(own, bins.take(rows), part, near=True))
         fit.put(rows, part)
     return fit, slopes
 
@@ -181,20 +181,21 @@ def _fit_brackett(grid: Grid, bins: Bins, fit: Fit, slopes: Slopes) -> dict[int,
     """Fit Brackett lines where there are any, and return the velocity at which they are clearest, by spectrum."""
     continuum, velocities = evaluate(fit.amplitudes, grid), {}
     for row in range(len(continuum)):
-        place = min(row, len(grid.wavelength) - 1)
+        place = grid.place(row)
         derivatives = slopes.first[row], slopes.weight[row], slopes.normal[row]
         found = find_brackett(grid.wavelength[place], continuum[row], grid.design[place], *derivatives, 1 / SPARSE)
         if found is None:
             continue
-        alone, one = fit.take(np.array([row])), grid.take(np.array([row]))
+        only = np.array([row])
+        alone, one = fit.take(only), grid.take(only)
         velocities[row], alone.brackett[0] = found
         alone.profile = _make_profiles(one, [velocities[row]])
-        climb(one, Bins(*(array[row][None] for array in bins)), alone, near=True)
+        climb(one, bins.take(only), alone, near=True)
         if abs(alone.brackett[0]) < LEAST_DEPTH:
             del velocities[row]
             fit.steps[row] = alone.steps[0]
         else:
-            fit.put(np.array([row]), alone)
+            fit.put(only, alone)
     return velocities
 
 

@@ -124,12 +124,12 @@ def climb(grid: Grid, bins: Bins, fit: Fit, near: bool = False) -> Slopes:
     """
     count, slopes = len(bins.flux), Slopes.make_empty(bins.flux.shape, grid.parameters)
     rows, now = np.arange(count), fit.take(np.arange(count))
-    change = np.full(count, np.inf)
-    scale = _make_scale(bins, now, evaluate(now.amplitudes, grid))
+    change, scale = np.full(count, np.inf), None
     for step in range(STEPS):
         continuum = evaluate(now.amplitudes, grid)
-        if 0 < step < STEPS // 2:  # from then on it is the same function that is climbed
-            scale = _take(change > 10 * CLOSE, _make_scale(bins, now, continuum), scale)
+        renewed = change > 10 * CLOSE
+        if scale is None or (renewed.any() and step < STEPS // 2):  # from then on it is the same function
+            scale = _renew(renewed, _make_scale(bins, now, continuum), scale)
         limit = LIMITS[min(step + near * (len(LIMITS) - 2), len(LIMITS) - 1)]
         here, change = _step(grid, bins, now, continuum, scale, limit)
         if step > STEPS // 4:  # bins that are outliers now and again are left out
@@ -144,13 +144,13 @@ def climb(grid: Grid, bins: Bins, fit: Fit, near: bool = False) -> Slopes:
         if not len(rest):
             break
         rows, now, change, grid = rows[rest], now.take(rest), change[rest], grid.take(rest)
-        bins, scale = Bins(*(array[rest] for array in bins)), Scale(*(array[rest] for array in scale))
+        bins, scale = bins.take(rest), Scale(*(array[rest] for array in scale))
     return slopes
 
 
-def _take(which: BoolArray, new: Scale, old: Scale) -> Scale:
+def _renew(which: BoolArray, new: Scale, old: Scale | None) -> Scale:
     """Return the new scale of some spectra, and the old one of the others."""
-    if which.all():
+    if old is None or which.all():
         return new
     return Scale(*(np.where(which[:, None, None], one, other) for one, other in zip(new, old, strict=True)))
 
