@@ -235,9 +235,8 @@ def _story(plan: "Plan") -> str:
     if one.work is not None:
         for given in one.work.inputs:
             lines.append(f"  input: {given.name} {given.path}, version {given.version}")
-            members = list(zip(given.keys, given.versions, strict=False))
-            lines += [f"    {key}, version {version}" for key, version in members[:MEMBERS]]
-            lines += [f"    and {len(members) - MEMBERS} more"] if len(members) > MEMBERS else []
+            lines += [f"    {key}, version {version}" for key, version in given.members[:MEMBERS]]
+            lines += [f"    and {len(given.members) - MEMBERS} more"] if len(given.members) > MEMBERS else []
         path = store.path(one.work.data_id)
         lines.append(f"  output: {path}" + ("" if is_file(path) else " (not there)"))
     return "\n".join(lines)

@@ -198,11 +198,7 @@ def _input_of(work: PartitionWork) -> dict[str, dg.MetadataValue]:
     found: dict[str, dg.MetadataValue] = {"input": dg.MetadataValue.path(str(work.path))} if work.path else {}
     if work.common:
         found["common files"] = dg.MetadataValue.json({str(one.files[0]): one.version for one in work.common})
-    made_from = [
-        f"{key}, version {version}"
-        for given in work.given
-        for key, version in zip(given.keys, given.versions, strict=False)
-    ]
+    made_from = [f"{key}, version {version}" for given in work.given for key, version in given.members]
     if made_from:
         more = [f"and {len(made_from) - LISTED} more"] if len(made_from) > LISTED else []
         found["made_from"] = dg.MetadataValue.json([*made_from[:LISTED], *more])

@@ -3,18 +3,18 @@
 `astra_dagster.cleanup` decides which of them are no longer needed.
 """
 
-import hashlib
+import io
 import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from astra_dagster import files
 from astra_dagster.outputs.companions import read_failure_note, read_meaning
 from astra_dagster.outputs.document import read_label
 from astra_dagster.outputs.layout import OwnName, Sort, own_name, place_of, temporary_name
+from astra_dagster.outputs.result_files import holds
 from astra_dagster.outputs.table_head import is_table_of
 
 Identity = tuple[int, int, int]
@@ -105,7 +105,7 @@ def code_version_of(file: OwnFile, suffix: str) -> str | None:
         return None
 
 
-def _version(name: OwnName, family: str, digest: str, stream: BinaryIO) -> str | None:
+def _version(name: OwnName, family: str, digest: str, stream: io.BufferedReader) -> str | None:
     """Return the code version of an output, empty text for our other files, and None if the content is not ours."""
     version, ours = "", True
     if name.sort == Sort.TABLE:
@@ -118,10 +118,7 @@ def _version(name: OwnName, family: str, digest: str, stream: BinaryIO) -> str |
         meaning = read_meaning(stream.read(files.SMALL))
         ours = (meaning.task, meaning.digest) == (family, digest)
     elif name.sort == Sort.FILE:
-        hashed = hashlib.sha256()
-        while piece := stream.read(files.STEP):
-            hashed.update(piece)
-        ours = hashed.hexdigest().startswith(name.hash)
+        ours = holds(stream, name.hash)
     elif name.sort == Sort.NOTE:
         ours = place_of(family, read_failure_note(stream.read(files.SMALL)).key) == name.place
     # A temporary file may be incomplete: it is recognised by its name alone.

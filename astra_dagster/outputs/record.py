@@ -58,8 +58,12 @@ class Record:
 
 def record_of(store: OutputStore, work: PartitionWork, written: StoredOutput) -> Record:
     """Make the record of an output that is on disk."""
-    today = hash_inputs([one.version for one in work.inputs], len(work.common))
-    return Record(written.version, store.digest, store.task.version, today, written.size)
+    return Record(written.version, store.digest, store.task.version, hash_inputs_of(work), written.size)
+
+
+def hash_inputs_of(work: PartitionWork) -> str:
+    """Return the hash of the data versions of the inputs of a partition as they are today; see `hash_inputs`."""
+    return hash_inputs([one.version for one in work.inputs], len(work.common))
 
 
 def hash_inputs(versions: Sequence[str], common: int = 0) -> str:

@@ -6,6 +6,7 @@ another one, and nobody's file is taken for ours.
 
 import contextlib
 import hashlib
+import io
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -70,12 +71,17 @@ def are_whole(output: Path, results: Mapping[str, Any], suffixes: Iterable[str])
         found = parse_file_name(name)
         try:
             with open_file(output.with_name(name), os.O_NOFOLLOW) as stream:
-                same = found is not None and hashlib.file_digest(stream, "sha256").hexdigest().startswith(found.hash)
+                same = found is not None and holds(stream, found.hash)
         except OSError:
             return False
         if not same:
             return False
     return True
+
+
+def holds(stream: io.BufferedReader, hashed: str) -> bool:
+    """Whether a file holds the contents of which its name has the hash."""
+    return hashlib.file_digest(stream, "sha256").hexdigest().startswith(hashed)
 
 
 def remove_files(output: Path, names: Iterable[str]) -> None:

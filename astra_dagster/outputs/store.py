@@ -21,6 +21,7 @@ from astra_dagster.outputs.companions import DigestMeaning, FailureNote, read_fa
 from astra_dagster.outputs.document import InputRef, Label, Origin
 from astra_dagster.spectra import output
 from astra_dagster.spectra.batch import SpectrumBatch
+from astra_dagster.spectra.result_arrays import stack_rows
 from astra_dagster.tasks.columns import MEMBERSHIP, Results
 from astra_dagster.tasks.groups import PartitionID
 from astra_dagster.tasks.parameters import Parameters
@@ -58,6 +59,11 @@ class InputFiles:
     keys: tuple[str, ...] = ()
     versions: tuple[str, ...] = ()
     expected: int = 0
+
+    @property
+    def members(self) -> tuple[tuple[str, str], ...]:
+        """Partition key and data version of each file, if they are those of many partitions."""
+        return tuple(zip(self.keys, self.versions, strict=False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,9 +212,7 @@ class OutputStore:
         """Make the origin of the output of a partition."""
         label = Label(work.data_id.key, self.task.family, self.digest, self.task.version)
         inputs = tuple(
-            InputRef(item.name, item.path, item.version, tuple(zip(item.keys, item.versions, strict=False)))
-            if len(item.keys) <= document.LISTED
-            else InputRef(item.name, item.path, item.version)
+            InputRef(item.name, item.path, item.version, item.members if len(item.keys) <= document.LISTED else ())
             for item in work.inputs
         )
         return Origin(label, self.parameters.as_dict(), inputs)
@@ -337,8 +341,7 @@ def read_task_output(task: Task, path: Path) -> SpectrumBatch | Results:
 def _array(values: list[Any]) -> np.ndarray[Any, Any]:
     if any(isinstance(value, str) for value in values):
         return np.array(["" if value is None else value for value in values])
-    shape = next((np.shape(value) for value in values if value is not None), ())
-    array = np.array([np.full(shape, None) if value is None and shape else value for value in values], dtype=object)
+    array = stack_rows(values)
     return array.astype(float) if any(value is None for value in array.ravel()) else np.array(values)
 
 

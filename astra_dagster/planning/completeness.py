@@ -10,7 +10,7 @@ from astra_dagster.errors import AstraError
 from astra_dagster.outputs import document
 from astra_dagster.outputs.digests import list_changes
 from astra_dagster.outputs.document import FORMAT, READABLE
-from astra_dagster.outputs.record import Record, find_changed, hash_inputs
+from astra_dagster.outputs.record import Record, find_changed, hash_inputs_of
 from astra_dagster.outputs.store import OutputStore, PartitionWork
 from astra_dagster.planning.status import Reason, ReasonKind
 from astra_dagster.presence import status_of
@@ -46,7 +46,7 @@ def why_incomplete(
         return Reason(ReasonKind.CODE_CHANGED, (record.code_version, store.task.version))
     if record.layout not in READABLE:
         return Reason(ReasonKind.LAYOUT_CHANGED, (str(record.layout), str(FORMAT)))
-    today = hash_inputs([one.version for one in work.inputs], len(work.common))
+    today = hash_inputs_of(work)
     if record.input != today:
         if changed := find_changed(record.input, today):
             return Reason(ReasonKind.FILE_CHANGED, tuple(work.common[number].name for number in changed))

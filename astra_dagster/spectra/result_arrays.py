@@ -6,7 +6,7 @@ shape of each, and the rows in which it is missing. Missing numbers are NaN.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,13 +37,24 @@ def find_arrays(results: Mapping[str, Any], several: bool) -> dict[str, AnyArray
     found: dict[str, AnyArray] = {}
     for name, value in results.items():
         rows = value if several else [value]
-        shape = next((np.shape(row) for row in rows if row is not None), ())
+        shape = find_shape(rows)
         if len(shape) > 1 or (shape and shape[0] > LONGEST):
-            values = np.array([np.full(shape, None) if row is None else row for row in rows], dtype=object)
+            values = stack_rows(rows)
             kinds = set(map(type, values.ravel()))
             if kinds in ({float}, {float, type(None)}, {int}) and name.lower() not in map(str.lower, found):
                 found[name] = values.astype(np.float64 if float in kinds else np.int64)
     return found
+
+
+def find_shape(rows: Sequence[Any]) -> tuple[int, ...]:
+    """Return the shape of the values of spectra, of which some may be missing."""
+    return next((np.shape(row) for row in rows if row is not None), ())
+
+
+def stack_rows(rows: Sequence[Any]) -> AnyArray:
+    """Return the values of spectra as an array of objects, shape (spectra, ...); of a missing one all are None."""
+    shape = find_shape(rows)
+    return np.array([np.full(shape, None) if row is None and shape else row for row in rows], dtype=object)
 
 
 def encode_arrays(

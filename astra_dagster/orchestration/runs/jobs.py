@@ -91,9 +91,8 @@ def run_jobs(
     AstraError
         If no partition can be run at all.
     """
-    first: dict[
-        str, FailedPartition
-    ] = {}  # the first failure of each key, of which later ones in the chain are consequences
+    # The first failure of each key, of which later ones in the chain are consequences.
+    first: dict[str, FailedPartition] = {}
     done = materialise(context, jobs, executor.choose(), planner=planner, fetching=fetching, verify=verify)
     for job in jobs:
         failed = done[job.store.task.name].failures
