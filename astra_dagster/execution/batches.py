@@ -3,12 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from astra_dagster.errors import TaskError
 from astra_dagster.outputs.store import OutputStore, PartitionWork
-from astra_dagster.spectra.batch import SpectrumBatch, stack
-from astra_dagster.tasks.calling import size_of
+from astra_dagster.spectra.batch import SpectrumBatch
+from astra_dagster.tasks.calling import join_results, size_of
 from astra_dagster.tasks.columns import FAILURE, Failed, Results
 
 Inputs = tuple[Any, ...]
@@ -66,9 +64,8 @@ def join(items: Sequence[Any]) -> Any:
     """Join the inputs of partitions that are computed together, all from one requirement."""
     if len(items) == 1:
         return items[0]
-    if isinstance(items[0], SpectrumBatch):
-        return stack(items)
-    return Results({name: np.concatenate([item[name] for item in items]) for name in items[0]})
+    joined = join_results(items)
+    return joined if isinstance(joined, SpectrumBatch) else Results(joined)
 
 
 def pick_results(store: OutputStore, columns: Mapping[str, Sequence[Any]], rows: slice) -> dict[str, Any]:

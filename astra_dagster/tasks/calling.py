@@ -310,7 +310,7 @@ def repeat_until(
             if not len(left):
                 break
         order = np.argsort(np.concatenate([rows for rows, _ in ended]))
-        return _take(_join_results([made for rows, made in ended if len(rows)]), order)
+        return _take(join_results([made for rows, made in ended if len(rows)]), order)
 
     return repeat
 
@@ -327,8 +327,8 @@ def _take(item: Any, rows: IndexArray) -> Any:
     return item
 
 
-def _join_results(parts: Sequence[Any]) -> Any:
-    """Join results of several calls."""
+def join_results(parts: Sequence[Any]) -> Any:
+    """Join spectra or columns, each with those of the same names."""
     if isinstance(parts[0], SpectrumBatch):
         return stack(parts)
     found = {}
