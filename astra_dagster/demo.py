@@ -48,15 +48,20 @@ _SKY = {
     "optical": "5578.9 6302.1 9378 9440 9478 9793 9917 10014",
 }
 _TIME = 1_577_836_800
-_BAD_BIT, _WARNING_BIT = 1, 512
+_BAD_BIT, _WARNING_BIT, _BRIGHT_SKY = 1, 512, 1 << 23
 
 _VISITS = (
     *(("DR17", "apo25m", "120+12", 5226, 56000, fibre) for fibre in range(1, 9)),
     *(("DR17", "lco25m", "000+02", 9911, 57900, fibre) for fibre in (31, 150, 299, 300)),
-    *(("DR19", "apo25m", "200+45", 3148, 59162, fibre) for fibre in (5, 33, 271)),
-    *(("DR19", "lco25m", "012-07", 10257, 59601, fibre) for fibre in (12, 98, 212)),
+    *(("DR19", "apo25m", "084-03", 3148, 59162, fibre) for fibre in (5, 33, 271)),
+    *(("DR19", "lco25m", "084-03", 10257, 59601, fibre) for fibre in (12, 98, 212)),
 )
 _UNDITHERED = {("DR17", 8), ("DR19", 98)}
+_STAR = "2M05361004-0325129"
+_STAR_VISITS = {("DR19", 271), ("DR19", 212)}
+_STAR_IDS = {"SDSS_ID": 66251234, "CATALOGID": 27021598150202075}
+_STAR_EPOCHS = ((103456, 59253), (103456, 59578))
+_STAR_POSITION, _STAR_VELOCITY = (84.041850, -3.420278), 37.5
 _STARS = (
     ("DR17", {"telescope": "apo25m", "field": "120+12", "obj": "2M00000032+5737103"}, 1),
     ("DR17", {"telescope": "apo25m", "field": "120+12", "obj": "2M00012723+6258059"}, 3),
@@ -71,22 +76,30 @@ def write_mirror(root: Path) -> list[Path]:
     paths = []
     for release, telescope, field, plate, mjd, fibre in _VISITS:
         visit = product("apVisit").data_id(release, telescope=telescope, field=field, plate=plate, mjd=mjd, fibre=fibre)
-        paths.append(write_ap_visit(visit, root, dithered=(release, fibre) not in _UNDITHERED))
+        star = _STAR if (release, fibre) in _STAR_VISITS else ""
+        paths.append(write_ap_visit(visit, root, dithered=(release, fibre) not in _UNDITHERED, star=star))
     for release, values, visits in _STARS:
         paths.append(write_ap_star(product("apStar").data_id(release, **values), root, visits))
     for run2d, plate, mjd, fibre in _SPECS:
         spec = product("spec").data_id("DR17", run2d=run2d, plate=plate, mjd=mjd, fibre=fibre)
         paths.append(write_spec(spec, root))
-    return paths
+    for number, day in _STAR_EPOCHS:
+        epoch = product("specLite").data_id("DR19", field=number, mjd=day, catalogid=_STAR_IDS["CATALOGID"])
+        paths.append(write_spec(epoch, root))
+    of_star = [product(name).data_id("DR19", sdss_id=_STAR_IDS["SDSS_ID"]) for name in ("mwmVisit", "mwmStar")]
+    return [*paths, *(write_mwm(data_id, root) for data_id in of_star)]
 
 
-def write_ap_visit(data_id: DataID, root: Path, *, dithered: bool = True) -> Path:
-    """Write an apVisit file: 4096 pixels a chip if `dithered`, else 2048."""
-    rng, values = _make_rng(data_id), data_id.values
+def write_ap_visit(data_id: DataID, root: Path, *, dithered: bool = True, star: str = "") -> Path:
+    """Write an apVisit file: 4096 pixels a chip if `dithered`, else 2048; of a star that is named, always the same."""
+    rng, values = _make_rng(data_id.key), data_id.values
     pixels = 4096 if dithered else 2048
     wavelength = np.array([np.linspace(high, low, pixels) for low, high in CHIPS])
     velocity, correction = float(rng.normal(0, 3)), float(rng.uniform(-29, 29))
-    flux, error, sky = _observe(rng, wavelength, _make_model(rng, wavelength, "apogee", velocity), "apogee")
+    if star:
+        velocity = _STAR_VELOCITY - correction
+    model = _make_model(_make_rng(star) if star else rng, wavelength, "apogee", velocity)
+    flux, error, sky = _observe(rng, wavelength, model, "apogee")
     mask = np.where(rng.random(flux.shape) < 0.2, _WARNING_BIT, 0)
     flagged, lost = rng.random(flux.shape) < 0.006, rng.random(flux.shape) < 0.002
     mask[flagged | sky] |= _BAD_BIT
@@ -99,7 +112,7 @@ def write_ap_visit(data_id: DataID, root: Path, *, dithered: bool = True) -> Pat
         PLATE=values["plate"],
         MJD5=int(values["mjd"]),
         FIBERID=int(values["fibre"]),
-        OBJID=f"2M{rng.integers(10**8):08d}+{rng.integers(10**7):07d}",
+        OBJID=star or f"2M{rng.integers(10**8):08d}+{rng.integers(10**7):07d}",
         OBJTYPE="STAR",
         NPAIRS="4",
         SNR=float(f"{np.median(flux32[1] / error32[1]):.6g}"),
@@ -134,7 +147,7 @@ def write_ap_star(data_id: DataID, root: Path, visits: int) -> Path:
 
     A star with one visit has two rows, of which the second is zero.
     """
-    rng = _make_rng(data_id)
+    rng = _make_rng(data_id.key)
     covered = np.any([(low < APSTAR_WAVELENGTH) & (high > APSTAR_WAVELENGTH) for low, high in CHIPS], axis=0)
     model = _make_model(rng, APSTAR_WAVELENGTH, "apogee")
     rows = [_observe(rng, APSTAR_WAVELENGTH, model, "apogee", float(rng.normal(0, 15))) for _ in range(visits)]
@@ -163,16 +176,24 @@ def write_ap_star(data_id: DataID, root: Path, visits: int) -> Path:
 
 
 def write_spec(data_id: DataID, root: Path) -> Path:
-    """Write a full spec file: the coadded spectrum and the pipeline's row of it."""
-    rng, values = _make_rng(data_id), data_id.values
+    """Write a spec file: the coadded spectrum and the pipeline's row of it, for specLite that of the one star."""
+    rng, values, of_star = _make_rng(data_id.key), data_id.values, data_id.product.name == "specLite"
     loglam = 3.55 + 1e-4 * np.arange(int(rng.integers(4400, 4648)))
-    model = _make_model(rng, 10**loglam, "optical")
+    velocity = _STAR_VELOCITY if of_star else 0.0
+    model = _make_model(_make_rng(_STAR) if of_star else rng, 10**loglam, "optical", velocity)
     flux, error, sky = _observe(rng, 10**loglam, model, "optical")
     ivar = np.where((rng.random(flux.shape) < 0.01) | sky, 0.0, 1 / error**2)
+    run2d = values.get("run2d", "v6_1_3")
+    ra, dec = _STAR_POSITION if of_star else (0.0, 0.0)
     primary = fits.PrimaryHDU()
-    primary.header.update(PLATEID=int(values["plate"]), MJD=int(values["mjd"]), FIBERID=int(values["fibre"]))
-    if values["run2d"].startswith("v"):
-        primary.header["RUN2D"] = values["run2d"]
+    if of_star:
+        primary.header.update(
+            FIELDID=int(values["field"]), PLATEID="", MJD=int(values["mjd"]), PLUG_RA=ra, PLUG_DEC=dec
+        )
+    else:
+        primary.header.update(PLATEID=int(values["plate"]), MJD=int(values["mjd"]), FIBERID=int(values["fibre"]))
+    if run2d.startswith("v"):
+        primary.header["RUN2D"] = run2d
     mask = np.where(rng.random(flux.shape) < 0.3, 1 << 24, 0)
     ones = np.ones_like(flux)
     data = {"flux": flux, "loglam": loglam, "ivar": ivar, "wdisp": ones, "sky": 0.1 * flux, "model": model}
@@ -180,22 +201,93 @@ def write_spec(data_id: DataID, root: Path) -> Path:
     columns[3:3] = [fits.Column("and_mask", "J", array=mask), fits.Column("or_mask", "J", array=mask)]
     good = ivar > 0
     about = {
-        "RUN2D": ("8A", values["run2d"]),
-        "PLUG_RA": ("D", rng.uniform(0, 360)),
-        "PLUG_DEC": ("D", rng.uniform(-10, 60)),
+        "RUN2D": ("8A", run2d),
+        "PLUG_RA": ("D", ra or rng.uniform(0, 360)),
+        "PLUG_DEC": ("D", dec or rng.uniform(-10, 60)),
         "CLASS": ("6A", "STAR"),
         "SUBCLASS": ("2A", "K5"),
-        "Z": ("E", 0.0),
+        "Z": ("E", velocity / LIGHT),
         "ZWARNING": ("J", 0),
         "SN_MEDIAN_ALL": ("E", np.median(flux[good] * np.sqrt(ivar[good]))),
+        **({name: ("K", value) for name, value in _STAR_IDS.items()} if of_star else {}),
     }
     row = [fits.Column(name, form, array=[value]) for name, (form, value) in about.items()]
     tables = [fits.BinTableHDU.from_columns(part, name=name) for name, part in (("COADD", columns), ("SPALL", row))]
     return _write([primary, *tables], data_id, root)
 
 
-def _make_rng(data_id: DataID) -> np.random.Generator:
-    return np.random.default_rng(zlib.crc32(data_id.key.encode()))
+def write_mwm(data_id: DataID, root: Path) -> Path:
+    """Write the mwmVisit or mwmStar file of the one star: BOSS spectra from APO, APOGEE spectra from APO and LCO.
+
+    The spectra are in the rest frame of the star; a telescope's row in mwmStar is the combination of its visits.
+    """
+    of_visits = data_id.product.name == "mwmVisit"
+    epochs = tuple(mjd for _, mjd in _STAR_EPOCHS)
+    tables: list[Any] = []
+    for (instrument, observatory), dates in {
+        ("BOSS", "APO"): epochs,
+        ("BOSS", "LCO"): (),
+        ("APOGEE", "APO"): (59162,),
+        ("APOGEE", "LCO"): (59601,),
+    }.items():
+        first, step, pixels, table = (3.5523, 1e-4, 4648, "optical")
+        if instrument == "APOGEE":
+            first, step, pixels, table = (4.179, 6e-6, 8575, "apogee")
+        wavelength = 10 ** (first + step * np.arange(pixels))
+        rows = [_observe_at_rest(f"{_STAR} {observatory} {mjd}", wavelength, table) for mjd in dates]
+        if rows and not of_visits:
+            weights = np.array([ivar for _, ivar, _ in rows])
+            total = weights.sum(axis=0)
+            mean = (weights * [flux for flux, _, _ in rows]).sum(axis=0) / np.where(total > 0, total, 1)
+            rows = [(mean, total, np.bitwise_and.reduce([flags for _, _, flags in rows]))]
+        flux, ivar, flags = (np.array(part) for part in zip(*rows, strict=True)) if rows else ((),) * 3
+        count = len(rows)
+        snr = [float(np.median((f * np.sqrt(i))[i > 0])) for f, i in zip(flux, ivar, strict=True)]
+        about = {
+            "sdss_id": ("K", [_STAR_IDS["SDSS_ID"]] * count),
+            "telescope": ("6A", [f"{observatory.lower()}25m"] * count),
+            **({"obj": ("18A", [_STAR] * count)} if instrument == "APOGEE" else {}),
+            **(
+                {"mjd": ("J", dates), "in_stack": ("L", [True] * count)}
+                if of_visits
+                else {"min_mjd": ("J", dates[:1]), "max_mjd": ("J", dates[-1:])}
+            ),
+            "snr": ("E", snr),
+            "v_rad": ("E", [_STAR_VELOCITY] * count),
+        }
+        columns = [fits.Column(name, form, array=array) for name, (form, array) in about.items()]
+        width = pixels if count else 0  # as Astra writes them: arrays of a table without rows have no width
+        arrays = {"flux": ("E", flux), "ivar": ("E", ivar), "pixel_flags": ("K", flags)}
+        columns += [
+            fits.Column(name, f"{width}{form}", array=array if count else None)
+            for name, (form, array) in arrays.items()
+        ]
+        hdu = fits.BinTableHDU.from_columns(columns, nrows=count, name=f"{instrument}/{observatory}")
+        hdu.header.update(OBSRVTRY=observatory, INSTRMNT=instrument, CRVAL=first, CDELT=step, CRPIX=1, NPIXELS=pixels)
+        tables.append(hdu)
+    primary = fits.PrimaryHDU()
+    primary.header.update(V_ASTRA="0.6.0", SDSS_ID=_STAR_IDS["SDSS_ID"], APOGEEID=_STAR)
+    primary.header.update(dict(zip(("RA", "DEC"), _STAR_POSITION, strict=True)))
+    return _write([primary, *tables], data_id, root)
+
+
+def _observe_at_rest(seed: str, wavelength: AnyArray, table: str) -> tuple[AnyArray, AnyArray, AnyArray]:
+    """Return flux, inverse variance and pixel flags of the star, with the residuals of the sky lines left out."""
+    rng = _make_rng(seed)
+    flux, error, sky = _observe(rng, wavelength, _make_model(_make_rng(_STAR), wavelength, table), table, 30.0)
+    covered = np.ones(wavelength.shape, bool)
+    if table == "apogee":
+        covered = np.any([(low < wavelength) & (high > wavelength) for low, high in CHIPS], axis=0)
+    ivar = np.where(covered & ~sky, 1 / error**2, 0.0)
+    return (
+        np.where(covered, flux, 0.0),
+        ivar,
+        np.where(sky | ~covered, _BAD_BIT if table == "apogee" else _BRIGHT_SKY, 0),
+    )
+
+
+def _make_rng(text: str) -> np.random.Generator:
+    return np.random.default_rng(zlib.crc32(text.encode()))
 
 
 @functools.cache

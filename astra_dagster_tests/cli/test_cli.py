@@ -92,7 +92,7 @@ def test_a_broken_file_is_reported_and_the_exit_code_says_so(places: Path) -> No
         (("discover", "--release", "DR71"), "did you mean DR7"),
         (("discover", "--product", "apVisit", "--release", "DR9"), "DR9 has no product 'apVisit'"),
         (("discover", "--where", "colour=red"), "has no colour"),
-        (("discover", "--product", "mwmStar"), "no files found for this selection"),
+        (("discover", "--product", "specFull"), "no files found for this selection"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(arguments: tuple[str, ...], message: str, places: Path) -> None:
@@ -186,7 +186,7 @@ def test_the_demo_is_deterministic(programs: Path, tmp_path: Path) -> None:
         files = [p for part in ("sas", "outputs") for p in (root / part).rglob("*") if p.is_file()]
         trees.append({path.relative_to(root): path.read_bytes() for path in files})
     assert trees[0] == trees[1]
-    assert len(trees[0]) == 25 + 18 + 1
+    assert len(trees[0]) == 29 + 18 + 1
 
 
 def test_dagster_loads_the_workspace(programs: Path) -> None:

@@ -1,0 +1,44 @@
+"""The synthetic mirror: what its files say of each other."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from astra_dagster import product, read_spectra
+
+
+def test_a_star_of_sdss_v(synthetic: Path) -> None:
+    """It has visits from two telescopes, two epochs of BOSS, and spectra of both instruments in the mwm files."""
+    visits = [
+        product("apVisit").parse_key(key).path(synthetic)
+        for key in ("DR19/apo25m/084-03/3148/59162/271", "DR19/lco25m/084-03/10257/59601/212")
+    ]
+    headers = [fits.getheader(path) for path in visits]
+    (name,) = {header["OBJID"] for header in headers}
+    apo, lco = (header["VHELIO"] for header in headers)
+    assert apo == pytest.approx(lco)
+    assert headers[0]["VRAD"] != pytest.approx(headers[1]["VRAD"], abs=1)
+
+    lites = sorted((synthetic / "dr19").rglob("spec-*.fits"))
+    assert len({path.parent for path in lites}) == 2
+    (position,) = {read_spectra(path, "specLite").meta["object"] for path in lites}
+    assert position == ("SDSS J053610.04-032513.0",)
+    for kind, boss in (("mwmStar", 1), ("mwmVisit", 2)):
+        (path,) = (synthetic / "dr19").rglob(f"{kind}-*.fits")
+        apogee = read_spectra(path, kind, instrument="APOGEE")
+        assert apogee.meta["telescope"] == ("apo25m", "lco25m")
+        assert apogee.meta["object"] == (name, name)
+        assert len(read_spectra(path, kind, instrument="BOSS")) == boss
+
+
+def test_the_combination_of_a_star(synthetic: Path) -> None:
+    """The combined BOSS spectrum is the mean of the visits, weighted by their inverse variances."""
+    (visit_file,), (star_file,) = ((synthetic / "dr19").rglob(f"{name}-*") for name in ("mwmVisit", "mwmStar"))
+    visits = read_spectra(visit_file, "mwmVisit", instrument="BOSS")
+    star = read_spectra(star_file, "mwmStar", instrument="BOSS")
+    good = ~star.bad[0]
+    mean = np.average(visits.flux[:, good], axis=0, weights=visits.ivar[:, good])
+    np.testing.assert_allclose(star.flux[0, good], mean, rtol=1e-6)
+    np.testing.assert_allclose(star.ivar[0], visits.ivar.sum(axis=0), rtol=1e-6)
