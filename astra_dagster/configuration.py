@@ -71,9 +71,9 @@ class Watch:
     running: bool = _option(False, "true or false")
     releases: tuple[str, ...] = _option((), "a list of releases")
     tasks: tuple[str, ...] = _option((), "a list of tasks")
-    interval: int = _option(60, "a whole number of seconds")
+    interval: int = _option(15, "a whole number of seconds")
     daily: str = _option("0 12 * * *", 'five fields as in a crontab, for example "0 12 * * *"')
-    settle: float = _option(60.0, "a number of seconds, a day at most")
+    settle: float = _option(10.0, "a number of seconds, a day at most")
     by_content: bool = _option(False, "true or false")
     partitions: int = _option(10_000, "a whole number")
 

@@ -47,6 +47,8 @@ concurrency:
   pools:
     granularity: run
     default_limit: 1
+run_queue:
+  dequeue_interval_seconds: 1  # how often the queue is looked at; Dagster's own default is 5
 
 # Dagster's own launcher of runs, which also tells when the process of a run is gone. With the run monitoring below, a
 # run that was killed, went down with its machine, does not start, or does not end when it is told to holds up no other.

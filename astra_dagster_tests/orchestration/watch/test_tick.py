@@ -155,7 +155,7 @@ def test_a_half_written_file_is_left_until_it_is_whole(daemon: Daemon, mirror: P
         assert made.notes == [f"incomplete, shorter than its headers say: {path}"]
         assert "1 still being written" in str(made)
         assert KEY.format(50) not in registered(daemon.instance, VISITS)
-    put(path, whole, age=0)
+    put(path, whole, age=-daemon.ahead)  # now, by the clock of the daemon
     assert daemon.tick(0).writing == 1
     made, success = daemon(SEEN.settle)
     assert (made.new, made.writing, success) == (1, 0, [True])
