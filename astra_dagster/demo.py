@@ -54,7 +54,7 @@ _VISITS = (
     *(("DR17", "apo25m", "120+12", 5226, 56000, fibre) for fibre in range(1, 9)),
     *(("DR17", "lco25m", "000+02", 9911, 57900, fibre) for fibre in (31, 150, 299, 300)),
     *(("DR19", "apo25m", "084-03", 3148, 59162, fibre) for fibre in (5, 33, 271)),
-    *(("DR19", "lco25m", "084-03", 10257, 59601, fibre) for fibre in (12, 98, 212)),
+    *(("DR19", "lco25m", "084-02", 10257, 59601, fibre) for fibre in (12, 98, 212)),
 )
 _UNDITHERED = {("DR17", 8), ("DR19", 98)}
 _STAR = "2M05361004-0325129"

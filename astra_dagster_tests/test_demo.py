@@ -13,7 +13,7 @@ def test_a_star_of_sdss_v(synthetic: Path) -> None:
     """It has visits from two telescopes, two epochs of BOSS, and spectra of both instruments in the mwm files."""
     visits = [
         product("apVisit").parse_key(key).path(synthetic)
-        for key in ("DR19/apo25m/084-03/3148/59162/271", "DR19/lco25m/084-03/10257/59601/212")
+        for key in ("DR19/apo25m/084-03/3148/59162/271", "DR19/lco25m/084-02/10257/59601/212")
     ]
     headers = [fits.getheader(path) for path in visits]
     (name,) = {header["OBJID"] for header in headers}

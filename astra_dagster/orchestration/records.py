@@ -5,6 +5,7 @@ versions in batches. The tests of this module fail loudly when Dagster changes i
 """
 
 import logging
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -164,13 +165,15 @@ def task_materialisation(
     if store.several and results:  # of several spectra the first stands for the file
         results = {"spectra": max(map(len, results.values()), default=0), **{n: v[0] for n, v in results.items()}}
         results = {name: value for name, value in results.items() if value is not None}
-    results = {name: _shorten(value) for name, value in results.items()}
+    told, arrays, who = _sort_results(task, results)
     return dg.AssetMaterialization(
         asset_key=dg.AssetKey(task.name),
         partition=work.data_id.key,
         metadata={
-            **results,
+            **told,
             **more,
+            **arrays,
+            **who,
             **{name: dg.MetadataValue.path(str(path)) for name, path in _files_of(store, written, results).items()},
             "output": dg.MetadataValue.path(str(written.path)),
             **_input_of(work),
@@ -186,10 +189,25 @@ def _files_of(store: OutputStore, written: StoredOutput, results: Mapping[str, A
     return {name: written.path.with_name(results[name]) for name in store.task.files if results.get(name)}
 
 
+def _sort_results(task: Task, results: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Return the single numbers and texts, the arrays, and what says who the object is, each as a record holds it."""
+    who = {name: value for name, value in results.items() if name in task.columns and task.columns[name].identity}
+    arrays = {name: _shorten(value) for name, value in results.items() if name not in who and isinstance(value, list)}
+    told = {name: _shorten(value) for name, value in results.items() if name not in who and name not in arrays}
+    return told, arrays, who
+
+
 def _shorten(value: Any) -> Any:
-    """Return a result as a record holds it: of a long array, which would burden the database, its shape alone."""
-    if isinstance(value, list) and (size := np.size(value)) > LONGEST:
-        return f"array of shape {np.shape(value)}, {size} values"
+    """Return a result as a record shows it: numbers with four digits, and of long arrays their shape alone.
+
+    The output has every digit, and all values, which would burden the database.
+    """
+    if isinstance(value, list):
+        if (size := np.size(value)) > LONGEST:
+            return f"array of shape {np.shape(value)}, {size} values"
+        return [_shorten(one) for one in value]
+    if isinstance(value, float) and math.isfinite(value) and value:
+        return round(value, max(0, 3 - math.floor(math.log10(abs(value)))))
     return value
 
 
