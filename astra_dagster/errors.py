@@ -150,6 +150,14 @@ class IdentityError(SpectrumFileError):
     """A file that says in its header that it is another one than its path says."""
 
 
+class OtherProductError(SpectrumFileError):
+    """A file of another product than the one that was asked for, or that its name says."""
+
+
+class UnknownFileError(SpectrumFileError):
+    """A file of which neither the name nor the headers are those of a product with a reader."""
+
+
 class CutShortError(SpectrumFileError):
     """A file that ends before what its own headers announce."""
 

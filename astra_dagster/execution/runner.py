@@ -37,7 +37,7 @@ from astra_dagster.execution.workers import FatalItem, Workers, spread
 from astra_dagster.outputs.store import InputFiles, OutputStore, PartitionWork, StoredOutput, read_task_output
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.identity import check_identity
-from astra_dagster.spectra.readers import add_readers, added_readers, reader
+from astra_dagster.spectra.readers import add_readers, added_readers, read_spectra
 from astra_dagster.tasks import importing
 from astra_dagster.tasks.calling import call_task, size_of
 from astra_dagster.tasks.inputs.forms import Form, open_as
@@ -217,7 +217,7 @@ def _run_together(stores: Sequence[OutputStore], chunk: Sequence[Item]) -> list[
     made: dict[int, Result | None] = {}
     wavelength = any(stores[i].task.wavelength for i, _ in chunk)
     bitmask = any(stores[i].task.bitmask for i, _ in chunk)
-    read = functools.cache(lambda item, path: reader(item.name).function(path, wavelength=wavelength, bitmask=bitmask))
+    read = functools.cache(lambda item, path: read_spectra(path, item, wavelength=wavelength, bitmask=bitmask))
     with threadpool_limits(1):
         for i in sorted({i for i, _ in chunk}):
             places = [place for place, (j, _) in enumerate(chunk) if i == j]

@@ -18,6 +18,7 @@ from astra_dagster.fits.reader import FitsFile
 from astra_dagster.spectra.batch import FLUX_UNIT, SpectrumBatch
 from astra_dagster.spectra.masks import find_flagged, from_errors, to_native, wrap_values
 from astra_dagster.spectra.pixel_flags import APOGEE, APOGEE_REJECTED, order_names
+from astra_dagster.spectra.recognition import find_shape
 
 PIXELS = 8575
 
@@ -156,6 +157,17 @@ def read_aspcap_star(
         return from_errors(
             flux, error, None, huge=ASPCAP_BAD, wavelength=grid if wavelength else None, chips=CHIPS, meta=meta
         )
+
+
+def is_ap_star(file: FitsFile) -> bool:
+    """Whether the headers of a file are those of an apStar file."""
+    shape = find_shape(file, "ffi")
+    return shape is not None and len(shape) <= 2 and shape[-1] == PIXELS
+
+
+def is_aspcap_star(file: FitsFile) -> bool:
+    """Whether the headers of a file are those of an aspcapStar file: as of an apStar file, without a mask."""
+    return find_shape(file, "fff") in ONE_ROW
 
 
 def _read_rows(file: FitsFile, index: int, name: str, kinds: str, shapes: tuple[Shape, ...]) -> AnyArray:

@@ -14,6 +14,7 @@ from astra_dagster.fits.reader import FitsFile
 from astra_dagster.spectra.batch import FLUX_UNIT, SpectrumBatch
 from astra_dagster.spectra.masks import check_increasing, find_flagged, from_errors, to_native, wrap_values
 from astra_dagster.spectra.pixel_flags import APOGEE, APOGEE_REJECTED, order_names
+from astra_dagster.spectra.recognition import find_shape
 
 SHAPES: tuple[Shape, ...] = ((3, 2048), (3, 4096))
 """Number of chips and of pixels in each, for undithered and for dithered visits."""
@@ -96,6 +97,11 @@ def read_ap_visit(
                 }
             ),
         )
+
+
+def is_ap_visit(file: FitsFile) -> bool:
+    """Whether the headers of a file are those of an apVisit file."""
+    return find_shape(file, "ffif") in SHAPES
 
 
 def _read_chips(file: FitsFile, index: int, name: str, kinds: str, shapes: tuple[Shape, ...]) -> AnyArray:

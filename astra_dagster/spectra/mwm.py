@@ -9,7 +9,7 @@ The pixel flags of APOGEE spectra are those of the apVisit files, the flags of B
 the spec file has (``or_mask``): https://github.com/sdss/astra, ``src/astra/models/apogee.py`` and ``boss.py``.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,9 @@ ROWS = range(1, 1001)
 PIXELS = range(2, 20_001)
 """Numbers of pixels that a spectrum may have; real ones have 4,648 (BOSS) or 8,575 (APOGEE)."""
 
+_EPOCHS = {True: "min_mjd", False: "mjd"}
+"""Column that says when the spectra were observed, of mwmStar files and of mwmVisit files."""
+
 _WIDTH = 1_000_000  # bytes a row; ten columns of 8,575 numbers of double precision are 686,000
 _SPECTRA = Model("fiu", ((PIXELS,),))
 _DETAILS = ("sdss_id", "telescope", "mjd", "min_mjd", "max_mjd", "obj", "snr", "v_rad", "in_stack")
@@ -53,6 +56,7 @@ def read_mwm(
     bitmask: bool = False,
     reject: Iterable[str] = (),
     instrument: str | None = None,
+    star: bool | None = None,
 ) -> SpectrumBatch:
     """Read the spectra of one spectrograph from an mwmStar or mwmVisit file.
 
@@ -67,6 +71,8 @@ def read_mwm(
         lower case; by default none.
     instrument
         "BOSS" or "APOGEE"; by default the one of which the file has spectra.
+    star
+        Whether it must be an mwmStar file, or else an mwmVisit file; by default it may be either.
 
     Returns
     -------
@@ -87,10 +93,7 @@ def read_mwm(
     with FitsFile(path) as file:
         if "V_ASTRA" not in file.hdu(0).header:
             raise file.error(0, "has no V_ASTRA card", "header of an mwmStar or mwmVisit file")
-        there = {
-            name: [index for index in indices if file.hdu(index, f"{name} spectra").shape[:1] > (0,)]
-            for name, indices in TABLES.items()
-        }
+        there = _find_tables(file)
         chosen = [instrument.upper()] if instrument else [name for name, indices in there.items() if indices]
         if len(chosen) != 1:
             if chosen:
@@ -101,17 +104,55 @@ def read_mwm(
         if not there.get(name):
             raise SpectrumFileError(f"has no {name} spectra", path=path, hint="instruments are BOSS and APOGEE")
         rejected = order_names(MASK_NAMES[name], reject)
-        tables = [_read(file, file.hdu(index), name, wavelength, bitmask, rejected) for index in there[name]]
+        tables = [_read(file, file.hdu(index), name, star, wavelength, bitmask, rejected) for index in there[name]]
         try:
             return stack(tables)
         except ValueError as error:
             raise SpectrumFileError(f"has tables that do not fit together: {error}", path=path) from error
 
 
+def is_mwm(file: FitsFile, *, star: bool) -> bool:
+    """Whether the headers of a file are those of an mwmStar file, or else of an mwmVisit file."""
+    last = TABLES["APOGEE"][-1]
+    if "V_ASTRA" not in file.hdu(0).header or {hdu.kind for hdu in file.hdus()[1 : last + 1]} != {"table"}:
+        return False
+    tables = [file.columns(index) for index in range(1, last + 1)]
+    spectra = all("flux" in columns and "model_flux" not in columns for columns in tables)
+    return spectra and all(_find_epochs(columns) in (None, _EPOCHS[star]) for columns in tables)
+
+
+def find_instruments(path: Path) -> tuple[str, ...]:
+    """Return the spectrographs of which an mwmStar or mwmVisit file has spectra, by the names that `read_mwm` takes."""
+    with FitsFile(path) as file:
+        return tuple(name for name, indices in _find_tables(file).items() if indices)
+
+
+def _find_tables(file: FitsFile) -> dict[str, list[int]]:
+    """Return the numbers of the tables that have spectra, by spectrograph."""
+    return {
+        name: [index for index in indices if file.hdu(index, f"{name} spectra").shape[:1] > (0,)]
+        for name, indices in TABLES.items()
+    }
+
+
+def _find_epochs(columns: Container[str]) -> str | None:
+    """Return the column that says when a table's spectra were observed; None if there is none."""
+    return next((name for name in _EPOCHS.values() if name in columns), None)
+
+
 def _read(
-    file: FitsFile, hdu: HDU, instrument: str, wavelength: bool, bitmask: bool, reject: tuple[str, ...]
+    file: FitsFile,
+    hdu: HDU,
+    instrument: str,
+    star: bool | None,
+    wavelength: bool,
+    bitmask: bool,
+    reject: tuple[str, ...],
 ) -> SpectrumBatch:
     expected = f"{hdu.name or instrument} spectra"
+    epochs = _find_epochs(file.columns(hdu.index, expected))
+    if star is not None and epochs not in (None, _EPOCHS[star]):
+        raise file.error(hdu.index, f"has a column {epochs}, where {_EPOCHS[star]} is expected", expected)
     columns = dict.fromkeys(("flux", "ivar", *(("pixel_flags",) if bitmask or reject else ())), _SPECTRA)
     if "wavelength" in file.columns(hdu.index, expected):
         columns["wavelength"] = _SPECTRA

@@ -1,19 +1,33 @@
 """The table of readers: which function reads the files of which product."""
 
+import contextlib
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from astra_dagster.datamodel.products import product
-from astra_dagster.errors import ReaderError, SpectrumFileError, UnknownProductError, nearest
-from astra_dagster.spectra.ap_star import read_ap_star, read_aspcap_star
-from astra_dagster.spectra.ap_visit import read_ap_visit
+from astra_dagster.datamodel.products import Product, product
+from astra_dagster.errors import (
+    AstraError,
+    CutShortError,
+    OtherProductError,
+    ReaderError,
+    SpectrumFileError,
+    UnknownFileError,
+    UnknownProductError,
+    UnreachableError,
+    nearest,
+)
+from astra_dagster.spectra.ap_star import is_ap_star, is_aspcap_star, read_ap_star, read_aspcap_star
+from astra_dagster.spectra.ap_visit import is_ap_visit, read_ap_visit
 from astra_dagster.spectra.batch import SpectrumBatch
-from astra_dagster.spectra.mwm import read_mwm
-from astra_dagster.spectra.spec import read_spec
+from astra_dagster.spectra.mwm import find_instruments, is_mwm, read_mwm
+from astra_dagster.spectra.output import is_output
+from astra_dagster.spectra.recognition import Recognise, Recognition, find_other, recognise_file
+from astra_dagster.spectra.spec import is_spec, read_spec
 
 if TYPE_CHECKING:
     from specutils import Spectrum
@@ -30,18 +44,40 @@ class ReadFunction(Protocol):
 
 @dataclass(frozen=True)
 class Reader:
-    """The function that reads the files of a product, and whether a file holds one spectrum or several."""
+    """The function that reads the files of a product, and how they are recognised.
+
+    Attributes
+    ----------
+    function
+        Reads a file.
+    recognise
+        Whether the headers of an open file are those of the product.
+    several
+        Whether a file may hold several spectra.
+    instruments
+        Names of the spectrographs of which a file has spectra, for a function that reads those of one `instrument`.
+    """
 
     function: "ReadFunction | AddedReader"
+    recognise: Recognise
     several: bool = False
+    instruments: Callable[[Path], tuple[str, ...]] | None = None
+
+
+def _make_mwm_reader(*, star: bool) -> Reader:
+    return Reader(partial(read_mwm, star=star), partial(is_mwm, star=star), several=True, instruments=find_instruments)
 
 
 READERS: Mapping[str, Reader] = {
-    "apVisit": Reader(read_ap_visit),
-    "apStar": Reader(read_ap_star, several=True),
-    "aspcapStar": Reader(read_aspcap_star),
-    **dict.fromkeys(("spec", "spec-lite", "specLite", "specFull"), Reader(read_spec)),
-    **dict.fromkeys(("mwmStar", "mwmVisit"), Reader(read_mwm, several=True)),
+    "apVisit": Reader(read_ap_visit, is_ap_visit),
+    "apStar": Reader(read_ap_star, is_ap_star, several=True),
+    "aspcapStar": Reader(read_aspcap_star, is_aspcap_star),
+    "spec": Reader(read_spec, partial(is_spec, sdss5=False, lite=False)),
+    "spec-lite": Reader(read_spec, partial(is_spec, sdss5=False, lite=True)),
+    "specLite": Reader(read_spec, partial(is_spec, sdss5=True, lite=True)),
+    "specFull": Reader(read_spec, partial(is_spec, sdss5=True, lite=False)),
+    "mwmStar": _make_mwm_reader(star=True),
+    "mwmVisit": _make_mwm_reader(star=False),
 }
 """Readers by SDSS name of the product."""
 
@@ -139,7 +175,7 @@ def add_readers(readers: Mapping[str, AddedReader]) -> None:
 
 
 def _place(function: Callable[..., Any]) -> str:
-    found = function.function if isinstance(function, AddedReader) else function
+    found = function.function if isinstance(function, AddedReader) else getattr(function, "func", function)
     return f"{found.__module__}.{found.__qualname__}"
 
 
@@ -154,10 +190,24 @@ def _to_batch(spectrum: object) -> SpectrumBatch | None:
 def find_reader(name: str) -> Reader | None:
     """Return the reader of a product, by SDSS name; None if it has none."""
     added = _ADDED.get(name)
-    return Reader(added, added.several) if added is not None else READERS.get(name)
+    return Reader(added, _tell_nothing, added.several) if added is not None else READERS.get(name)
 
 
-def reader(name: str) -> Reader:
+def _tell_nothing(file: object) -> bool:
+    """The headers of a file for which a user has a reader: its name alone tells what it is."""
+    return False
+
+
+def _list_tests() -> dict[str, Recognise]:
+    return {name: item.recognise for name, item in READERS.items()} | dict.fromkeys(_ADDED, _tell_nothing)
+
+
+def recognise(path: str | Path) -> Recognition:
+    """Find out by name and headers of which product with a reader a file may be."""
+    return recognise_file(Path(path), _list_tests())
+
+
+def reader(name: str | Product) -> Reader:
     """Return the reader of a product.
 
     Raises
@@ -165,7 +215,7 @@ def reader(name: str) -> Reader:
     UnknownProductError
         If there is no such product, or no reader for it.
     """
-    item = product(name)
+    item = _find_product(name)
     found = find_reader(item.name)
     if found is None:
         hint = f'{nearest(item.name, [*READERS, *_ADDED])}; or add one with register_reader("{item.name}", ...)'
@@ -173,7 +223,7 @@ def reader(name: str) -> Reader:
     return found
 
 
-def read_spectra(path: str | Path, product: str, **options: Any) -> SpectrumBatch:
+def read_spectra(path: str | Path, product: str | Product | None = None, **options: Any) -> SpectrumBatch:
     """Read the spectra of one file.
 
     Parameters
@@ -181,8 +231,9 @@ def read_spectra(path: str | Path, product: str, **options: Any) -> SpectrumBatc
     path
         The file; it may be compressed with gzip, bzip2 or zip.
     product
-        Product of the file: "apVisit", "apStar", "aspcapStar", "spec", "spec-lite", "specLite", "specFull", "mwmStar"
-        or "mwmVisit", one with a reader of yours (`register_reader`), or our name of it.
+        Product of the file, ``ap_visit`` or its name: "apVisit", "apStar", "aspcapStar", "spec", "spec-lite",
+        "specLite", "specFull", "mwmStar" or "mwmVisit", one with a reader of yours (`register_reader`), or our name of
+        it. By default the name of the file and its headers tell.
     options
         ``wavelength=False`` to leave the wavelengths out, ``bitmask=True`` to keep the file's own mask,
         ``reject=("BADPIX", "SIG_SKYLINE")`` to say which bits of it make pixels bad (by default those that the survey
@@ -202,7 +253,50 @@ def read_spectra(path: str | Path, product: str, **options: Any) -> SpectrumBatc
         If the file's mask has no bit of a name in `reject`.
     InputMissingError
         If there is no such file.
+    OtherProductError
+        If the file is of another product, or its name says another one than its headers.
+    UnknownFileError
+        If no product is given, and neither name nor headers tell it.
     SpectrumFileError
         If the file does not agree with its data model; the message names file, HDU and what was expected.
     """
-    return reader(product).function(Path(path), **options)
+    path = Path(path)
+    wanted = _choose_product(path) if product is None else product
+    read = reader(wanted).function
+    try:
+        return read(path, **options)
+    except (CutShortError, UnreachableError):
+        raise
+    except SpectrumFileError as error:
+        name = _find_product(wanted).name
+        other = find_other(path, name, _list_tests())
+        if other is None:
+            raise
+        hint = f"read it as {other}, or move it to where files of {other} are"
+        raise OtherProductError(f"a file of {other}, not of {name}: {error.message}", path=path, hint=hint) from error
+
+
+def read_all(path: str | Path, product: str | Product | None = None, **options: Any) -> list[SpectrumBatch]:
+    """Read all spectra of one file as `read_spectra` does: a batch of them, or one of each spectrograph."""
+    path = Path(path)
+    wanted = _choose_product(path) if product is None else product
+    find = reader(wanted).instruments
+    names: tuple[str, ...] = ()
+    if find is not None and "instrument" not in options:
+        with contextlib.suppress(AstraError):  # which the reader tells
+            names = find(path)
+    chosen = [{"instrument": name} for name in names] or [{}]
+    return [read_spectra(path, wanted, **options, **some) for some in chosen]
+
+
+def _choose_product(path: Path) -> str:
+    try:
+        return recognise(path).choose()
+    except UnknownFileError as error:
+        if is_output(path):
+            error.hint = "a task wrote it: astra_dagster.spectra.read_output reads it"
+        raise
+
+
+def _find_product(name: str | Product) -> Product:
+    return name if isinstance(name, Product) else product(name)

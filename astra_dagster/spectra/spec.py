@@ -4,6 +4,7 @@ Data models: https://data.sdss.org/datamodel/files/BOSS_SPECTRO_REDUX/RUN2D/spec
 https://data.sdss.org/datamodel/files/BOSS_SPECTRO_REDUX/RUN2D/spectra/lite/specLite.html
 """
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -28,6 +29,9 @@ RANGE = (2500.0, 12_000.0)
 _WIDTH, _WIDTH_OF_DETAILS = 1000, 100_000  # bytes a row; in real files 36 and 4,016 at most
 _FLOATS, _INTEGERS, PLAIN = Model("f", ((),)), Model("iu", ((),)), Model("biufU", ((),))
 _IS_ROW = {"class", "subclass", "z"}  # columns of the pipeline's row, and of no other table
+_IS_SPECTRUM = {"flux", "loglam", "ivar", "and_mask", "or_mask"}
+_MOST_LINES = 1000  # rows; real files have 32 at most, and exposures 2,500 pixels and more
+_FOLDERS = re.compile(r"(?:^|/)spectra/(?:[^/]+/)?(full|lite)/")
 _DETAILS = ("run2d", "plug_ra", "plug_dec", "class", "subclass", "zwarning", "sn_median_all", "sdss_id", "catalogid")
 
 
@@ -59,10 +63,11 @@ def read_spec(
     InputMissingError
         If there is no such file.
     SpectrumFileError
-        If it is not a spec file.
+        If it is not a spec file, or it is a lite one in a folder of full ones, or a full one in a folder of lite ones.
     """
     rejected = order_names(BOSS, reject)
     with FitsFile(path) as file:
+        _check_folder(file)
         columns = dict.fromkeys(("flux", "loglam", "ivar"), _FLOATS)
         if bitmask or rejected:
             columns["and_mask"] = _INTEGERS
@@ -88,6 +93,42 @@ def read_spec(
             reject=rejected,
             meta=wrap_values(_read_meta(file)),
         )
+
+
+def is_spec(file: FitsFile, *, sdss5: bool, lite: bool) -> bool:
+    """Whether the headers of a file are those of a spec file.
+
+    Parameters
+    ----------
+    sdss5
+        Whether it must be one of SDSS-V, or else an earlier one.
+    lite
+        Whether it must be lite, or else full; where it cannot be told, it may be either.
+    """
+    if len(file.hdus()) < 2 or file.hdus()[1].kind != "table" or not set(file.columns(1)) >= _IS_SPECTRUM:
+        return False
+    header = file.hdu(0).header
+    newer = "FIELDID" in header or (header.text("RUN2D") or "").startswith("v6")
+    return newer == sdss5 and _find_lite(file) in (None, lite)
+
+
+def _find_lite(file: FitsFile) -> bool | None:
+    """Whether a file is lite: its last table is that of the lines, and not an exposure; None if it is neither."""
+    last = file.hdus()[-1]
+    if last.index < 2 or last.kind != "table":
+        return None
+    if last.shape[0] > _MOST_LINES:
+        return False
+    return True if b"'LINENAME" in last.raw.upper() else None  # quicker than to parse it
+
+
+def _check_folder(file: FitsFile) -> None:
+    """Check that a lite file is not where full ones are, nor a full one where lite ones are."""
+    folder = _FOLDERS.search(file.path.as_posix())
+    if folder and _find_lite(file) is (folder[1] == "full"):
+        found, last = ("lite", "lines") if folder[1] == "full" else ("full", "a single exposure")
+        problem = f"is a table of {last}, which a {found} spec file ends with"
+        raise file.error(len(file.hdus()) - 1, problem, f"last of a {folder[1]} spec file, by its folder")
 
 
 def _read_meta(file: FitsFile) -> dict[str, Scalar]:

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from astra_dagster import demo, grouped, product, spectrum_task
 from astra_dagster.cli import main
-from astra_dagster.errors import Fault, IdentityError
+from astra_dagster.errors import Fault, IdentityError, OtherProductError
 from astra_dagster.execution import runner
 from astra_dagster.outputs.store import InputFiles, OutputStore, PartitionWork
 from astra_dagster.spectra.identity import CLAIMS, check_identity
@@ -34,8 +34,10 @@ FILES: Mapping[str, tuple[str, Mapping[str, Any], Callable[[Path], Path]]] = {
         {"telescope": "apo25m", "field": "120+12", "obj": "2M00000032+5737103"},
         lambda path: write_aspcap_star(path / "file.fits"),
     ),
-    **{name: ("DR17", SPEC, lambda path: write_spec(path / "file.fits", "26")) for name in ("spec", "spec-lite")},
-    **{name: ("DR19", SDSSV, lambda path: write_spec(path / "file.fits")) for name in ("specLite", "specFull")},
+    "spec": ("DR17", SPEC, lambda path: write_spec(path / "file.fits", "26", full=True)),
+    "spec-lite": ("DR17", SPEC, lambda path: write_spec(path / "file.fits", "26")),
+    "specLite": ("DR19", SDSSV, lambda path: write_spec(path / "file.fits")),
+    "specFull": ("DR19", SDSSV, lambda path: write_spec(path / "file.fits", full=True)),
     "mwmStar": ("DR19", {"sdss_id": 103020000}, lambda path: write_mwm(path / "file.fits", (0, 0, 1, 1))),
     "mwmVisit": (
         "DR19",
@@ -104,6 +106,20 @@ def test_a_file_at_the_path_of_another(name: str, tmp_path: Path) -> None:
     assert compared == {claim.part for claim in CLAIMS[name]} & set(values) - {
         part for part in values if (name, part) in NOT_COMPARED
     }
+
+
+def test_a_file_of_another_product_costs_itself_alone(tmp_path: Path) -> None:
+    ids = [product("mwmVisit").data_id("DR19", sdss_id=number) for number in (7, 103020000)]
+    works = [work_of(data_id, data_id.path(tmp_path), "1") for data_id in ids]
+    for work, star in zip(works, (True, False), strict=True):
+        write_mwm(work.path, (3, 0, 0, 0), star=star)
+    task = task_on("mwmVisit")
+    wrong, other = run(OutputStore(tmp_path / "outputs", task, task.values()), works)
+    assert other.written is not None, other.error
+    assert isinstance(wrong.error, OtherProductError)
+    assert wrong.error.fault is Fault.FILE
+    assert "a file of mwmStar, not of mwmVisit: HDU 1 (BOSS/APO spectra) has a column min_mjd" in str(wrong.error)
+    assert (wrong.error.key, wrong.error.path) == (ids[0].key, str(works[0].path))
 
 
 def test_every_product_that_is_read_is_compared() -> None:

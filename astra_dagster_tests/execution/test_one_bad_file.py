@@ -90,7 +90,7 @@ def test_twenty_files_of_which_half_are_bad(tmp_path: Path, monkeypatch: pytest.
             raise error
         return read(path, **options)
 
-    monkeypatch.setattr(runner, "reader", lambda _: readers.Reader(reading))
+    monkeypatch.setattr(runner, "read_spectra", lambda path, _, **options: reading(path, **options))
     task = replace(ap_visit_snr, name="picky", function=picky, columns={"n": Column(finite=True)})
     store = OutputStore(tmp_path / "out", task, SNRParameters())
     outcomes = run(store, works)

@@ -18,14 +18,14 @@ import numpy as np
 import pytest
 
 from astra_dagster import Parameters, product, spectrum_task
-from astra_dagster.datamodel.products import DataID
+from astra_dagster.datamodel.products import DataID, Product
 from astra_dagster.demo import write_ap_visit
 from astra_dagster.errors import ConfigurationError, WorkerLostError
 from astra_dagster.execution import runner, workers
 from astra_dagster.execution.runner import Outcome
 from astra_dagster.execution.workers import AHEAD, FatalItem, InProcess, Workers, spread
 from astra_dagster.outputs.store import OutputStore, PartitionWork
-from astra_dagster.spectra.readers import reader
+from astra_dagster.spectra.readers import read_spectra
 from astra_dagster.tasks import importing
 from astra_dagster.tasks.continuum import ap_visit_continuum
 from astra_dagster.tasks.snr import ap_visit_snr
@@ -263,15 +263,11 @@ def test_each_file_is_read_once_for_all_tasks(
 ) -> None:
     read: list[Path] = []
 
-    class Counting:
-        def __init__(self, name: str) -> None:
-            self.real = reader(name)
+    def counting(path: Path, of: Product, **options: Any) -> Any:
+        read.append(path)
+        return read_spectra(path, of, **options)
 
-        def function(self, path: Path, **options: Any) -> Any:
-            read.append(path)
-            return self.real.function(path, **options)
-
-    monkeypatch.setattr(runner, "reader", Counting)
+    monkeypatch.setattr(runner, "read_spectra", counting)
     jobs = [(store_of(tmp_path, task), plate) for task in (ap_visit_snr, ap_visit_continuum)]
     assert sum(map(len, runner.run(jobs))) == 2 * FILES
     assert len(read) == len(set(read)) == FILES

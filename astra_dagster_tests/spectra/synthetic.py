@@ -87,8 +87,8 @@ def write_aspcap_star(path: Path, gap_error: float = 0) -> Path:
     return path
 
 
-def write_spec(path: Path, run2d: str = "v6_1_3") -> Path:
-    """Write a lite spec file: of SDSS-V for run2d v6, of SDSS-III/IV for v5, else a legacy one without RUN2D card."""
+def write_spec(path: Path, run2d: str = "v6_1_3", *, full: bool = False) -> Path:
+    """Write a lite or full spec file: SDSS-V for run2d v6, SDSS-III/IV for v5, else legacy without RUN2D card."""
     rng = np.random.default_rng(len(run2d))
     modern, legacy = run2d.startswith("v6"), not run2d.startswith("v")
     pixels = 4648 if modern else 3842 if legacy else 4625
@@ -121,6 +121,8 @@ def write_spec(path: Path, run2d: str = "v6_1_3") -> Path:
         fits.BinTableHDU.from_columns([_column(name, [value]) for name, value in row.items()], name="SPALL"),
         fits.BinTableHDU.from_columns([fits.Column("LINENAME", "13A", array=["H_alpha"])], name="ZLINE"),
     ]
+    if full:
+        hdus.append(fits.BinTableHDU.from_columns(spectrum[:3], name="B1-00104927-00104934-00104935"))
     return _write(path, hdus)
 
 

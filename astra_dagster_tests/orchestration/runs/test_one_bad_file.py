@@ -36,7 +36,7 @@ def test_a_run_in_process_names_key_file_and_reason_of_each(
             raise np.linalg.LinAlgError("SVD did not converge")
         return read(path, wavelength=wavelength, bitmask=bitmask)
 
-    monkeypatch.setattr(runner, "reader", lambda _: readers.Reader(reading))
+    monkeypatch.setattr(runner, "read_spectra", lambda path, _, **options: reading(path, **options))
     result = update(instance)
     assert not result.success
     assert recorded(instance) == set(keys) - set(bad)

@@ -22,11 +22,8 @@ TABLES = [kind for kind in KINDS if kind.startswith(("spec", "mwm"))]
 
 IMAGES = [kind for kind in KINDS if kind not in TABLES and kind not in ("apVisit", "apVisit, DR19")]
 
-ALIKE = (
-    {"spec", "spec-lite", "specLite", "specFull"},
-    {"mwmStar", "mwmVisit"},  # the same four tables; one has a column more
-)
-"""Products that are alike on disk: one reader is for all of them."""
+ALIKE = ({"spec", "spec-lite", "specLite", "specFull"},)
+"""Products that are alike on disk, and of which one is read where another is asked for."""
 
 NEEDED = {"apVisit": 4, "apStar": 3, "aspcapStar": 3, "spec": 1, "mwm": 4}
 """Last HDU that a reader cannot do without."""
