@@ -3,7 +3,8 @@
 import gzip
 import importlib
 import io
-import json
+import re
+import shutil
 import subprocess
 import sys
 import types
@@ -20,7 +21,6 @@ from specutils.io.registers import identify_spectrum_format
 from astra_dagster.errors import InputMissingError, SpectrumFileError
 from astra_dagster.spectra import loaders
 from astra_dagster.spectra.batch import FLUX_UNIT, SpectrumBatch
-from astra_dagster_tests.mirrors import find_some
 from astra_dagster_tests.spectra.loaded import (
     Files,
     check_agreement,
@@ -29,7 +29,7 @@ from astra_dagster_tests.spectra.loaded import (
 )
 
 IDENTIFY = """
-import json, sys, warnings
+import sys, warnings
 from pathlib import Path
 import astra_dagster.spectra.readers
 from astropy.io import registry
@@ -38,54 +38,65 @@ assert "specutils" not in sys.modules
 from specutils import Spectrum, SpectrumList
 from specutils.io.registers import identify_spectrum_format
 
+KINDS = (Spectrum, SpectrumList)
+foreign, ours = (Path(folder) for folder in sys.argv[1:])
+
+def identify(folder):
+    found = [identify_spectrum_format(path, kind) for path in sorted(folder.iterdir()) for kind in KINDS]
+    return [{formats} if isinstance(formats, str) else set(formats) for formats in found]
+
 def state():
-    kinds = (Spectrum, SpectrumList)
-    return {
-        "read": [identify_spectrum_format(path, kind) for path in sys.argv[1:] for kind in kinds],
-        "write": [registry.identify_format("write", kind, "new.fits", None, [], {}) for kind in kinds],
-    }
+    return identify(foreign), [registry.identify_format("write", kind, "new.fits", None, [], {}) for kind in KINDS]
 
 warnings.simplefilter("ignore")
-readers = dict(default_registry._readers)
-before = state()
+read = [Spectrum.read(path) for path in sorted(foreign.iterdir())]
+readers, identifiers = dict(default_registry._readers), dict(default_registry._identifiers)
+before, of_ours = state(), identify(ours)
+astra_dagster.spectra.readers.read_spectra(next(ours.iterdir()), instrument="APOGEE").to_spectrum(0)
+assert default_registry._readers == readers and default_registry._identifiers == identifiers
 import astra_dagster.spectra.loaders
-after = state()
-assert after == before, (before, after)
+assert state() == before, (state(), before)
+assert identify(ours) == [formats | {"astra"} for formats in of_ours]
+assert any(len(formats) > 0 for formats in of_ours), "those of specutils are still there"
 assert all(default_registry._readers[key] is value for key, value in readers.items())
-print(json.dumps(before))
+assert all(default_registry._identifiers[key] is value for key, value in identifiers.items())
+for path, old in zip(sorted(foreign.iterdir()), read):
+    new = Spectrum.read(path)
+    assert (new.flux == old.flux).all() and (new.spectral_axis == old.spectral_axis).all() and new.unit == old.unit
+assert len(SpectrumList.read(next(ours.iterdir()))) == 3
 """
 
 
-def identified(paths: list[Path]) -> list[list[str] | str]:
-    """Formats as a fresh interpreter finds them, after checking that they are the same with our loaders."""
-    command = [sys.executable, "-c", IDENTIFY, *map(str, paths)]
+def test_the_import_adds_our_files_and_changes_nothing_else(synthetic_files: Files, tmp_path: Path) -> None:
+    """In a fresh interpreter, where nothing but the module of loaders has registered any."""
+    ours, foreign = tmp_path / "ours", tmp_path / "foreign"
+    for folder in (ours, foreign):
+        folder.mkdir()
+    shutil.copy(synthetic_files["mwmStar"][0], ours)
+    write_table(foreign / "spec-a-b-c.fits", "somebody")
+    line = fits.PrimaryHDU(np.ones(5))
+    line.header.update(CTYPE1="WAVE", CUNIT1="Angstrom", CRPIX1=1, CRVAL1=5000, CDELT1=1, BUNIT="Jy")
+    line.writeto(foreign / "line.fits")
+    command = [sys.executable, "-c", IDENTIFY, str(foreign), str(ours)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    found: list[list[str] | str] = json.loads(done.stdout)["read"]
-    assert len(found) == 2 * len(paths)
-    return found
 
 
-def test_the_import_changes_no_identification(synthetic_files: Files) -> None:
-    found = identified([paths[-1] for paths in synthetic_files.values()])
-    assert any("SDSS-V mwm" in formats for formats in found)
-
-
-def test_the_import_changes_no_identification_of_real_files(real_mirrors: list[Path]) -> None:
-    some = [(name, path) for name, paths in find_some(real_mirrors).items() for path in paths]
-    found = identified([path for _, path in some])
-    for (name, path), formats in zip(some, found[::2], strict=True):
-        # By this card specutils knows a visit; those of early releases do not have it.
-        known = name != "apVisit" or "apogee" in fits.getheader(path).get("SURVEY", "")
-        assert formats == ((f"SDSS-III/IV {name}" if name == "spec" else f"APOGEE {name}") if known else []), path.name
+def test_no_other_module_knows_the_registry() -> None:
+    package = Path(loaders.__file__).parents[1]
+    named = re.compile(r"specutils\.io|data_loader|astropy\.io(\.| import )registry|default_loaders")
+    using = {path.relative_to(package).as_posix() for path in package.rglob("*.py") if named.search(path.read_text())}
+    assert using == {"spectra/loaders.py"}
 
 
 def test_named_loaders_are_there_and_claim_no_file(synthetic_files: Files) -> None:
-    names = {"astra", *(f"astra {product}" for product in loaders.PRODUCTS)}
+    names = {f"astra {product}" for product in loaders.PRODUCTS}
     for kind in (Spectrum, SpectrumList):
-        assert names <= set(registry.get_formats(kind, "Read")["Format"])
+        assert names | {"astra"} <= set(registry.get_formats(kind, "Read")["Format"])
         for paths in synthetic_files.values():
-            assert not names & set(np.atleast_1d(identify_spectrum_format(paths[0], kind)))
+            found = set(np.atleast_1d(identify_spectrum_format(paths[0], kind)))
+            assert "astra" in found
+            assert not names & found
 
 
 class TestReading:
@@ -170,14 +181,13 @@ class TestOwnFiles:
         packed.write_bytes(gzip.compress(path.read_bytes()))
         assert Spectrum.read(packed).meta["file"] == ["own.fits.gz"] * 2
 
-    def test_others_are_not(self, path: Path, synthetic_files: Files) -> None:
+    def test_others_are_not(self, path: Path) -> None:
         foreign = write_table(path.with_name("foreign.fits"), "somebody")
         assert identify_spectrum_format(foreign) == "tabular-fits"
         assert Spectrum.read(foreign).shape == (2, 5)
         text = path.with_name("text.fits")
         text.write_text("no FITS file")
-        for other in (text, *(paths[0] for paths in synthetic_files.values())):
-            assert "astra" not in np.atleast_1d(identify_spectrum_format(other))
+        assert "astra" not in np.atleast_1d(identify_spectrum_format(text))
 
     def test_nor_for_writing(self, path: Path) -> None:
         assert registry.identify_format("write", Spectrum, str(path), None, [], {}) == ["tabular-fits"]
