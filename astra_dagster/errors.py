@@ -230,6 +230,16 @@ class UnknownFlagError(ParameterError, KeyError):
     __str__ = AstraError.__str__
 
 
+class UnknownColumnError(AstraError, KeyError):
+    """The results of a task have no column of this name."""
+
+    __str__ = AstraError.__str__
+
+
+class TooManyRowsError(AstraError, ValueError):
+    """More results are asked for than are taken into memory."""
+
+
 class AnalysisError(AstraError, ValueError):
     """Arrays or parameters that an analysis cannot work with."""
 

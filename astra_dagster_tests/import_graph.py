@@ -16,7 +16,7 @@ Graph = Mapping[str, frozenset[str]]
 LAYERS: tuple[frozenset[str], ...] = tuple(
     frozenset(layer.split())
     for layer in (
-        "errors arrays",
+        "errors arrays at_hand",
         "files presence configuration",
         "settings",
         "datamodel fits",
@@ -28,6 +28,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "execution tables cleanup",
         "checks",
         "orchestration",
+        "results",
         "definitions demo",
         "cli",
     )

@@ -14,6 +14,7 @@ from astra_dagster.cli.files import discover
 from astra_dagster.cli.init import init
 from astra_dagster.cli.new import new
 from astra_dagster.cli.register import register
+from astra_dagster.cli.results import results
 from astra_dagster.cli.run import plan, run
 from astra_dagster.cli.show import show
 from astra_dagster.cli.tables import table
@@ -31,5 +32,5 @@ def main() -> None:
     """Analyse SDSS spectra: find the files, run tasks on them, compute nothing twice."""
 
 
-for command in (discover, register, fetch, path, url, plan, run, show, table, clean, init, demo, new):
+for command in (discover, register, fetch, path, url, plan, run, results, show, table, clean, init, demo, new):
     main.add_command(command)

@@ -1,8 +1,6 @@
 """Parts that the commands share: options, the Dagster instance, runs, and errors in one line."""
 
 import json
-import logging
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, suppress
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 import click
 
 from astra_dagster.cli import failures
-from astra_dagster.errors import AstraError, InvalidKeyError, make_write_error
+from astra_dagster.errors import AstraError, InvalidKeyError
 
 if TYPE_CHECKING:  # slow to import
     import dagster as dg
@@ -141,27 +139,16 @@ def open_instance() -> Iterator["dg.DagsterInstance"]:
     """Open the Dagster instance of DAGSTER_HOME; make the folder if it is missing."""
     import dagster as dg
 
-    from astra_dagster import settings
     from astra_dagster.orchestration.causes import opening_error
+    from astra_dagster.orchestration.runs.instance import prepare_home
 
-    home = settings.dagster_home()
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise make_write_error(error, "DAGSTER_HOME", home, hint="set it to a folder that you can write to") from error
-    os.environ["DAGSTER_HOME"] = str(home)  # Dagster and dagster.yaml read it too
-    logging.getLogger().addFilter(_no_retries)
+    home = prepare_home()
     with ExitStack() as stack:
         try:
             instance = stack.enter_context(dg.DagsterInstance.get())
         except Exception as error:
             raise failures.failure(error, opening_error(error, home)) from error
         yield instance
-
-
-def _no_retries(record: logging.LogRecord) -> bool:
-    """Whether a log record is kept: those of dagster-postgres about each new try are not, as its error is enough."""
-    return not record.getMessage().startswith("Retrying failed database")
 
 
 def run_job(

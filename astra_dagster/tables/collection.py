@@ -70,6 +70,33 @@ class Collection:
     unreadable: tuple[tuple[str, str], ...]
 
 
+@dataclass(frozen=True)
+class Gathered:
+    """The rows of a table as it would be today.
+
+    Attributes
+    ----------
+    keys, table
+        Partition key of each row, and the table.
+    had, todo
+        Key and data version of each row of the earlier table, and of each output that it lacks.
+    version_before
+        Version of the earlier table; None if there was none.
+    kept
+        Number of rows that are those of the earlier table.
+    unreadable
+        Key of each output that was left out because it could not be read, and the reason.
+    """
+
+    keys: pa.ChunkedArray
+    table: pa.Table
+    had: pa.Table
+    todo: pa.Table
+    version_before: str | None
+    kept: int
+    unreadable: tuple[tuple[str, str], ...]
+
+
 def table_path(store: OutputStore, suffix: str = "parquet") -> Path:
     """Where the table of a task with these parameters lies."""
     return store.folder / table_name(store.task.family, suffix)
@@ -109,7 +136,41 @@ def collect(
     """
     store.prepare()
     path = table_path(store)
-    before = read_table(store, path)
+    made = gather(store, records, overwrite=overwrite, progress=progress)
+    version = hash_table(made.table)
+    if version != made.version_before or overwrite:
+        with replacing(path) as stream:
+            write_parquet(stream, made.table, version)
+    _update_fits(store, made.table, version, fits, overwrite)
+    there, known = pc.unique(made.keys), pc.unique(made.had["key"])
+    done = made.todo.filter(pc.is_in(made.todo["key"], value_set=there))["key"]
+    changed = _count(done, known)
+    return Collection(
+        path,
+        table_path(store, "fits") if fits else None,
+        version,
+        made.table.schema,
+        rows=len(made.table),
+        partitions=len(there),
+        new=len(done) - changed,
+        changed=changed,
+        dropped=len(known) - _count(known, there),
+        unreadable=made.unreadable,
+    )
+
+
+def gather(
+    store: OutputStore,
+    records: Mapping[str, Record] | Iterable[tuple[str, Record]],
+    *,
+    overwrite: bool = False,
+    progress: Callable[[int], object] | None = None,
+) -> Gathered:
+    """Join the rows of an earlier table that are up to date, and those read from outputs; write nothing.
+
+    The parameters are those of `collect`.
+    """
+    before = read_table(store, table_path(store))
     had = list_identities(before)
     wanted = _list_wanted(store, records, had)
     same = pc.is_in(_join(had), value_set=_join(wanted))
@@ -129,27 +190,7 @@ def collect(
             progress(rows.outputs)
     keys, table = assemble(store, kept, read, wanted)
     unreadable = tuple(problem for rows in read for problem in rows.problems)
-    del kept, read
-    version = hash_table(table)
-    if version != version_before or overwrite:
-        with replacing(path) as stream:
-            write_parquet(stream, table, version)
-    _update_fits(store, table, version, fits, overwrite)
-    there, known = pc.unique(keys), pc.unique(had["key"])
-    done = todo.filter(pc.is_in(todo["key"], value_set=there))["key"]
-    changed = _count(done, known)
-    return Collection(
-        path,
-        table_path(store, "fits") if fits else None,
-        version,
-        table.schema,
-        rows=len(table),
-        partitions=len(there),
-        new=len(done) - changed,
-        changed=changed,
-        dropped=len(known) - _count(known, there),
-        unreadable=unreadable,
-    )
+    return Gathered(keys, table, had, todo, version_before, 0 if kept is None else len(kept), unreadable)
 
 
 def _list_wanted(

@@ -89,7 +89,7 @@ def assemble(
     keys, table
         Partition key of each row, and the table.
     """
-    results = {name: kept[field.name] for name, field in _find_results(kept)} if kept is not None else {}
+    results = {name: kept[field.name] for name, field in find_results(kept)} if kept is not None else {}
     names = store.task.promised or _find_valued(results, read)
     known = list_identities(kept)
     columns: dict[str, pa.ChunkedArray] = {
@@ -114,7 +114,8 @@ def assemble(
     return table[KEY], _label(store, table, names, marks)
 
 
-def _find_results(table: pa.Table) -> list[tuple[str, pa.Field]]:
+def find_results(table: pa.Table) -> list[tuple[str, pa.Field]]:
+    """Return the name of each result that a table has, and its column."""
     found = [((field.metadata or {}).get(b"result"), field) for field in table.schema]
     return [(name.decode(), field) for name, field in found if name is not None]
 

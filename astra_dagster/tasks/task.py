@@ -7,6 +7,7 @@ from functools import cached_property, partial
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
+from astra_dagster.at_hand import AtHand
 from astra_dagster.datamodel.products import Product
 from astra_dagster.errors import DeclarationError, ParameterError, nearest
 from astra_dagster.tasks.calling import call_task
@@ -42,7 +43,7 @@ def requirement_of(item: object) -> Requirement:
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class Task(AtHand):
     """An analysis, partition by partition. Make one with `spectrum_task`.
 
     Attributes

@@ -1,0 +1,1 @@
+"""Results at hand: what the records and outputs of a task hold, for Python and the prompt."""
