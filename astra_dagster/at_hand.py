@@ -45,6 +45,52 @@ class AtHand:
         """
         return _module("results").Results.select(self, keys, release, where, parameters)
 
+    def read(self, key: str, **parameters: object) -> Any:
+        """Read the output of a partition.
+
+        Parameters
+        ----------
+        key
+            Partition key.
+        parameters
+            Parameters other than the defaults, as for `setting`.
+
+        Returns
+        -------
+        SpectrumBatch or mapping of columns
+            What the task made of the partition.
+
+        Raises
+        ------
+        InputMissingError
+            If there is no output with these parameters.
+        AstraError
+            If the key is not valid, or the output cannot be read.
+        """
+        return _module("partitions").read_output(self, key, parameters)
+
+    def why(self, key: str, **parameters: object) -> str:
+        """Say whether a partition is complete, and if not, why: ``"to do: parameters changed: order"``.
+
+        Raises
+        ------
+        InvalidKeyError
+            If there is no such partition.
+        """
+        return str(_module("partitions").why(self, key, parameters))
+
+    def status(
+        self, *, release: str | Iterable[str] = (), where: Mapping[str, Any] | None = None, **parameters: object
+    ) -> dict[str, int]:
+        """Return the number of partitions by status, ``{"complete": 10, "to_do": 2}``; those of `plan`.
+
+        Raises
+        ------
+        AstraError
+            If no partition is selected.
+        """
+        return dict(_module("partitions").count_statuses(self, release, where, parameters))
+
 
 def _module(name: str) -> Any:
     return importlib.import_module(f"astra_dagster.results.{name}")
