@@ -15,6 +15,7 @@ from pathlib import Path
 from astra_dagster.archive.links import Links
 from astra_dagster.datamodel.keys import our_name
 from astra_dagster.datamodel.products import DataID, Product, Where
+from astra_dagster.datamodel.selection import Choice
 from astra_dagster.datamodel.templates import AGAIN, COMPRESSIONS, Template
 from astra_dagster.errors import AstraError, InvalidKeyError, LinkOutsideError, UnreachableError
 from astra_dagster.files import open_file
@@ -85,7 +86,8 @@ def find_files(
     Parameters
     ----------
     where
-        Allowed texts by part name. Other files are left out, and folders that hold only such files are not listed.
+        What is selected by part name, in the language of `datamodel.selection`. Other files are left out, and folders
+        that hold only such files are not listed.
 
     Returns
     -------
@@ -146,7 +148,7 @@ def starting_folders(template: Template, root: Path) -> list[Path]:
 
 
 def _walk(
-    start: Path, template: Template, wanted: Mapping[str, set[str]], skipped: list[Skipped], links: Links
+    start: Path, template: Template, wanted: Mapping[str, Choice], skipped: list[Skipped], links: Links
 ) -> Iterator[os.DirEntry[str]]:
     """Yield the entries below `start` that may be files of the template."""
     try:
@@ -169,7 +171,7 @@ def _walk(
 
 
 def list_folder(
-    folder: str, depth: int, template: Template, wanted: Mapping[str, set[str]], skipped: list[Skipped]
+    folder: str, depth: int, template: Template, wanted: Mapping[str, Choice], skipped: list[Skipped]
 ) -> tuple[list[Place], list[os.DirEntry[str]]]:
     """List what a template can lead to in one folder.
 
@@ -178,7 +180,7 @@ def list_folder(
     depth
         Number of segments of the template that lead to the folder.
     wanted
-        Allowed texts by SDSS key; of other keys every text is allowed.
+        What is selected by SDSS key; of other keys every text is allowed.
     skipped
         List to which entries are added that look like a part of the template and are none.
 
@@ -251,7 +253,7 @@ def _is_file(entry: os.DirEntry[str], skipped: list[Skipped]) -> bool:
     return False
 
 
-def _is_allowed(match: re.Match[str], template: Template, wanted: Mapping[str, set[str]]) -> bool:
+def _is_allowed(match: re.Match[str], template: Template, wanted: Mapping[str, Choice]) -> bool:
     for name, text in match.groupdict().items():
         key = name.partition(AGAIN)[0]
         if key in wanted and text:

@@ -6,13 +6,14 @@ that follow from the others. One file has exactly one key.
 
 import functools
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PurePosixPath
 
 from astra_dagster.datamodel import keys as parts_of
 from astra_dagster.datamodel.keys import ABSENT, MAX_KEY, our_name
 from astra_dagster.datamodel.releases import Release, release, releases, version_keys
+from astra_dagster.datamodel.selection import Choice, make_choice
 from astra_dagster.datamodel.special import SPECIALS
 from astra_dagster.datamodel.templates import COMPRESSIONS, Template, add_full
 from astra_dagster.datamodel.tree import tree, tree_names
@@ -26,7 +27,7 @@ from astra_dagster.errors import (
 )
 from astra_dagster.presence import is_file
 
-Where = Mapping[str, Collection[str]]
+Where = Mapping[str, object]
 """Allowed texts by part name, for selecting data IDs."""
 
 SEED_PRODUCTS = ("apVisit", "apStar", "spec")
@@ -145,8 +146,8 @@ class Product:
             raise PathMismatchError(error.message, path=str(path), hint=error.hint) from error
         return self._assemble(found, values)
 
-    def allowed(self, release: str, where: Where) -> dict[str, set[str]] | None:
-        """Return the canonical texts that `where` allows, by part name; None if no file of the release can match.
+    def allowed(self, release: str, where: Where) -> dict[str, Choice] | None:
+        """Return what `where` allows, by part name; None if no file of the release can match.
 
         Raises
         ------
@@ -154,12 +155,12 @@ class Product:
             If `where` names a part that the product lacks, or a value that the part cannot have.
         """
         by_name = {key.name: key for key in self.template(release).keys.values()}
-        allowed: dict[str, set[str]] = {}
-        for name, texts in where.items():
+        allowed: dict[str, Choice] = {}
+        for name, given in where.items():
             if name not in self.parts:
                 raise InvalidKeyError(f"{self.name} has no {name}", hint=f"its parts are {self.key_order}")
             if name in by_name:
-                allowed[name] = {by_name[name].canonical(text) for text in texts}
+                allowed[name] = make_choice(given, name, by_name[name].canonical)
         return allowed if len(allowed) == len(where) else None
 
     def select(self, keys: Sequence[str], releases: Sequence[str], where: Where) -> list[str]:
@@ -171,7 +172,7 @@ class Product:
             If no key of the product could ever be selected in this way.
         """
         names = releases or sorted({key.partition("/")[0] for key in keys})
-        by_release: dict[str, dict[str, set[str]]] = {}
+        by_release: dict[str, dict[str, Choice]] = {}
         for name in names:
             try:
                 allowed = self.allowed(name, where)
@@ -288,8 +289,8 @@ class DataID:
             error.key = self.key
             raise
 
-    def matches(self, allowed: Mapping[str, Collection[str]]) -> bool:
-        """Whether each part has one of the allowed texts."""
+    def matches(self, allowed: Mapping[str, Choice]) -> bool:
+        """Whether each part has an allowed text."""
         values = self.values
         return all(values.get(name) in texts for name, texts in allowed.items())
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
@@ -39,7 +40,9 @@ class DiscoverConfig(dg.Config):
 
     products: list[str] = Field(default=[], description="Products to look for; all source assets if empty.")
     releases: list[str] = Field(default=[], description="Releases to look in; all if empty.")
-    where: dict[str, list[str]] = Field(default={}, description="Only files with these values of a key's parts.")
+    where: dict[str, Any] = Field(
+        default={}, description='Only files with these values of a key\'s parts: {"mjd": "56000..56100"}.'
+    )
     by_content: bool = Field(
         default=False, description="Data version from a hash of the contents, not from size and date: reads every file."
     )

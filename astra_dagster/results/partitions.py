@@ -45,8 +45,7 @@ def count_statuses(
     store = _store(task, parameters)
     chosen = make_selection(release, where)
     with open_instance() as instance:
-        where = {name: list(texts) for name, texts in chosen.where.items()}
-        job = jobs_of(instance, [store], chosen.releases, where)[-1]
+        job = jobs_of(instance, [store], chosen.releases, chosen.where)[-1]
         planner = make_planner(instance, store.root, settings.sas_base_dir())
         return _counted(planner.plan(job.store, job.keys))
 

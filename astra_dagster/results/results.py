@@ -180,7 +180,7 @@ class Results:
 def make_selection(release: str | Iterable[str], where: Mapping[str, Any] | None) -> Selection:
     """Make a selection of what Python gives: single values or several, texts or numbers."""
     releases = (release,) if isinstance(release, str) else tuple(release)
-    return Selection(releases, {name: _texts(values) for name, values in (where or {}).items()})
+    return Selection(releases, where or {})
 
 
 def _library(name: str) -> Any:
@@ -188,8 +188,3 @@ def _library(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise ConfigurationError(f"{name} is not installed", hint=f"pip install {name}") from error
-
-
-def _texts(values: object) -> list[str]:
-    several = isinstance(values, Iterable) and not isinstance(values, str)
-    return [str(value) for value in values] if several else [str(values)]  # type: ignore[attr-defined]

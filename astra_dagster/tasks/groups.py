@@ -10,6 +10,7 @@ from typing import Literal
 from astra_dagster.datamodel.catalogue_columns import CatalogueColumn
 from astra_dagster.datamodel.keys import ABSENT, Key
 from astra_dagster.datamodel.products import DataID, Product, Where
+from astra_dagster.datamodel.selection import make_choice
 from astra_dagster.errors import AstraError, InvalidKeyError, TaskError, describe
 
 logger = logging.getLogger(__name__)
@@ -132,13 +133,18 @@ class Group:
             raise InvalidKeyError(
                 f"{self.name} has no {', '.join(sorted(unknown))}", hint=f"its parts are {self.key_order}"
             )
+        choices = {name: make_choice(given, name, _strip_zeros) for name, given in where.items()}
         selected = []
         for key in keys:
             values = self.parse_key(key).values
-            texts = all(values[name].lstrip("0") in {str(t).lstrip("0") for t in where[name]} for name in where)
-            if texts and (not releases or values["release"] in releases):
+            mine = all(values[name] in one or _strip_zeros(values[name]) in one for name, one in choices.items())
+            if mine and (not releases or values["release"] in releases):
                 selected.append(key)
         return selected
+
+
+def _strip_zeros(text: str) -> str:
+    return text.lstrip("0") or text[-1:]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import dagster as dg
 from pydantic import Field
 
 from astra_dagster import settings
-from astra_dagster.datamodel.products import Product
+from astra_dagster.datamodel.products import Product, Where
 from astra_dagster.errors import AstraError
 from astra_dagster.orchestration import records
 from astra_dagster.orchestration.causes import plain_failures
@@ -34,8 +34,10 @@ class UpdateConfig(RunConfig):
         "for all.",
     )
     releases: list[str] = Field(default=[], description="Only these releases; all if empty.")
-    where: dict[str, list[str]] = Field(
-        default={}, description='Only these values of parts of the key, for example {"mjd": ["56439"]}.'
+    where: dict[str, Any] = Field(
+        default={},
+        description="Only these values of parts of the key: one, several, a range or a pattern, for example "
+        '{"mjd": "56000..56100", "plate": [5226, 5227], "field": "120*"}.',
     )
 
 
@@ -127,7 +129,7 @@ def jobs_of(
     instance: dg.DagsterInstance,
     stores: Sequence[OutputStore],
     releases: Sequence[str] = (),
-    where: Mapping[str, Sequence[str]] | None = None,
+    where: Where | None = None,
     *,
     key: str | None = None,
     files: Sequence[str] = (),
