@@ -51,7 +51,7 @@ CHUNK = 64
 WRITERS = 16
 """Number of outputs that are written at a time in each process."""
 
-Read = Callable[[Product, Path], Any]
+Read = Callable[[Product, Path, tuple[tuple[str, Any], ...]], Any]
 
 Item = tuple[int, PartitionWork]
 """The number of a task, and one of its partitions."""
@@ -217,7 +217,9 @@ def _run_together(stores: Sequence[OutputStore], chunk: Sequence[Item]) -> list[
     made: dict[int, Result | None] = {}
     wavelength = any(stores[i].task.wavelength for i, _ in chunk)
     bitmask = any(stores[i].task.bitmask for i, _ in chunk)
-    read = functools.cache(lambda item, path: read_spectra(path, item, wavelength=wavelength, bitmask=bitmask))
+    read = functools.cache(
+        lambda item, path, options: read_spectra(path, item, wavelength=wavelength, bitmask=bitmask, **dict(options))
+    )
     with threadpool_limits(1):
         for i in sorted({i for i, _ in chunk}):
             places = [place for place, (j, _) in enumerate(chunk) if i == j]
@@ -233,7 +235,7 @@ def _run_together(stores: Sequence[OutputStore], chunk: Sequence[Item]) -> list[
 
 
 def _run_task(store: OutputStore, chunk: Sequence[PartitionWork], read: Read) -> list[Result | None]:
-    readers = [_make_reader(requirement, read, store.task.bitmask) for requirement in store.task.requires]
+    readers = [_make_reader(requirement, read, store) for requirement in store.task.requires]
     made: dict[str, Result | None] = {}
     inputs: list[tuple[str, PartitionWork, Inputs]] = []
     for item in chunk:
@@ -280,12 +282,15 @@ def _complete_error(error: AstraError, item: PartitionWork) -> AstraError:
     return error
 
 
-def _make_reader(requirement: Requirement, read: Read, bitmask: bool) -> Callable[[PartitionWork, InputFiles], Any]:
+def _make_reader(
+    requirement: Requirement, read: Read, store: OutputStore
+) -> Callable[[PartitionWork, InputFiles], Any]:
     """Make the function that reads the files of one requirement; each must be the one that its key stands for.
 
     A task without `bitmask` gets none, even where another task of the run reads it: its outputs would differ.
     """
-    product, task = requirement.product, requirement.task
+    product, task, bitmask = requirement.product, requirement.task, store.task.bitmask
+    options = _get_options(requirement, store)
 
     def one(path: Path, key: str) -> object:
         if task is not None:
@@ -293,7 +298,7 @@ def _make_reader(requirement: Requirement, read: Read, bitmask: bool) -> Callabl
         elif requirement.reader is None:
             return open_as(requirement.form or Form.PATH, path)
         else:
-            spectra = read(product, path)
+            spectra = read(product, path, options)
             check_identity(spectra, product, key, path)
             found = spectra
         if bitmask or not isinstance(found, SpectrumBatch) or found.bitmask is None:
@@ -303,6 +308,15 @@ def _make_reader(requirement: Requirement, read: Read, bitmask: bool) -> Callabl
     if requirement.one_to_one:
         return lambda item, given: one(given.files[0], item.data_id.key)
     return lambda item, given: [one(*pair) for pair in zip(given.files, given.keys, strict=True)]
+
+
+def _get_options(requirement: Requirement, store: OutputStore) -> tuple[tuple[str, Any], ...]:
+    """Return the values of the parameters that are options of the reader; one that is None is left to the reader."""
+    if requirement.reader is None or not store.task.options:
+        return ()
+    names = [name for name in store.task.options if name in requirement.reader.options]
+    values = ((name, getattr(store.parameters, name)) for name in names)
+    return tuple((name, value) for name, value in values if value is not None)
 
 
 def _compute(

@@ -9,7 +9,7 @@ The pixel flags of APOGEE spectra are those of the apVisit files, the flags of B
 the spec file has (``or_mask``): https://github.com/sdss/astra, ``src/astra/models/apogee.py`` and ``boss.py``.
 """
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +55,7 @@ def read_mwm(
     wavelength: bool = True,
     bitmask: bool = False,
     reject: Iterable[str] = (),
-    instrument: str | None = None,
+    instrument: str | Sequence[str] | None = None,
     star: bool | None = None,
 ) -> SpectrumBatch:
     """Read the spectra of one spectrograph from an mwmStar or mwmVisit file.
@@ -70,7 +70,8 @@ def read_mwm(
         Names of the bits of the instrument's mask (APOGEE_PIXMASK or SPPIXMASK) for which pixels are bad, in upper or
         lower case; by default none.
     instrument
-        "BOSS" or "APOGEE"; by default the one of which the file has spectra.
+        "BOSS" or "APOGEE", or several names, the first of which the file has spectra; by default the only one of which
+        it has some.
     star
         Whether it must be an mwmStar file, or else an mwmVisit file; by default it may be either.
 
@@ -94,15 +95,7 @@ def read_mwm(
         if "V_ASTRA" not in file.hdu(0).header:
             raise file.error(0, "has no V_ASTRA card", "header of an mwmStar or mwmVisit file")
         there = _find_tables(file)
-        chosen = [instrument.upper()] if instrument else [name for name, indices in there.items() if indices]
-        if len(chosen) != 1:
-            if chosen:
-                hint = 'choose one with instrument="BOSS" or "APOGEE"'
-                raise SpectrumFileError("has spectra of both BOSS and APOGEE", path=path, hint=hint)
-            raise SpectrumFileError("has no spectra", path=path)
-        name = chosen[0]
-        if not there.get(name):
-            raise SpectrumFileError(f"has no {name} spectra", path=path, hint="instruments are BOSS and APOGEE")
+        name = _choose(path, [name for name, indices in there.items() if indices], instrument)
         rejected = order_names(MASK_NAMES[name], reject)
         tables = [_read(file, file.hdu(index), name, star, wavelength, bitmask, rejected) for index in there[name]]
         try:
@@ -138,6 +131,23 @@ def _find_tables(file: FitsFile) -> dict[str, list[int]]:
 def _find_epochs(columns: Container[str]) -> str | None:
     """Return the column that says when a table's spectra were observed; None if there is none."""
     return next((name for name in _EPOCHS.values() if name in columns), None)
+
+
+def _choose(path: Path, there: Sequence[str], instrument: str | Sequence[str] | None) -> str:
+    """Return the instrument whose spectra are wanted, of those of which a file has some."""
+    if not there:
+        raise SpectrumFileError("has no spectra", path=path)
+    if not instrument:
+        if len(there) > 1:
+            hint = 'choose one with instrument="BOSS" or "APOGEE"; of a task it is a parameter, options=["instrument"]'
+            raise SpectrumFileError(f"has spectra of both {' and '.join(there)}", path=path, hint=hint)
+        return there[0]
+    wanted = [name.upper() for name in ((instrument,) if isinstance(instrument, str) else instrument)]
+    for name in wanted:
+        if name in there:
+            return name
+    hint = f"instruments are BOSS and APOGEE, and it has those of {' and '.join(there)}"
+    raise SpectrumFileError(f"has no {' or '.join(wanted)} spectra", path=path, hint=hint)
 
 
 def _read(

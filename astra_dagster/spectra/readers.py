@@ -63,6 +63,19 @@ class Reader:
     several: bool = False
     instruments: Callable[[Path], tuple[str, ...]] | None = None
 
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Names of what the function can be told beside whether wavelengths and the mask are wanted."""
+        given = self.function.function if isinstance(self.function, AddedReader) else self.function
+        found = inspect.signature(given).parameters.values()
+        return tuple(
+            each.name
+            for each in found
+            if each.kind in (each.KEYWORD_ONLY, each.POSITIONAL_OR_KEYWORD)
+            and each.default is not each.empty
+            and each.name not in ("wavelength", "bitmask", *getattr(given, "keywords", ()))
+        )
+
 
 def _make_mwm_reader(*, star: bool) -> Reader:
     return Reader(partial(read_mwm, star=star), partial(is_mwm, star=star), several=True, instruments=find_instruments)
@@ -238,7 +251,8 @@ def read_spectra(path: str | Path, product: str | Product | None = None, **optio
         ``wavelength=False`` to leave the wavelengths out, ``bitmask=True`` to keep the file's own mask,
         ``reject=("BADPIX", "SIG_SKYLINE")`` to say which bits of it make pixels bad (by default those that the survey
         rejects, with ``reject=()`` none; `astra_dagster.spectra.pixel_flags` names them), and for mwm files
-        ``instrument="BOSS"`` or ``"APOGEE"``.
+        ``instrument="BOSS"`` or ``"APOGEE"``, or several, the first of which the file has spectra. A task hands over
+        parameters that its ``options`` name.
 
     Returns
     -------

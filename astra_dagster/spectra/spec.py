@@ -17,6 +17,9 @@ from astra_dagster.spectra.batch import FLUX_UNIT, SpectrumBatch
 from astra_dagster.spectra.masks import check_increasing, find_flagged, make_ivar_batch, to_native, wrap_values
 from astra_dagster.spectra.pixel_flags import BOSS, BOSS_REJECTED, order_names
 
+SPEC = ("spec", "spec-lite", "specLite", "specFull")
+"""Products whose files are spec files."""
+
 ROWS = range(2, 20_001)
 """Numbers of pixels that a spectrum may have; real ones have 3,810 to 4,648."""
 

@@ -2,17 +2,18 @@
 
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from astra_dagster.errors import DeclarationError, nearest
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.tasks.calling import DATA_IDS, one_by_one, repeat_until
 from astra_dagster.tasks.columns import Column
 from astra_dagster.tasks.inputs.common_files import CommonFile
 from astra_dagster.tasks.inputs.forms import find_form
 from astra_dagster.tasks.inputs.requirement import Requirement
-from astra_dagster.tasks.parameters import NoParameters, Parameters
+from astra_dagster.tasks.parameters import NoParameters, Parameters, descriptions
 from astra_dagster.tasks.task import Output, Task, requirement_of
 
 
@@ -27,6 +28,7 @@ def spectrum_task(
     each: bool = False,
     wavelength: bool = True,
     bitmask: bool = False,
+    options: Sequence[str] = (),
     stages: int = 1,
     until: Callable[[Any, Any], Any] | None = None,
     setup: Callable[..., Any] | None = None,
@@ -65,6 +67,9 @@ def spectrum_task(
     bitmask
         Whether the function uses the survey's own pixel mask: ``spectra.flagged(names)``, ``spectra.rejecting(names)``.
         Spectra that it makes of them then keep it in their FITS file.
+    options
+        Names of parameters with which the files are read, ``["instrument"]`` for mwm files: options of the reader, see
+        `read_spectra`. Of a parameter that is None the reader has its default.
     stages
         Number of stages of a task that refines its own result: stage k receives the result of stage k - 1 as an
         argument before the parameters, and the first stage None. Earlier stages have the same parameters, and are
@@ -124,6 +129,7 @@ def spectrum_task(
                 output=kind,
                 wavelength=wavelength,
                 bitmask=bitmask,
+                options=tuple(options),
                 description=inspect.getdoc(function) or "",
                 module=module,
                 setup=setup,
@@ -132,6 +138,7 @@ def spectrum_task(
                 takes_data_ids=DATA_IDS in inspect.signature(function).parameters,
             )
         assert made is not None  # noqa: S101 (there is at least one stage)
+        _check_options(made)
         return made
 
     if stages < 1:
@@ -139,6 +146,18 @@ def spectrum_task(
     if until is not None and stages == 1:
         raise ValueError("until needs stages=, the most stages that there may be, of at least 2")
     return decorate
+
+
+def _check_options(task: Task) -> None:
+    """Check that the options of a task are parameters of it, and options of a reader of its files."""
+    for name in task.options:
+        known = {each for item in task.requires if item.reader is not None for each in item.reader.options}
+        if name not in known:
+            hint = nearest(name, known) if known else None
+            raise DeclarationError(f"no reader of the files of {task.name} has an option {name!r}", hint=hint)
+        if name not in descriptions(task.parameters):
+            hint = f"add it to the class of its parameters, {name}: str | None = None"
+            raise DeclarationError(f"{task.name} has no parameter for its option {name!r}", hint=hint)
 
 
 def _with_form(item: object, function: Callable[..., Any], place: int) -> Requirement:

@@ -3,11 +3,19 @@
 A task that has it reads the mask, ``@spectrum_task(..., bitmask=True)``, and begins with
 ``spectra = parameters.apply_to(spectra)``. Over optical spectra its parameters have the mask, and the default, of
 those: ``_mask = BOSS`` and ``reject: tuple[str, ...] = parameter(BOSS_REJECTED, omit_default=True)``.
+
+Over mwm files, which hold a star's spectra from BOSS and from APOGEE, the parameter `instrument` comes before: it says
+which of them are read, ``@spectrum_task(..., options=["instrument"])``, and so which mask they have.
 """
 
+from astra_dagster.errors import ParameterError, nearest
 from astra_dagster.spectra.batch import SpectrumBatch
+from astra_dagster.spectra.mwm import MASK_NAMES
 from astra_dagster.spectra.pixel_flags import APOGEE, APOGEE_REJECTED, order_names
 from astra_dagster.tasks.parameters import Parameters, parameter
+
+MWM = ("mwmStar", "mwmVisit")
+"""Products whose files hold the spectra of several instruments."""
 
 
 class RejectingParameters(Parameters):
@@ -51,3 +59,36 @@ class RejectingParameters(Parameters):
         if not spectra.mask_name and self.reject == type(self).reject:
             return spectra
         return spectra.rejecting(self.reject)
+
+
+class InstrumentParameters(RejectingParameters):
+    """Parameters of tasks over mwm files.
+
+    Attributes
+    ----------
+    instrument
+        Whose spectra are taken, "APOGEE" or "BOSS": of several, the first of which the file has spectra. A text holds
+        several with commas.
+    reject
+        Names of the bits of the instrument's pixel mask for which pixels are bad: by default none, as bad pixels
+        have no weight already. Each instrument has bits of its own, so it needs `instrument` to be one alone.
+    """
+
+    instrument: tuple[str, ...] = ("APOGEE", "BOSS")
+    reject: tuple[str, ...] = parameter((), omit_default=True)
+
+    def __post_init__(self) -> None:
+        given: object = self.instrument
+        names = given.split(",") if isinstance(given, str) else given
+        if not isinstance(names, (tuple, list)) or not names:
+            raise ParameterError(f"instrument cannot be {given!r}", hint=f"expected {' or '.join(MASK_NAMES)}")
+        chosen = tuple(dict.fromkeys(str(name).strip().upper() for name in names))
+        for name in chosen:
+            if name not in MASK_NAMES:
+                raise ParameterError(f"instrument cannot be {name!r}", hint=nearest(name, MASK_NAMES))
+        object.__setattr__(self, "instrument", chosen)
+        if self.reject and len(chosen) > 1:
+            hint = f"set instrument={chosen[0]}, for example: the mask of each instrument has other bits"
+            raise ParameterError("reject needs one instrument", hint=hint)
+        object.__setattr__(self, "_mask", MASK_NAMES[chosen[0]])
+        super().__post_init__()

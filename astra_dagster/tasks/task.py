@@ -79,6 +79,8 @@ class Task(AtHand):
         Whether the function uses wavelengths; reading is faster without them.
     bitmask
         Whether the function uses the survey's own pixel mask.
+    options
+        Names of the parameters with which the files are read, as options of their readers.
     description
         What the task does, for people.
     family
@@ -110,6 +112,7 @@ class Task(AtHand):
     setup: Callable[..., Any] | None = None
     batch_size: int | None = None
     takes_data_ids: bool = False
+    options: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
