@@ -97,7 +97,7 @@ def parts() -> Iterator[str]:
 
 
 def others() -> Iterator[str]:
-    """Products with a reader that are no source assets from the start."""
+    """Products with a reader for which `discover` looks only if it is told."""
     yield "| product | source asset | key |"
     yield "|---|---|---|"
     for name in readers.READERS:

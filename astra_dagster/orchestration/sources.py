@@ -21,6 +21,7 @@ from astra_dagster.orchestration.watch.settings import tells_by_content
 from astra_dagster.planning import inputs
 from astra_dagster.planning.inputs import Input
 from astra_dagster.planning.planner import Planner
+from astra_dagster.spectra.readers import READERS
 from astra_dagster.tasks import registry
 
 _MODEL = "https://data.sdss.org/datamodel/files/"
@@ -81,7 +82,7 @@ def source_asset(item: Product) -> dg.AssetsDefinition:
         partitions_def=partitions_def(item),
         backfill_policy=dg.BackfillPolicy.single_run(),
         group_name=group_of(item.name),
-        kinds={"fits"} if item.name in SEED_PRODUCTS else None,
+        kinds={"fits"} if item.name in READERS else None,
         owners=["team:sdss"],
         description=_DESCRIPTIONS.get(item.name, f"Files of the SDSS data model {item.name}.")
         + f"\n\nA partition is one file; its key reads `{item.key_order}`.",

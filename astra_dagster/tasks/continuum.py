@@ -18,11 +18,13 @@ from astra_dagster.files import check_may_read
 from astra_dagster.presence import is_file
 from astra_dagster.spectra import pixel_flags
 from astra_dagster.spectra.batch import SpectrumBatch
+from astra_dagster.spectra.spec import SPEC
 from astra_dagster.tasks.columns import Column
 from astra_dagster.tasks.decorator import spectrum_task
 from astra_dagster.tasks.identity import APOGEE, BOSS, identity
-from astra_dagster.tasks.parameters import parameter
-from astra_dagster.tasks.rejection import RejectingParameters
+from astra_dagster.tasks.identity import MWM as MWM_COLUMNS
+from astra_dagster.tasks.parameters import descriptions, parameter
+from astra_dagster.tasks.rejection import MWM, InstrumentParameters, RejectingParameters
 
 Region = tuple[float, float]
 
@@ -87,6 +89,35 @@ class OpticalContinuumParameters(ContinuumParameters):
     L: float = parameter(14000.0, minimum=1)
     regions: tuple[Region, ...] = ((3750.0, 10300.0),)
     continuum_regions: str | tuple[Region, ...] = "optical"
+
+
+class MWMContinuumParameters(InstrumentParameters):
+    """Parameters of the continuum of mwm spectra; see `InstrumentParameters`, and `ContinuumParameters` for the others.
+
+    Attributes
+    ----------
+    L, regions, continuum_regions
+        By default those of the tasks over other spectra of the same instrument.
+    """
+
+    pixels: str = "all"
+    order: int = parameter(3, minimum=1, maximum=50)
+    L: float | None = parameter(None, minimum=1)
+    regions: tuple[Region, ...] | None = None
+    continuum_regions: str | tuple[Region, ...] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for instrument in self.instrument:
+            made = self.of(instrument)
+        if self.continuum_regions is not None:
+            object.__setattr__(self, "continuum_regions", made.continuum_regions)
+
+    def of(self, instrument: str) -> ContinuumParameters:
+        """Return the parameters for spectra of one instrument, with its own defaults for what is None."""
+        kind = OpticalContinuumParameters if instrument == "BOSS" else ContinuumParameters
+        values = {name: value for name, value in vars(self).items() if value is not None and name in descriptions(kind)}
+        return kind.from_mapping(values)
 
 
 def _normalise_all(
@@ -210,10 +241,7 @@ def ap_star_continuum(spectra: SpectrumBatch, parameters: ContinuumParameters) -
     return _normalise_all(spectra, parameters, APOGEE, brackett=True, velocity=np.zeros(len(spectra)))
 
 
-@spectrum_task(
-    requires=product("spec"), parameters=OpticalContinuumParameters, version="2", columns=_BOSS, bitmask=True
-)
-def spec_continuum(spectra: SpectrumBatch, parameters: OpticalContinuumParameters) -> SpectrumBatch:
+def _spec_continuum(spectra: SpectrumBatch, parameters: OpticalContinuumParameters) -> SpectrumBatch:
     """Each optical spectrum divided by its continuum: sines and cosines, fitted to all good pixels.
 
     M dwarfs and quasars have no true continuum: theirs is a pseudo-continuum, and flagged.
@@ -221,6 +249,48 @@ def spec_continuum(spectra: SpectrumBatch, parameters: OpticalContinuumParameter
     made = _normalise_all(spectra, parameters, BOSS, velocity=LIGHT * _get_redshifts(spectra))
     flags = np.array(made.meta["flags"]) | np.where(_is_without_continuum(spectra), ContinuumFlag.PSEUDO_CONTINUUM, 0)
     return replace(made, meta={**made.meta, "flags": tuple(flags.tolist())})
+
+
+spec_continuum, spec_lite_continuum, spec_lite_sdssv_continuum, spec_full_continuum = (
+    spectrum_task(
+        requires=item,
+        parameters=OpticalContinuumParameters,
+        version="2",
+        columns=_BOSS,
+        bitmask=True,
+        name=f"{item.asset_name}_continuum",
+    )(_spec_continuum)
+    for item in map(product, SPEC)
+)
+
+
+def _mwm_continuum(spectra: SpectrumBatch, parameters: MWMContinuumParameters) -> SpectrumBatch:
+    """Each spectrum of a star by one instrument divided by its continuum: APOGEE, or BOSS where there is no other.
+
+    The wavelengths are those of the star's rest frame. As the files tell no class, none is flagged for molecular bands.
+    """
+    instrument = str(spectra.meta.get("instrument", parameters.instrument)[0])
+    return _normalise_all(
+        spectra,
+        parameters.of(instrument),
+        MWM_COLUMNS,
+        brackett=instrument == "APOGEE",
+        velocity=np.zeros(len(spectra)),
+    )
+
+
+mwm_star_continuum, mwm_visit_continuum = (
+    spectrum_task(
+        requires=item,
+        parameters=MWMContinuumParameters,
+        version="1",
+        columns={**_COLUMNS, **MWM_COLUMNS},
+        bitmask=True,
+        options=["instrument"],
+        name=f"{item.asset_name}_continuum",
+    )(_mwm_continuum)
+    for item in map(product, MWM)
+)
 
 
 def _get_redshifts(spectra: SpectrumBatch) -> FloatArray:

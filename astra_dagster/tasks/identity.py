@@ -42,6 +42,16 @@ BOSS: Mapping[str, Column] = MappingProxyType(
 )
 """Columns for spec files."""
 
+MWM: Mapping[str, Column] = MappingProxyType(
+    {
+        **{name: column for name, column in _ALL.items() if name not in ("ra", "dec")},
+        "instrument": _column("Instrument of the spectrum: APOGEE or BOSS.", ucd="instr"),
+        "telescope": _column("Telescope of the spectrum.", ucd="instr.tel"),
+        "mjd": _column("Modified Julian date of a visit.", ucd="time.epoch"),
+    }
+)
+"""Columns for mwm files."""
+
 _META = {"header_snr": "snr"}
 """Names of metadata that differ from those of the columns."""
 

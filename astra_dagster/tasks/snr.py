@@ -1,14 +1,19 @@
 """Signal-to-noise tasks."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from astra_dagster.analysis.snr import der_snr, mean_snr, median_snr, pixel_snr
 from astra_dagster.arrays import FloatArray
 from astra_dagster.datamodel.products import product
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.pixel_flags import BOSS, BOSS_REJECTED
+from astra_dagster.spectra.spec import SPEC
 from astra_dagster.tasks import identity
+from astra_dagster.tasks.columns import Column
 from astra_dagster.tasks.decorator import spectrum_task
 from astra_dagster.tasks.parameters import parameter
-from astra_dagster.tasks.rejection import RejectingParameters
+from astra_dagster.tasks.rejection import MWM, InstrumentParameters, RejectingParameters
 
 COLUMNS = {
     "snr": "Mean signal-to-noise ratio a pixel, over good pixels.",
@@ -35,6 +40,23 @@ class OpticalSNRParameters(SNRParameters):
 
     _mask = BOSS
     reject: tuple[str, ...] = parameter(BOSS_REJECTED, omit_default=True)
+
+
+class NormalisedSNRParameters(SNRParameters):
+    """Parameters of the signal-to-noise ratio of aspcapStar spectra, which have no mask to reject by."""
+
+    _mask = ""
+    reject: tuple[str, ...] = parameter((), omit_default=True)
+
+
+class MWMSNRParameters(InstrumentParameters, SNRParameters):
+    """Parameters of the signal-to-noise ratio of mwm spectra; see `InstrumentParameters` and `SNRParameters`."""
+
+
+def _measure(spectra: SpectrumBatch, parameters: SNRParameters, who: Mapping[str, Column]) -> dict[str, Any]:
+    spectra = parameters.apply_to(spectra)
+    ratios = _ratios(spectra, pixel_snr(spectra.flux, spectra.error), parameters.fudge_factor)
+    return {**ratios, **identity.identity(spectra, who)}
 
 
 def _ratios(spectra: SpectrumBatch, snr: FloatArray, factor: float) -> dict[str, FloatArray]:
@@ -95,16 +117,52 @@ def ap_star_snr(spectra, parameters):  # type: ignore[no-untyped-def]
     }
 
 
-@spectrum_task(
-    requires=product("spec"),
-    parameters=OpticalSNRParameters,
-    version="2",
-    columns={**COLUMNS, **identity.BOSS},
-    wavelength=False,
-    bitmask=True,
-)
-def spec_snr(spectra, parameters):  # type: ignore[no-untyped-def]
+def _mwm_snr(spectra, parameters):  # type: ignore[no-untyped-def]
+    """Signal-to-noise ratio of each spectrum of a star by one instrument: APOGEE, or BOSS where there is no other."""
+    return _measure(spectra, parameters, identity.MWM)
+
+
+def _spec_snr(spectra, parameters):  # type: ignore[no-untyped-def]
     """Signal-to-noise ratio of each optical spectrum, from its own flux and inverse variance."""
-    spectra = parameters.apply_to(spectra)
-    ratios = _ratios(spectra, pixel_snr(spectra.flux, spectra.error), parameters.fudge_factor)
-    return {**ratios, **identity.identity(spectra, identity.BOSS)}
+    return _measure(spectra, parameters, identity.BOSS)
+
+
+spec_snr, spec_lite_snr, spec_lite_sdssv_snr, spec_full_snr = (
+    spectrum_task(
+        requires=item,
+        parameters=OpticalSNRParameters,
+        version="2",
+        columns={**COLUMNS, **identity.BOSS},
+        wavelength=False,
+        bitmask=True,
+        name=f"{item.asset_name}_snr",
+    )(_spec_snr)
+    for item in map(product, SPEC)
+)
+
+
+@spectrum_task(
+    requires=product("aspcapStar"),
+    parameters=NormalisedSNRParameters,
+    version="1",
+    columns={**COLUMNS, **identity.APOGEE},
+    wavelength=False,
+)
+def aspcap_star_snr(spectra, parameters):  # type: ignore[no-untyped-def]
+    """Signal-to-noise ratio of each combined spectrum that ASPCAP has divided by its continuum."""
+    return _measure(spectra, parameters, identity.APOGEE)
+
+
+mwm_star_snr, mwm_visit_snr = (
+    spectrum_task(
+        requires=item,
+        parameters=MWMSNRParameters,
+        version="1",
+        columns={**COLUMNS, **identity.MWM},
+        wavelength=False,
+        bitmask=True,
+        options=["instrument"],
+        name=f"{item.asset_name}_snr",
+    )(_mwm_snr)
+    for item in map(product, MWM)
+)

@@ -13,6 +13,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetC
 
 from astra_dagster.checks import output_checks as checking_outputs
 from astra_dagster.checks import table_checks as checking_tables
+from astra_dagster.datamodel.products import SEED_PRODUCTS
 from astra_dagster.definitions import build_definitions, defs
 from astra_dagster.orchestration import checks
 from astra_dagster.orchestration.checks import inputs, newest_records
@@ -290,11 +291,14 @@ def test_some_checks_alone(instance: dg.DagsterInstance, visits: Sequence[str]) 
 
 
 def test_one_job_runs_all_checks(instance: dg.DagsterInstance, visits: Sequence[str]) -> None:
-    for name in TASKS:
+    there = [name for name, task in TASKS.items() if task.domain.name in SEED_PRODUCTS]
+    for name in there:
         assert update(instance, name)
     result = defs.resolve_job_def("check").execute_in_process(instance=instance)
     evaluated = result.get_asset_check_evaluations()
-    assert {one.asset_check_key for one in evaluated} == set(defs.resolve_asset_graph().asset_check_keys)
+    keys = defs.resolve_asset_graph().asset_check_keys
+    of_these = {key for key in keys if key.asset_key.to_user_string().removesuffix("_table") in there}
+    assert {one.asset_check_key for one in evaluated} >= of_these
     assert [one.check_name for one in evaluated if not one.passed] == []
     assert result.asset_materializations_for_node("ap_visit_snr_checks") == []
 

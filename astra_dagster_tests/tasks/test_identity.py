@@ -19,13 +19,16 @@ from astra_dagster.outputs.store import OutputStore
 from astra_dagster.spectra.spec import name_position
 from astra_dagster.tables.collection import collect
 from astra_dagster.tables.table_columns import UCDS
-from astra_dagster.tasks.continuum import ap_star_continuum, ap_visit_continuum, spec_continuum
+from astra_dagster.tasks.continuum import ap_star_continuum, ap_visit_continuum, spec_continuum, spec_lite_continuum
 from astra_dagster.tasks.identity import APOGEE, BOSS, identity
-from astra_dagster.tasks.snr import ap_star_snr, ap_visit_snr, spec_snr
+from astra_dagster.tasks.snr import ap_star_snr, ap_visit_snr, aspcap_star_snr, spec_lite_snr, spec_snr
 from astra_dagster.tasks.task import Task
 from astra_dagster_tests.execution.work import find_work
 
-TASKS = (ap_visit_snr, ap_star_snr, spec_snr, ap_visit_continuum, ap_star_continuum, spec_continuum)
+TASKS = (
+    *(ap_visit_snr, ap_star_snr, spec_snr, ap_visit_continuum, ap_star_continuum, spec_continuum),
+    *(spec_lite_snr, aspcap_star_snr, spec_lite_continuum),
+)
 RELEASES = ("DR12", "DR13", "DR14", "DR17")
 
 
@@ -35,7 +38,7 @@ def expected_of(name: str, path: Path) -> dict[str, Any]:
         header = hdus[0].header
         if not name.startswith("spec"):
             return {
-                "object": header["OBJID"],
+                "object": header.get("OBJ") if name == "aspcapStar" else header["OBJID"],
                 "ra": header.get("RA"),
                 "dec": header.get("DEC"),
                 "header_snr": header.get("SNR"),

@@ -19,6 +19,7 @@ from astra_dagster.outputs.store import OutputStore
 from astra_dagster.planning.ledger import Selection, select_keys
 from astra_dagster.planning.status import Status
 from astra_dagster.spectra.pixel_flags import APOGEE_REJECTED
+from astra_dagster.spectra.readers import READERS
 from astra_dagster.tasks import registry
 from astra_dagster_tests.orchestration.runs.main_job import KEY, SNR, VISITS, discover, recorded, update
 
@@ -338,10 +339,7 @@ def test_source_assets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ASTRA_CONFIG", str(tmp_path / "astra.toml"))
     specs = {spec.key.to_user_string(): spec for spec in build_definitions().resolve_all_asset_specs()}
     assert set(specs) == {
-        "ap_visit",
-        "ap_star",
-        "spec",
-        "mwm_star",
+        *(product(name).asset_name for name in READERS),
         *registry.tasks(),
         *(f"{t}_table" for t in registry.tasks()),
     }

@@ -26,7 +26,7 @@ from astra_dagster.orchestration.watch.requests import Request, named
 from astra_dagster.orchestration.watch.settings import Watched
 from astra_dagster.orchestration.watch.tick import Tick, sensor_name, tick
 
-ASPCAP = product("aspcapStar")  # no task runs on it
+ASPCAP = product("aspcapStar")
 SEEN = Watched(ASPCAP, releases=("DR17",), partitions=2)
 STARS = st.integers(0, 4)
 PLACES = ("look_at", "_data_id", "register", "requests_for", "open_requests")

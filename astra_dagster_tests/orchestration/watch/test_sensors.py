@@ -23,6 +23,7 @@ from astra_dagster.orchestration.partitions import registered
 from astra_dagster.orchestration.watch.sensors import run_request
 from astra_dagster.orchestration.watch.settings import watched
 from astra_dagster.orchestration.watch.tick import tick
+from astra_dagster.spectra.readers import READERS
 from astra_dagster_tests.documented import end
 from astra_dagster_tests.orchestration.daemon import SENSOR, running_daemon, wait_for, workspace
 from astra_dagster_tests.orchestration.watch.arrivals import FOLDER, KEY, NAME, make_anonymous, outputs, put, recorded
@@ -50,8 +51,9 @@ def evaluate(instance: dg.DagsterInstance) -> dg.SensorEvaluationContext:
 
 def test_each_product_has_a_sensor_and_a_schedule_that_are_off() -> None:
     repository = defs.get_repository_def()
-    assert {s.name for s in repository.sensor_defs} == {f"{p}_arrivals" for p in ("ap_visit", "ap_star", "spec")}
-    assert {s.name for s in repository.schedule_defs} == {f"{p}_daily" for p in ("ap_visit", "ap_star", "spec")}
+    names = {product(name).asset_name for name in READERS}
+    assert {s.name for s in repository.sensor_defs} == {f"{name}_arrivals" for name in names}
+    assert {s.name for s in repository.schedule_defs} == {f"{name}_daily" for name in names}
     assert all(s.default_status == dg.DefaultSensorStatus.STOPPED for s in repository.sensor_defs)
     assert all(s.default_status == dg.DefaultScheduleStatus.STOPPED for s in repository.schedule_defs)
 
@@ -76,7 +78,7 @@ def test_the_configuration_switches_them_on(instance: dg.DagsterInstance) -> Non
         ('[watch.ap_visit]\ntasks = ["ap_visit_nsr"]', SENSOR, "tasks: no task 'ap_visit_nsr'"),
         ('[watch.apVisit]\ntasks = ["spec_snr"]', SENSOR, "tasks: spec_snr does not run on ap_visit"),
         ("[watch.ap_vist]", "broken_ap_vist_arrivals", "no product 'ap_vist'; did you mean"),
-        ("[watch.mwmStar]", "broken_mwmStar_arrivals", 'mwmStar has no asset; list it in the same file: products = ["'),
+        ("[watch.apField]", "broken_apField_arrivals", 'apField has no asset; list it in the same file: products = ["'),
     ],
 )
 def test_a_table_that_is_wrong_is_told_by_a_sensor_and_the_rest_is_there(
