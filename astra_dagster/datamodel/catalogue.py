@@ -80,7 +80,7 @@ def keys_from_table(path: Path, product: Product, release: str | None = None) ->
         If the table cannot be read or lacks a column that is needed; if the release is unknown or lacks the product.
     """
     if release is not None:
-        product.template(release)
+        release = product.template(release).release
     with ExitStack() as stack:
         table = _open(path, stack)
         of_row = table.texts("release") or (None if release is None else [release] * table.rows)

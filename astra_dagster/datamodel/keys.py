@@ -8,8 +8,11 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 from astra_dagster.errors import InvalidKeyError
+
+_Value = TypeVar("_Value")
 
 ABSENT = "-"
 """Stands in a partition key for a part that the release's template, or the file, does not have."""
@@ -89,6 +92,27 @@ _LARGEST = {"fiber": 300, "fiberid": 1000}
 def our_name(sdss_key: str) -> str:
     """Return our name of an SDSS key: ``fibre`` for ``fiberid``."""
     return RENAMED.get(sdss_key, sdss_key)
+
+
+def name_parts(values: Mapping[str, _Value], parts: Iterable[str]) -> dict[str, _Value]:
+    """Return values by our names of the parts of a key, where they may be given by those of the SDSS: ``fiber``.
+
+    Names that are neither stay as they are.
+
+    Raises
+    ------
+    InvalidKeyError
+        If a part is given by both of its names.
+    """
+    known = set(parts)
+    named: dict[str, _Value] = {}
+    for name, value in values.items():
+        # The release is no part, whatever a template calls by this name.
+        ours = our_name(name) if name != "release" and our_name(name) in known else name
+        if ours in named:
+            raise InvalidKeyError(f"{ours} is given twice", hint=f"{name} is the name that the SDSS has for it")
+        named[ours] = value
+    return named
 
 
 def sort_parts(names: Iterable[str]) -> tuple[str, ...]:

@@ -84,7 +84,7 @@ class Product:
         return release(release_name).template(self.name)
 
     def data_id(self, release: str, **values: str | int) -> "DataID":
-        """Make a data ID from values by part name; numbers need no padding.
+        """Make a data ID from values by part name, ours or that of the SDSS; numbers need no padding.
 
         Raises
         ------
@@ -92,12 +92,13 @@ class Product:
             If a part is missing, unknown, or cannot be part of a file name.
         """
         found = self.template(release)
-        unknown = set(values) - set(self.parts)
+        given = parts_of.name_parts(values, self.parts)
+        unknown = set(given) - set(self.parts)
         if unknown:
             raise InvalidKeyError(
                 f"{self.name} has no {', '.join(sorted(unknown))}", hint=f"its parts are {self.key_order}"
             )
-        return self._check_round_trip(found, {n: v for n, v in values.items() if v != ABSENT}, None)
+        return self._check_round_trip(found, {n: v for n, v in given.items() if v != ABSENT}, None)
 
     def parse_key(self, key: str) -> "DataID":
         """Read a data ID from a partition key, which must be in its canonical form.
@@ -156,7 +157,7 @@ class Product:
         """
         by_name = {key.name: key for key in self.template(release).keys.values()}
         allowed: dict[str, Choice] = {}
-        for name, given in where.items():
+        for name, given in parts_of.name_parts(where, self.parts).items():
             if name not in self.parts:
                 raise InvalidKeyError(f"{self.name} has no {name}", hint=f"its parts are {self.key_order}")
             if name in by_name:
@@ -171,7 +172,7 @@ class Product:
         InvalidKeyError, UnknownReleaseError
             If no key of the product could ever be selected in this way.
         """
-        names = releases or sorted({key.partition("/")[0] for key in keys})
+        names = [release(name).name for name in releases] or sorted({key.partition("/")[0] for key in keys})
         by_release: dict[str, dict[str, Choice]] = {}
         for name in names:
             try:
@@ -186,10 +187,10 @@ class Product:
             self.allowed(keys[0].partition("/")[0], where)
         selected = []
         for key in keys:
-            release, *parts = key.split("/")
-            if release in by_release and len(parts) == len(self.parts):
+            of, *parts = key.split("/")
+            if of in by_release and len(parts) == len(self.parts):
                 values = dict(zip(self.parts, parts, strict=True))
-                if all(values[name] in texts for name, texts in by_release[release].items()):
+                if all(values[name] in texts for name, texts in by_release[of].items()):
                     selected.append(key)
         return selected
 

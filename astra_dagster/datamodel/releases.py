@@ -116,7 +116,7 @@ def releases() -> Mapping[str, Release]:
 
 
 def release(name: str) -> Release:
-    """Return the release of that name.
+    """Return the release of that name, in upper or lower case.
 
     Raises
     ------
@@ -125,9 +125,14 @@ def release(name: str) -> Release:
     """
     known = releases()
     try:
-        return known[name]
-    except (KeyError, TypeError):
+        return known[name] if name in known else known[_index_by_folded_name(tuple(known))[name.casefold()]]
+    except (KeyError, TypeError, AttributeError):
         raise UnknownReleaseError(f"no release {str(name)[:80]!r}", hint=nearest(name, known)) from None
+
+
+@functools.lru_cache(maxsize=8)
+def _index_by_folded_name(names: tuple[str, ...]) -> Mapping[str, str]:
+    return {name.casefold(): name for name in reversed(names)}
 
 
 @functools.lru_cache(maxsize=8)
@@ -154,6 +159,7 @@ def _make_release(
     if "tree" not in table:
         raise settings.config_error(f"{where}: tree is missing", hint='tree = "DR17", for example')
     base = table.pop("tree")
+    base = _index_by_folded_name(tuple(built_in)).get(base.casefold(), base)
     if base not in built_in:
         raise settings.config_error(f"{where}: tree must name a release of the SDSS tree", hint=nearest(base, built_in))
     keys = {key for text in tree(base).templates.values() for key in re.findall(r"\{(\w+)", text)}

@@ -14,7 +14,7 @@ from pydantic import Field
 from astra_dagster import settings
 from astra_dagster.archive.discovery import Skipped, find_files
 from astra_dagster.archive.watching import RECENT
-from astra_dagster.datamodel.products import Product, Where, product, releases
+from astra_dagster.datamodel.products import Product, Where, product, release, releases
 from astra_dagster.errors import (
     AstraError,
     AwayError,
@@ -118,13 +118,14 @@ def search(instance: dg.DagsterInstance, config: DiscoverConfig) -> Iterator[Dis
     if config.forget and (len(config.products), len(config.releases)) != (1, 1):
         raise AstraError("to forget files takes one product and one release", hint="name them: --product, --release")
     root = settings.sas_base_dir()
+    names = [release(name).name for name in config.releases]
     wanted = [product(name) for name in config.products] or sources.source_products()
     where: Where = config.where
     refusal: InvalidKeyError | None = None
     accepted = False
     for item in wanted:
         known = _group_by_release(registered(instance, item))
-        for name in config.releases or releases():
+        for name in names or releases():
             try:
                 files, skipped = find_files(item, name, root, where)
             except (UnknownProductError, UnresolvableTemplateError):

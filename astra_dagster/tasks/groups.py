@@ -8,9 +8,10 @@ from functools import cache, partial
 from typing import Literal
 
 from astra_dagster.datamodel.catalogue_columns import CatalogueColumn
-from astra_dagster.datamodel.keys import ABSENT, Key
+from astra_dagster.datamodel.keys import ABSENT, Key, name_parts
 from astra_dagster.datamodel.products import DataID, Product, Where
 from astra_dagster.datamodel.selection import make_choice
+from astra_dagster.datamodel.releases import release as find_release
 from astra_dagster.errors import AstraError, InvalidKeyError, TaskError, describe
 
 logger = logging.getLogger(__name__)
@@ -127,7 +128,11 @@ class Group:
         ------
         InvalidKeyError
             If a name in `where` is not a part of the keys.
+        UnknownReleaseError
+            If there is no such release.
         """
+        where = name_parts(where, self.parts)
+        releases = [find_release(name).name for name in releases]
         unknown = set(where) - set(self.parts)
         if unknown:
             raise InvalidKeyError(

@@ -313,10 +313,9 @@ class Task(AtHand):
         UnknownReleaseError, UnknownProductError
             If there is no such release, or it does not have the product.
         """
-        for item in releases:
-            self.domain.product.template(item)
+        names = dict.fromkeys(self.domain.product.template(item).release for item in releases)
         made = self._remake(values, Task.with_parameters)
-        return replace(made, name=f"{self.name}_{name}", releases=tuple(dict.fromkeys(releases)) or self.releases)
+        return replace(made, name=f"{self.name}_{name}", releases=tuple(names) or self.releases)
 
     def with_parameters(self, values: Mapping[str, Any] = MappingProxyType({}), /, **named: Any) -> "Task":
         """Make the variant with these parameters, named after them, for use as a requirement; see `variant`."""

@@ -176,8 +176,42 @@ def test_messages_name_the_nearest() -> None:
         product("plan-boss").template("DR17")
     with pytest.raises(ConfigurationError, match=r"\[releases"):
         product("apVisit").template("IPL1")
-    with pytest.raises(InvalidKeyError, match="has no fiber"):
-        product("apVisit").data_id("DR17", fiber=1)
+    with pytest.raises(InvalidKeyError, match="has no fibres"):
+        product("apVisit").data_id("DR17", fibres=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "ours", "sdss"),
+    [
+        ("apVisit", {"fibre": 1}, {"fiber": 1}),
+        ("spec", {"plate": 7027, "fibre": 1}, {"plateid": 7027, "fiberid": 1}),
+        ("specLite", {"field": 15143}, {"fieldid": 15143}),
+    ],
+)
+def test_parts_have_the_names_of_the_sdss_too(name: str, ours: dict[str, int], sdss: dict[str, int]) -> None:
+    others: dict[str, dict[str, str | int]] = {
+        "apVisit": {"telescope": "apo25m", "field": "120+12", "plate": 5226, "mjd": 56000},
+        "spec": {"run2d": "v5_13_2", "mjd": 56448},
+        "specLite": {"mjd": 59205, "catalogid": 4544940698},
+    }
+    release_name, rest = ("DR18" if name == "specLite" else "DR17"), others[name]
+    made = product(name).data_id(release_name, **rest, **sdss)
+    assert made == product(name).data_id(release_name, **rest, **ours)
+    where = {part: [str(value)] for part, value in sdss.items()}
+    assert product(name).select([made.key], [], where) == [made.key]
+    with pytest.raises(InvalidKeyError, match="is given twice"):
+        product(name).data_id(release_name, **rest, **ours, **sdss)
+
+
+def test_releases_are_given_in_any_case() -> None:
+    item = product("apVisit")
+    assert release("dr17") is release("DR17")
+    assert release("SDSSwork").name == "sdsswork"
+    assert item.data_id("dr17", telescope="apo25m", field="120+12", plate=5226, mjd=56000, fibre=1).key == GOOD
+    assert item.select([GOOD], ["dr17"], {}) == [GOOD]
+    with pytest.raises(InvalidKeyError, match="not canonical") as caught:
+        item.parse_key(GOOD.replace("DR17", "dr17"))
+    assert GOOD in str(caught.value)
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".bz2", ".fz", ".zip"])

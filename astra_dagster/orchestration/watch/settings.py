@@ -5,7 +5,7 @@
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from astra_dagster import settings
 from astra_dagster.configuration import Watch
@@ -80,15 +80,16 @@ def watched(item: Product) -> Watched:
     if table is None:
         return Watched(item)
     found = Watched(item, **vars(settings.watch(table)))
+    names = []
     for name in found.releases:
         try:
-            release(name)
+            names.append(release(name).name)
         except UnknownReleaseError as error:
             raise _error(item, f"releases: {error.message}", error.hint) from None
     if not is_valid_cron_schedule(found.daily):
         expected = Watch.__dataclass_fields__["daily"].metadata["expected"]
         raise _error(item, f"daily cannot be {found.daily!r}", f"expected {expected}")
-    return found
+    return replace(found, releases=tuple(names))
 
 
 def tells_by_content(item: Product) -> bool:
