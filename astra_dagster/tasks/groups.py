@@ -10,8 +10,8 @@ from typing import Literal
 from astra_dagster.datamodel.catalogue_columns import CatalogueColumn
 from astra_dagster.datamodel.keys import ABSENT, Key, name_parts
 from astra_dagster.datamodel.products import DataID, Product, Where
-from astra_dagster.datamodel.selection import make_choice
 from astra_dagster.datamodel.releases import release as find_release
+from astra_dagster.datamodel.selection import make_choice
 from astra_dagster.errors import AstraError, InvalidKeyError, TaskError, describe
 
 logger = logging.getLogger(__name__)
