@@ -13,6 +13,7 @@ from astra_dagster.cli.fetch import fetch, path, url
 from astra_dagster.cli.files import discover
 from astra_dagster.cli.init import init
 from astra_dagster.cli.new import new
+from astra_dagster.cli.partitions import forget, list_keys
 from astra_dagster.cli.register import register
 from astra_dagster.cli.results import results
 from astra_dagster.cli.run import plan, run
@@ -32,5 +33,8 @@ def main() -> None:
     """Analyse SDSS spectra: find the files, run tasks on them, compute nothing twice."""
 
 
-for command in (discover, register, fetch, path, url, plan, run, results, show, table, clean, init, demo, new):
+for command in (
+    *(discover, register, list_keys, forget, fetch, path, url, plan, run, results, show, table, clean),
+    *(init, demo, new),
+):
     main.add_command(command)

@@ -78,11 +78,52 @@ def tell_left_out(parts: Mapping[str, AstraError]) -> None:
 def selection(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that select partitions to a command: ``--release`` and ``--where``."""
     for option in (
-        click.option("--where", "where", multiple=True, metavar="PART=VALUE", help="Only these: mjd=56439."),
+        click.option(
+            "--where",
+            "where",
+            multiple=True,
+            metavar="PART=VALUE",
+            help="Only these: mjd=56439, plate=5226,5227, mjd=56000..56100, field=120*.",
+        ),
         click.option("--release", "releases", multiple=True, metavar="NAME", help="Only this release; repeatable."),
     ):
         command = option(command)
     return command
+
+
+keys_option = click.option(
+    "--keys",
+    "listed",
+    metavar="FILE",
+    help="Only the partitions of a list: keys, plate-mjd-fibre or names of stars, or a table of them; - for stdin.",
+)
+
+
+def split_keys(words: Sequence[str], listed: str | None, *, selected: bool) -> tuple[list[str], list[str]]:
+    """Return the names of tasks among the arguments of a command, and the keys among them and in a list."""
+    from astra_dagster.datamodel.key_lists import read_list
+
+    tasks, keys = [word for word in words if "/" not in word], [word for word in words if "/" in word]
+    if not tasks:
+        raise click.UsageError("name a task before its keys")
+    if listed is not None:
+        keys += read_list(listed)
+    if keys and selected:
+        raise click.UsageError("give keys, or --release and --where, not both")
+    return tasks, keys
+
+
+def check_workers(text: str) -> None:
+    """Check that workers have one of the known forms, or a name of the configuration; nothing is started."""
+    from astra_dagster import settings
+    from astra_dagster.errors import ConfigurationError
+    from astra_dagster.execution.workers import Workers
+
+    try:
+        if text and text not in settings.config().clusters:
+            Workers.parse(text)
+    except ConfigurationError as error:
+        raise click.UsageError(f"--workers: {error}") from error
 
 
 verify_option = click.option(

@@ -10,8 +10,10 @@ from astra_dagster import settings
 from astra_dagster.cli.common import (
     TaskCommand,
     also_set,
+    check_workers,
     failures_of,
     json_option,
+    keys_option,
     open_instance,
     put_json,
     raise_failures,
@@ -19,10 +21,12 @@ from astra_dagster.cli.common import (
     selection,
     setting,
     settings_of,
+    split_keys,
     task_names,
     verify_option,
     where_of,
 )
+from astra_dagster.errors import InvalidKeyError
 from astra_dagster.presence import is_file
 
 if TYPE_CHECKING:  # slow to import
@@ -36,8 +40,9 @@ MEMBERS = 20
 
 
 @click.command(cls=TaskCommand, short_help="Run tasks on everything that is not complete.")
-@click.argument("tasks", metavar="TASK...", nargs=-1, required=True, shell_complete=task_names)
+@click.argument("tasks", metavar="TASK... [KEY...]", nargs=-1, required=True, shell_complete=task_names)
 @selection
+@keys_option
 @setting
 @click.option("--dry-run", is_flag=True, help="Say what would run, and why: the same as plan.")
 @click.option("--overwrite", is_flag=True, help="Compute complete partitions again.")
@@ -49,6 +54,7 @@ def run(
     tasks: Sequence[str],
     releases: Sequence[str],
     where: Sequence[str],
+    listed: str | None,
     values: Sequence[str],
     dry_run: bool,
     overwrite: bool,
@@ -59,6 +65,8 @@ def run(
 ) -> None:
     """Run each TASK, and first what it requires, on everything that is not complete, in one Dagster run.
 
+    With each KEY, or a list of them, only on these partitions: a key has slashes.
+
     Example: astra-dagster run ap_visit_snr ap_visit_continuum --release DR13 --where mjd=56439
     """
     from astra_dagster.orchestration.runs.jobs import update_job, update_run_config
@@ -66,9 +74,11 @@ def run(
     from astra_dagster.tasks.registry import find_task
 
     wanted = where_of(where)
+    check_workers(workers)
+    tasks, keys = split_keys(tasks, listed, selected=bool(releases or where))
     with open_instance() as instance:
         declare_dead(instance)
-        planner, plans = plans_of(instance, tasks, values, releases, wanted, overwrite, verify=verify)
+        planner, plans = plans_of(instance, tasks, values, releases, wanted, overwrite, keys, verify=verify)
         for plan in plans if not as_json else ():
             click.echo(_told(plan))
         _tell_kept(plans, err=as_json)
@@ -82,6 +92,7 @@ def run(
             **store.parameters.as_dict(all=True),
             **also_set(values, others=len(tasks) > 1),
             "also": list(tasks[1:]),
+            "keys": keys,
             "releases": list(releases),
             "where": wanted,
             "overwrite": overwrite,
@@ -103,27 +114,33 @@ def run(
 
 
 @click.command(cls=TaskCommand, short_help="Say what a run of TASK would do, and why.")
-@click.argument("task", shell_complete=task_names)
+@click.argument("tasks", metavar="TASK... [KEY...]", nargs=-1, required=True, shell_complete=task_names)
 @selection
+@keys_option
 @setting
 @click.option("--explain", "key", metavar="KEY", help="The whole story of one partition.")
 @verify_option
 @json_option
 def plan(
-    task: str,
+    tasks: Sequence[str],
     releases: Sequence[str],
     where: Sequence[str],
+    listed: str | None,
     values: Sequence[str],
     key: str | None,
     verify: bool,
     as_json: bool,
 ) -> None:
-    """Say what a run of TASK would do, and why.
+    """Say what a run of each TASK would do, and why; with KEYs, or a list of them, on these partitions.
 
     Example: astra-dagster plan ap_visit_snr --explain DR17/apo25m/120+12/5226/56000/001
     """
+    tasks, keys = split_keys(tasks, listed, selected=bool(releases or where))
+    if key and keys:
+        raise click.UsageError("give one KEY to explain, or others, not both")
+    wanted = [key] if key else keys
     with open_instance() as instance:
-        _, plans = plans_of(instance, [task], values, releases, where_of(where), False, key, verify=verify)
+        _, plans = plans_of(instance, tasks, values, releases, where_of(where), False, wanted, verify=verify)
         if as_json:
             put_json([{**_document(item), **({"why": _why(item)} if key else {})} for item in plans])
         for item in plans if not as_json else ():
@@ -139,7 +156,7 @@ def plans_of(
     releases: Sequence[str],
     where: dict[str, list[str]],
     overwrite: bool,
-    key: str | None = None,
+    keys: Sequence[str] = (),
     *,
     verify: bool = False,
 ) -> "tuple[Planner, list[Plan]]":
@@ -154,7 +171,12 @@ def plans_of(
     outputs = settings.check_outputs_dir()
     stores = [OutputStore(outputs, task, task.values()) for task in found]
     planner = make_planner(instance, outputs, root, verify=verify)
-    jobs = jobs_of(instance, stores, releases, where, key=key, overwrite=overwrite)
+    try:
+        jobs = jobs_of(instance, stores, releases, where, keys=keys, overwrite=overwrite)
+    except InvalidKeyError as error:
+        if not keys:
+            raise
+        raise click.UsageError(str(error)) from error
     return planner, [planner.plan(job.store, job.keys, job.overwrite) for job in jobs]
 
 

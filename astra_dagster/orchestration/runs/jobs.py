@@ -10,6 +10,7 @@ import dagster as dg
 from pydantic import Field
 
 from astra_dagster import settings
+from astra_dagster.datamodel.key_lists import match_entries
 from astra_dagster.datamodel.products import Product, Where
 from astra_dagster.errors import AstraError
 from astra_dagster.orchestration import records
@@ -32,6 +33,9 @@ class UpdateConfig(RunConfig):
         default=[],
         description="Other tasks, with the parameters that they have by default, or by also_set: files are read once "
         "for all.",
+    )
+    keys: list[str] = Field(
+        default=[], description="Only these partitions: keys of the task's, or of files of the groups that are its."
     )
     releases: list[str] = Field(default=[], description="Only these releases; all if empty.")
     where: dict[str, Any] = Field(
@@ -60,7 +64,14 @@ def update_job(task: Task, planner: Planner | None = None) -> dg.JobDefinition:
         with plain_failures():
             config, tasks = launchpad.read(context)
             stores = [OutputStore(settings.check_outputs_dir(), one, one.values()) for one in tasks]
-            jobs = jobs_of(context.instance, stores, config.releases, config.where, overwrite=config.overwrite)
+            jobs = jobs_of(
+                context.instance,
+                stores,
+                config.releases,
+                config.where,
+                keys=config.keys,
+                overwrite=config.overwrite,
+            )
             run_jobs(context, jobs, executor, planner, fetching=config.fetching, verify=config.verify)
 
     @dg.job(
@@ -112,6 +123,29 @@ def run_jobs(
     context.add_output_metadata(metadata)
 
 
+def match_keys(ledger: records.DagsterLedger, task: Task, entries: Sequence[str]) -> list[str]:
+    """Return the registered partitions of a task that are named: by key, by star, or by plate-mjd-fibre.
+
+    Where partitions are groups of files, those groups are meant to which a named file belongs.
+
+    Raises
+    ------
+    InvalidKeyError
+        If no registered partition is named so.
+    """
+    domain = task.domain
+    if isinstance(domain, Product):
+        return match_entries(entries, select_keys(ledger, domain), domain.parts, domain.asset_name)
+    groups = dict.fromkeys(select_keys(ledger, domain))
+    files = [entry for entry in entries if entry not in groups]
+    found = dict.fromkeys(entry for entry in entries if entry in groups)
+    if files:
+        item = domain.product
+        named = match_entries(files, select_keys(ledger, item), item.parts, f"{domain.name} or {item.asset_name}")
+        found.update(dict.fromkeys(key for key in keys_of_files(domain, named) if key in groups))
+    return list(found)
+
+
 def update_job_name(task: Task) -> str:
     """Return the name of the job that `update_job` makes."""
     return f"update_{task.name}"
@@ -131,7 +165,7 @@ def jobs_of(
     releases: Sequence[str] = (),
     where: Where | None = None,
     *,
-    key: str | None = None,
+    keys: Sequence[str] = (),
     files: Sequence[str] = (),
     product: Product | None = None,
     overwrite: bool = False,
@@ -142,9 +176,9 @@ def jobs_of(
     ----------
     stores
         Stores of the wanted tasks; the tasks that they require are added.
-    releases, where, key
-        Select partitions of the wanted tasks; if none is given, all registered ones, or those of the releases that
-        a task is for.
+    releases, where, keys
+        Select partitions of the wanted tasks, keys as `match_keys` does; if none is given, all registered ones, or
+        those of the releases that a task is for.
     files
         Select, instead, partitions by keys of files, or of the groups to which these belong.
     product
@@ -160,6 +194,7 @@ def jobs_of(
     ledger = records.DagsterLedger(instance)
     mine: dict[str, Task] = {}
     wanted: dict[str, dict[str, None]] = {}
+    given = keys
     for store in stores:
         task = store.task
         if files:
@@ -168,8 +203,8 @@ def jobs_of(
             keys = keys_of_files(domain, mine_only)
             if not keys:
                 continue
-        elif key:
-            keys = [task.domain.parse_key(key).key]
+        elif given:
+            keys = match_keys(ledger, task, given)
         else:
             keys = select_keys(ledger, task.domain, Selection(releases or task.releases, where or {}))
         if not keys:
