@@ -31,8 +31,9 @@ def find_setting(root: Root, task: Task, digest: str) -> Task | None:
     if meaning is None:
         return None
     requires = []
+    digests = {one: meaning.required.get(name, "") for name, one in task.required_digests.items()}
     for item in task.requires:
-        found = item.task and find_setting(root, item.task, meaning.required.get(item.task.family, ""))
+        found = item.task and find_setting(root, item.task, digests[item.task.digest(item.task.values())])
         if item.task is not None and found is None:
             return None
         requires.append(replace(item, task=found))
@@ -61,7 +62,7 @@ def list_changes(root: Root, digest: str, task: Task, place: str = "") -> tuple[
         for name in sorted({*before, *after})
         if before.get(name) != after.get(name)
     ]
-    required = {item.family: item for item in task.upstream}
+    required = _name_upstream(task)
     for family in sorted({*meaning.required, *required}):
         was, item = meaning.required.get(family, "unset"), required.get(family)
         if item is None or was == "unset":
@@ -69,3 +70,9 @@ def list_changes(root: Root, digest: str, task: Task, place: str = "") -> tuple[
         elif was != item.digest(item.values()):
             changes += list_changes(root, was, item, f"{place}{item.name}.")
     return tuple(changes)
+
+
+def _name_upstream(task: Task) -> dict[str, Task]:
+    """Return the tasks that a task requires, by the names that their digests have in its meaning."""
+    tasks = {(item.family, item.digest(item.values())): item for item in reversed(task.upstream)}
+    return {name: tasks[name.partition("#")[0], digest] for name, digest in task.required_digests.items()}

@@ -12,7 +12,7 @@ from astra_dagster.datamodel.keys import ABSENT, Key, name_parts
 from astra_dagster.datamodel.products import DataID, Product, Where
 from astra_dagster.datamodel.releases import release as find_release
 from astra_dagster.datamodel.selection import make_choice
-from astra_dagster.errors import AstraError, InvalidKeyError, TaskError, describe
+from astra_dagster.errors import AstraError, InvalidKeyError, TaskError, describe_user_error
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,8 @@ class Group:
         except AstraError:
             raise
         except Exception as error:  # it may raise anything
-            raise TaskError(f"{self.parts[0]} failed: {describe(error)}", key=key) from error
+            told = describe_user_error(error, function.__module__)
+            raise TaskError(f"{self.parts[0]} failed: {told}", key=key) from error
 
     def _write(self, part: Key, value: str | int | None) -> str | None:
         """Return a value as it stands in a key, with _ for blanks; None without one, or if no key can hold it."""

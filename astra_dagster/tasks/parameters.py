@@ -7,7 +7,8 @@ import json
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Self, dataclass_transform
 
@@ -121,6 +122,16 @@ class Parameters:
 
 class NoParameters(Parameters):
     """Parameters of a task that has none."""
+
+
+def number_families(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return digests by family; where a family has several, the second is that of ``family#2``, and so on."""
+    found: dict[str, str] = {}
+    count: Counter[str] = Counter()
+    for family, one in dict.fromkeys(pairs):
+        count[family] += 1
+        found[family if count[family] == 1 else f"{family}#{count[family]}"] = one
+    return found
 
 
 def digest(values: Mapping[str, Any], required: Mapping[str, str] = MappingProxyType({})) -> str:

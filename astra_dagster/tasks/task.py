@@ -16,7 +16,7 @@ from astra_dagster.tasks.groups import Domain, PartitionID
 from astra_dagster.tasks.importing import find_place, import_task
 from astra_dagster.tasks.inputs.common_files import CommonFile
 from astra_dagster.tasks.inputs.requirement import Requirement, join_domains
-from astra_dagster.tasks.parameters import Parameters, descriptions, digest
+from astra_dagster.tasks.parameters import Parameters, descriptions, digest, number_families
 
 RESERVED = frozenset(["also", "also_set", "data_ids", "fetch", "overwrite", "releases", "where"])
 """Names that no parameter may have, because a run or a function takes them beside the parameters."""
@@ -220,8 +220,8 @@ class Task(AtHand):
 
     @property
     def required_digests(self) -> dict[str, str]:
-        """Digests of the tasks that it requires, by family."""
-        return {task.family: task.digest(task.values()) for task in self.upstream}
+        """Digests of the tasks that it requires, by family; see `number_families` for several of one."""
+        return number_families((task.family, task.digest(task.values())) for task in self.upstream)
 
     def sharing(self, *names: str) -> Requirement:
         """Require this task with the values that parameters of these names have in the task that requires it.

@@ -205,7 +205,10 @@ def test_values_are_written_as_keys_can_hold_them(caplog: pytest.LogCaptureFixtu
 
 def test_a_function_that_fails_is_told_with_the_file() -> None:
     domain = grouped(ap_star, by=cluster).domain
-    with pytest.raises(TaskError, match=r"cluster failed: KeyError: '120-08' \(key DR17/apo25m/120-08"):
+    with pytest.raises(
+        TaskError,
+        match=r"cluster failed: KeyError: '120-08' \(line \d+ of .*test_groups\.py, in cluster\) \(key DR17/apo25m",
+    ):
         domain.key_of("DR17/apo25m/120-08/-/2M00000032+5737103")
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from astra_dagster import Parameters, ap_star, grouped, matching, parameter, spectrum_task
 from astra_dagster.errors import DeclarationError, ParameterError
-from astra_dagster.outputs.digests import find_setting
+from astra_dagster.outputs.digests import find_setting, list_changes
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tasks.continuum import ap_star_continuum
 from astra_dagster.tasks.inputs.requirement import Requirement
@@ -283,3 +283,22 @@ def test_digests_of_a_chain() -> None:
     assert five.digest(five.values()) == "3f638d01035a"
     staged = task(ap_star, name="st", stages=3)
     assert staged.digest(staged.values()) == "8c8be1860aa9"
+
+
+def compare(low: int, high: int) -> Task:
+    variants = [ap_star_continuum.variant(f"of{order}", order=order) for order in (low, high)]
+    return spectrum_task(requires=tuple(variants), version="1", name="compare")(lambda one, other: work())
+
+
+def test_two_variants_of_one_task_are_both_part_of_a_digest(tmp_path: Path) -> None:
+    both = compare(3, 5)
+    assert set(both.required_digests) == {"ap_star_continuum", "ap_star_continuum#2"}
+    assert len({one.digest(one.values()) for one in (both, compare(7, 5), compare(3, 7), compare(5, 3))}) == 4
+    store = OutputStore(tmp_path, both, both.values())
+    for item in both.chain:
+        OutputStore(tmp_path, item, item.values()).prepare()
+    store.prepare()
+    assert find_setting(tmp_path, both, store.digest) is both
+    now = compare(3, 7)
+    assert list_changes(tmp_path, store.digest, now) == ("ap_star_continuum_of7.order 5 -> 7",)
+    assert find_setting(tmp_path, now, store.digest) is not None
