@@ -27,6 +27,7 @@ from astra_dagster.orchestration.runs.jobs import jobs_of, update_job_name, upda
 from astra_dagster.orchestration.watch.jobs import any_job_name, any_run_config
 from astra_dagster.orchestration.watch.settings import watched
 from astra_dagster.outputs.store import OutputStore
+from astra_dagster.spectra.readers import read_spectra
 from astra_dagster.tasks import registry
 from astra_dagster.tasks.continuum import ap_visit_continuum
 from astra_dagster.tasks.declared import read_declared
@@ -139,17 +140,12 @@ def test_with_others_in_one_run_each_file_is_read_once(
     instance: dg.DagsterInstance, keys: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts: Counter[Path] = Counter()
-    real = runner.reader
 
-    class Counting:
-        def __init__(self, name: str) -> None:
-            self.real = real(name)
+    def read_counted(path: Path, *product: object, **options: object) -> object:
+        counts[path] += 1
+        return read_spectra(path, *product, **options)
 
-        def function(self, path: Path, **options: object) -> object:
-            counts[path] += 1
-            return self.real.function(path, **options)
-
-    monkeypatch.setattr(runner, "reader", Counting)
+    monkeypatch.setattr(runner, "read_spectra", read_counted)
     result = (
         build_definitions()
         .resolve_implicit_global_asset_job_def()

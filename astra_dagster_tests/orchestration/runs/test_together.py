@@ -15,7 +15,7 @@ from astra_dagster.execution import runner
 from astra_dagster.orchestration.partitions import registered
 from astra_dagster.orchestration.runs import materialise
 from astra_dagster.orchestration.runs.jobs import update_job_name, update_run_config
-from astra_dagster.spectra.readers import reader
+from astra_dagster.spectra.readers import read_spectra
 from astra_dagster.tasks.registry import find_task
 
 VISITS = product("apVisit")
@@ -35,15 +35,11 @@ def keys(instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.Monke
 def read(monkeypatch: pytest.MonkeyPatch) -> Counter[Path]:
     counts: Counter[Path] = Counter()
 
-    class Counting:
-        def __init__(self, name: str) -> None:
-            self.real = reader(name)
+    def read_counted(path: Path, *product: Any, **options: Any) -> Any:
+        counts[path] += 1
+        return read_spectra(path, *product, **options)
 
-        def function(self, path: Path, **options: Any) -> Any:
-            counts[path] += 1
-            return self.real.function(path, **options)
-
-    monkeypatch.setattr(runner, "reader", Counting)
+    monkeypatch.setattr(runner, "read_spectra", read_counted)
     return counts
 
 
@@ -138,7 +134,7 @@ def test_who_computes_is_configuration(instance: dg.DagsterInstance, keys: list[
     (event,) = [e for e in result.all_events if e.is_step_failure]
     assert "workers cannot be 'threads'" in str(event.step_failure_data.user_failure_data.description)
     assert run_job(instance, "processes:1").success
-    assert cli("run", "ap_visit_snr", "--workers", "processes:0", "--overwrite").exit_code == 1
+    assert cli("run", "ap_visit_snr", "--workers", "processes:0", "--overwrite").exit_code == 2
 
 
 def test_progress_is_told(instance: dg.DagsterInstance, keys: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
