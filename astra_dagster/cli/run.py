@@ -109,6 +109,9 @@ def run(
         if as_json:
             put_json({"plans": [_document(plan) for plan in plans], "computed": done, "failed": []})
             return
+        for name, seconds in made.items():
+            if name.endswith(": setup seconds"):
+                click.echo(f"{name.removesuffix(' seconds')} took {seconds.value} s")
         folders = " and ".join(str(plan.store.folder) for plan in plans if plan.store.task.name in tasks)
         click.echo(f"{done} computed; outputs in {folders}")
 

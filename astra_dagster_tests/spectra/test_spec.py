@@ -87,7 +87,7 @@ def test_real_legacy_files_have_their_run_in_the_second_table(real_mirrors: list
 
 def test_synthetic_files(synthetic: Path) -> None:
     paths = sorted(synthetic.rglob("spec*.fits"))
-    assert len(paths) == 3
+    assert len(paths) == 5
     for path in paths:
         spectrum = read_spec(path)
         with fits.open(path, memmap=False) as hdus:
