@@ -24,6 +24,6 @@ def write_others(root: Path) -> None:
     )
     for name in ("specLite", "specFull"):
         observed = {"field": 112360, "mjd": 60000, "catalogid": 27021598150202075}
-        write_spec(product(name).data_id("DR19", **observed).path(root))
+        write_spec(product(name).data_id("DR19", **observed).path(root), full=name == "specFull")
     star = {"telescope": "apo25m", "field": "120+12", "obj": "2M00000032+5737103"}
     write_aspcap_star(product("aspcapStar").data_id("DR17", **star).path(root))

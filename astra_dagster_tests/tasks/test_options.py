@@ -82,5 +82,5 @@ def test_options_of_a_reader_of_ones_own() -> None:
         return SpectrumBatch(np.full((1, 3), hdu), np.ones((1, 3)))
 
     added = AddedReader("apField", read, several=False)
-    assert Reader(added).options == ("hdu",)
+    assert Reader(added, lambda file: False).options == ("hdu",)
     assert added(Path("x"), hdu=2).flux[0, 0] == 2
