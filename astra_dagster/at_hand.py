@@ -1,8 +1,38 @@
-"""What a task gives from its records and outputs, as methods; the folder `results`, above the tasks, does the work."""
+"""What products and tasks give from records and outputs, as methods; the folder `results` above does the work."""
 
 import importlib
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+
+class Searchable:
+    """The method of a product that looks at what is registered. Dagster is imported when it is called, not before."""
+
+    __slots__ = ()
+
+    def search(
+        self, *, release: str | Iterable[str] = (), where: Mapping[str, Any] | None = None, **parts: object
+    ) -> Any:
+        """Return the registered files with these parts of their keys: ``search(plate=5226, mjd="56000..56100")``.
+
+        Parameters
+        ----------
+        release
+            Release, or several; by default all.
+        where, parts
+            What the parts of the key may be: a value, several, a range ``"56000..56100"`` or a pattern ``"120*"``.
+
+        Returns
+        -------
+        Found
+            A sequence of data IDs that prints as a table, with ``.keys``, ``.paths``, ``.read()`` and ``.fetch()``.
+
+        Raises
+        ------
+        InvalidKeyError
+            If a part is unknown, a value cannot be understood, or nothing is registered as this.
+        """
+        return _module("search").Found.search(self, release, where, parts)
 
 
 class AtHand:
@@ -44,6 +74,50 @@ class AtHand:
             If there is no such parameter, or its value is not valid.
         """
         return _module("results").Results.select(self, keys, release, where, parameters)
+
+    def run(
+        self,
+        keys: str | Iterable[str] | None = None,
+        *,
+        release: str | Iterable[str] = (),
+        where: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
+        fetch: bool = False,
+        workers: str = "",
+        **parameters: object,
+    ) -> Any:
+        """Run the task, and first what it requires, on everything that is not complete, as ``astra-dagster run`` does.
+
+        Parameters
+        ----------
+        keys
+            Partition keys, or a single one, such as ``ap_visit.search(plate=5226).keys``; by default all.
+        release, where
+            Select partitions instead.
+        overwrite
+            Whether to compute complete partitions again.
+        fetch
+            Whether to fetch files that are not on this disk first.
+        workers
+            Who computes: ``"in-process"``, ``"processes:4"``, ``"dask:4"``; by default as configured.
+        parameters
+            Parameters other than the defaults, as for `setting`.
+
+        Returns
+        -------
+        RunSummary
+            ``computed``, the number of outputs, ``failed``, the reasons by key, and ``run_id``.
+
+        Raises
+        ------
+        AstraError
+            If there is no such partition or parameter, or no partition can be run at all.
+        KeyboardInterrupt
+            If it was stopped; what is finished is recorded.
+        """
+        return _module("running").run(
+            self, keys, release, where, parameters, overwrite=overwrite, fetch=fetch, workers=workers
+        )
 
     def read(self, key: str, **parameters: object) -> Any:
         """Read the output of a partition.

@@ -9,8 +9,8 @@ import sys
 import dagster as dg
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
-from astra_dagster.cli.common import QUIET
 from astra_dagster.definitions import defs
+from astra_dagster.orchestration.runs.start import QUIET
 
 
 def main() -> None:

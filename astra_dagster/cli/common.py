@@ -3,8 +3,8 @@
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stderr, suppress
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:  # slow to import
     import dagster as dg
 
     from astra_dagster.datamodel.products import DataID
-
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 class Group(click.Group):
@@ -192,43 +190,6 @@ def open_instance() -> Iterator["dg.DagsterInstance"]:
         yield instance
 
 
-def run_job(
-    job: "dg.JobDefinition",
-    instance: "dg.DagsterInstance",
-    run_config: Mapping[str, object],
-    asset_selection: "Sequence[dg.AssetKey] | None" = None,
-) -> "dg.ExecuteInProcessResult":
-    """Run a job in this process, and print only its progress; `raise_failures` raises its errors."""
-    from astra_dagster.orchestration.runs.resources import trusted
-
-    token = trusted.set(True)
-    try:
-        with redirect_stderr(cast(TextIO, _WithoutDagster(sys.stderr))):
-            return job.execute_in_process(
-                instance=instance,
-                run_config={**run_config, **QUIET},
-                raise_on_error=False,
-                asset_selection=asset_selection,
-            )
-    finally:
-        trusted.reset(token)
-
-
-class _WithoutDagster:
-    """A stream without the lines that Dagster prints, beside its logs, if its records cannot be written."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        if text.startswith(("Exception while ", "Falling back to storing ")):
-            return len(text)
-        return self._stream.write(text)
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._stream, name)
-
-
 def data_id_of(key: str, name: str | None) -> "DataID":
     """Parse a key, as one of the named product or else of the only source asset with such a key or file."""
     from astra_dagster import settings
@@ -281,16 +242,6 @@ def where_of(texts: Sequence[str]) -> dict[str, list[str]]:
             raise click.UsageError(f"--where takes PART=VALUE, not {text!r}")
         where.setdefault(name, []).append(value)
     return where
-
-
-def failures_of(result: "dg.ExecuteInProcessResult") -> list[dict[str, str]]:
-    """Return the partitions that failed in a run, with the reasons."""
-    from dagster import TableMetadataValue
-
-    failed = [event.step_failure_data.user_failure_data for event in result.all_events if event.is_step_failure]
-    entries = [entry for data in failed if data is not None for entry in data.metadata.items()]
-    tables = [table for name, table in entries if name.endswith("failures") and isinstance(table, TableMetadataValue)]
-    return [{name: str(value) for name, value in record.data.items()} for table in tables for record in table.records]
 
 
 def raise_failures(result: "dg.ExecuteInProcessResult") -> None:

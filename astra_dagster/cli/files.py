@@ -12,7 +12,6 @@ from astra_dagster.cli.common import (
     open_instance,
     put_json,
     raise_failures,
-    run_job,
     selection,
     where_of,
 )
@@ -49,6 +48,7 @@ def discover(
     """
     from astra_dagster.orchestration.discover import DiscoverConfig, discover_job, make_refusal, search
     from astra_dagster.orchestration.partitions import register
+    from astra_dagster.orchestration.runs.start import run_job
     from astra_dagster.tasks import registry
 
     config = DiscoverConfig(

@@ -11,13 +11,11 @@ from astra_dagster.cli.common import (
     TaskCommand,
     also_set,
     check_workers,
-    failures_of,
     json_option,
     keys_option,
     open_instance,
     put_json,
     raise_failures,
-    run_job,
     selection,
     setting,
     settings_of,
@@ -71,6 +69,7 @@ def run(
     """
     from astra_dagster.orchestration.runs.jobs import update_job, update_run_config
     from astra_dagster.orchestration.runs.signs_of_life import declare_dead
+    from astra_dagster.orchestration.runs.start import failures_of, run_job
     from astra_dagster.tasks.registry import find_task
 
     wanted = where_of(where)

@@ -12,7 +12,6 @@ from astra_dagster.cli.common import (
     open_instance,
     put_json,
     raise_failures,
-    run_job,
     setting,
     settings_of,
     task_names,
@@ -37,6 +36,7 @@ def table(task: str, values: Sequence[str], fits: bool, overwrite: bool, as_json
     import dagster as dg
 
     from astra_dagster.orchestration.partitions import registered
+    from astra_dagster.orchestration.runs.start import run_job
     from astra_dagster.orchestration.tables import table_name
     from astra_dagster.tasks import registry
 

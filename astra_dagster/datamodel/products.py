@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PurePosixPath
 
+from astra_dagster.at_hand import Searchable
 from astra_dagster.datamodel import keys as parts_of
 from astra_dagster.datamodel.keys import ABSENT, MAX_KEY, our_name
 from astra_dagster.datamodel.releases import Release, release, releases, version_keys
@@ -45,7 +46,7 @@ _ASSET_NAMES = {
 
 
 @dataclass(frozen=True)
-class Product:
+class Product(Searchable):
     """One SDSS data-model species.
 
     Attributes

@@ -1,0 +1,83 @@
+"""From a search to results, from Python: what is found, read, run and told."""
+
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import pytest
+
+from astra_dagster import ap_star, ap_visit, product
+from astra_dagster.definitions import defs
+from astra_dagster.errors import InputMissingError, InvalidKeyError, ParameterError, SpectrumFileError
+from astra_dagster.orchestration.partitions import register
+from astra_dagster.tasks.snr import ap_visit_snr
+
+PLATE = "DR17/apo25m/120+12/5226/56000"
+
+
+@pytest.fixture(autouse=True)
+def in_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "astra.toml"
+    config.write_text('workers = "in-process"\n')
+    monkeypatch.setenv("ASTRA_CONFIG", str(config))
+
+
+@pytest.fixture
+def discovered(instance: dg.DagsterInstance, mirror: Path) -> Path:
+    assert defs.resolve_job_def("discover").execute_in_process(instance=instance).success
+    return mirror
+
+
+@pytest.mark.usefixtures("discovered")
+def test_from_a_search_to_results() -> None:
+    found = ap_visit.search(release="dr17", plate=5226, fibre="1..3")
+    assert found.keys == tuple(f"{PLATE}/00{i}" for i in (1, 2, 3))
+    assert repr(found).splitlines()[:3] == [
+        "3 files of apVisit",
+        "release  telescope  field   plate  mjd    fibre",
+        "DR17     apo25m     120+12  5226   56000  001",
+    ]
+    assert [one.key for one in found] == list(found.keys)
+    assert (found[0].key, found[1:].keys) == (found.keys[0], found.keys[1:])
+    assert found.read(wavelength=False).flux.shape == (3, 12288)
+
+    made = ap_visit_snr.run(found.keys)
+    assert (made.computed, made.failed) == (3, {})
+    assert ap_visit_snr.run(found.keys).computed == 0
+    assert ap_visit_snr.run(found.keys[0], overwrite=True).computed == 1
+    assert ap_visit_snr.run(release="DR17", where={"fibre": "4"}, fudge_factor=2.0).computed == 1
+    results = ap_visit_snr.results(found.keys)
+    assert len(results) == 3
+    assert np.all(results["snr"] > 0)
+    assert ap_visit_snr.run(()).computed == 0
+
+
+def test_failures_are_told_by_key(discovered: Path) -> None:
+    key = f"{PLATE}/002"
+    product("apVisit").parse_key(key).path(discovered).write_bytes(b"nonsense")
+    made = ap_visit_snr.run([key, f"{PLATE}/003"])
+    assert made.computed == 1
+    assert list(made.failed) == [key]
+    assert "not a FITS file" in made.failed[key]
+
+
+@pytest.mark.usefixtures("discovered")
+def test_what_cannot_be_found() -> None:
+    with pytest.raises(InvalidKeyError, match="run astra-dagster discover --product apVisit"):
+        ap_visit.search(plate=1)
+    with pytest.raises(InvalidKeyError, match="apVisit has no colour"):
+        ap_visit.search(colour="red")
+    with pytest.raises(InvalidKeyError, match="plate is given twice"):
+        ap_visit.search(where={"plate": 5226}, plate=5226)
+    with pytest.raises(InvalidKeyError, match="did you mean"):
+        ap_visit_snr.run(f"{PLATE}/099")
+    with pytest.raises(ParameterError, match="did you mean fudge_factor"):
+        ap_visit_snr.run(fudge_facto=3)
+
+
+def test_what_cannot_be_read(discovered: Path, instance: dg.DagsterInstance) -> None:
+    with pytest.raises(SpectrumFileError, match="do not fit into one batch"):
+        ap_visit.search(plate=5226).read()  # one of them is not dithered
+    register(instance, product("apStar"), ["DR17/apo25m/120+12/-/2M00000000+0000000"])
+    with pytest.raises(InputMissingError, match=r"the file is not here .*fetch\(\) gets it"):
+        ap_star.search(obj="2M00000000+0000000").read()
