@@ -90,7 +90,7 @@ def test_a_plan_on_the_command_line(instance: dg.DagsterInstance, tasks: dict[st
         "output: ",
     ):
         assert text in story
-    assert invoke(main, ["plan", "significance", "--explain", "DR17/x"]).exit_code == 1
+    assert invoke(main, ["plan", "significance", "--explain", "DR17/x"]).exit_code == 2
 
 
 def test_lineage_is_what_the_tasks_say(tasks: dict[str, Task]) -> None:
