@@ -249,10 +249,10 @@ def unpack_file(stream: BinaryIO, form: str, largest: int, path: str | Path) -> 
         As `unpack` raises them.
     """
     check_size(os.fstat(stream.fileno()).st_size, largest, path)
-    whole = io.BytesIO()
-    for piece in unpack(stream, form):
-        if whole.tell() + len(piece) > largest:
-            problem = f"unpacks to more than {largest} bytes, which no such file has"
-            raise WrongFileError(errno.EFBIG, problem, str(path))
-        whole.write(piece)
-    return whole.getvalue()
+    with io.BytesIO() as whole:  # an error, which may be kept, does not keep what was unpacked
+        for piece in unpack(stream, form):
+            if whole.tell() + len(piece) > largest:
+                problem = f"unpacks to more than {largest} bytes, which no such file has"
+                raise WrongFileError(errno.EFBIG, problem, str(path))
+            whole.write(piece)
+        return whole.getvalue()

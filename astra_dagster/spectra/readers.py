@@ -18,6 +18,7 @@ from astra_dagster.errors import (
     SpectrumFileError,
     UnknownFileError,
     UnknownProductError,
+    UnopenedError,
     UnreachableError,
     nearest,
 )
@@ -279,7 +280,7 @@ def read_spectra(path: str | Path, product: str | Product | None = None, **optio
     read = reader(wanted).function
     try:
         return read(path, **options)
-    except (CutShortError, UnreachableError):
+    except (CutShortError, UnopenedError, UnreachableError):  # without headers to compare
         raise
     except SpectrumFileError as error:
         name = _find_product(wanted).name
