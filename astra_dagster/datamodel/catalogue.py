@@ -82,7 +82,7 @@ def keys_from_table(path: Path, product: Product, release: str | None = None) ->
     if release is not None:
         release = product.template(release).release
     with ExitStack() as stack:
-        table = _open(path, stack)
+        table = open_table(path, stack)
         of_row = table.texts("release") or (None if release is None else [release] * table.rows)
         if of_row is None:
             raise CatalogueError("the table has no column release", path=path, hint="add it, or name one release")
@@ -109,7 +109,7 @@ def read_column(path: Path, product: Product, release: str, column: str) -> tupl
     """
     template = product.template(release)
     with ExitStack() as stack:
-        table = _open(path, stack)
+        table = open_table(path, stack)
         columns = {part: _read_column(table, part, _has_location_ids(template)) for part in template.keys.values()}
         given = {part.name: texts for part, texts in columns.items() if texts is not None}
         values = table.texts(column)
@@ -136,7 +136,7 @@ def _strip_decimals(text: str) -> str:
     return re.sub(r"^(-?[0-9]+)\.0*$", r"\1", text) if "." in text else text
 
 
-def _make_reader(table: "_Table", product: Product, text: str, wanted: str | None) -> Callable[[int], DataID | str]:
+def _make_reader(table: "OpenTable", product: Product, text: str, wanted: str | None) -> Callable[[int], DataID | str]:
     """Make a function that returns the data ID of a row by its number, or the reason why the row has none.
 
     It serves the rows that write the release as `text`; `wanted` is the release that the caller asks for.
@@ -157,7 +157,7 @@ def _make_reader(table: "_Table", product: Product, text: str, wanted: str | Non
     paths = table.texts(*_PATHS) if missing else None
     if missing and not any("/" in path for path in paths or ()):
         there = f"it has {', '.join(table.names[:_SHOWN])}{', ...' if table.names[_SHOWN:] else ''}; "
-        known = {_fold_name(other) for part in template.keys.values() for other in _list_names(part)}
+        known = {_fold_name(other) for part in template.keys.values() for other in list_names(part)}
         if table.is_text and known.isdisjoint(map(_fold_name, table.names)):
             there = ""  # whatever it is, it is no such table, and what is in it is nobody's business
         raise CatalogueError(
@@ -201,15 +201,15 @@ def _make_data_id(product: Product, release: str, row: Mapping[Key, str], by_loc
     return product.data_id(release, **values)
 
 
-def _list_names(part: Key) -> list[str]:
+def list_names(part: Key) -> list[str]:
     """List the names that the column of a part may have, the preferred name first."""
     sdss = (name for name, ours in RENAMED.items() if ours == part.name and name.isidentifier())
     return list(dict.fromkeys((part.name, part.sdss_name, *sdss, *ALIASES.get(part.name, ()), f"{part.name}_id")))
 
 
-def _read_column(table: "_Table", part: Key, by_location: bool) -> list[str] | None:
+def _read_column(table: "OpenTable", part: Key, by_location: bool) -> list[str] | None:
     """Read the column that gives a part, as texts; None if the table has no such column."""
-    texts = table.texts(*_list_names(part))
+    texts = table.texts(*list_names(part))
     if part.name == "telescope" and texts is None:
         composed = table.texts("visit_id", "apstar_id")  # apogee.apo25m.s.r5.5633.55932.296
         return None if composed is None else [f"{text}..".split(".")[1] for text in composed]
@@ -227,7 +227,7 @@ def _has_location_ids(template: Template) -> bool:
 
 
 @dataclass
-class _Table:
+class OpenTable:
     """An open table, whose columns are read as texts."""
 
     path: Path
@@ -268,7 +268,7 @@ def _as_texts(values: Sequence[object] | AnyArray) -> list[str]:
     return ["" if text.casefold() in _MISSING else text for text in (text.strip(" \t\r\n\0") for text in texts)]
 
 
-def _open(path: Path, stack: ExitStack) -> _Table:
+def open_table(path: Path, stack: ExitStack) -> OpenTable:
     """Open a table until the stack is closed. Its format is recognised by its first bytes."""
     try:
         stream: BinaryIO = stack.enter_context(files.open_file(path))
@@ -285,7 +285,7 @@ def _open(path: Path, stack: ExitStack) -> _Table:
 
             file = stack.enter_context(parquet.ParquetFile(stream))
             names = file.schema_arrow.names
-            return _Table(path, names, lambda name: tuple(_read_parquet_column(file, name)), file.metadata.num_rows)
+            return OpenTable(path, names, lambda name: tuple(_read_parquet_column(file, name)), file.metadata.num_rows)
         files.check_size(os.fstat(stream.fileno()).st_size, _MAX_TEXT, path)
         if head.startswith(b"<"):
             return _open_votable(path, stream.read())
@@ -306,7 +306,7 @@ def _unpack(stream: BinaryIO, form: str, path: Path, stack: ExitStack) -> Binary
     return stack.enter_context(files.open_file(made.name))
 
 
-def _open_votable(path: Path, contents: bytes) -> _Table:
+def _open_votable(path: Path, contents: bytes) -> OpenTable:
     from astropy.table import Table
 
     # Such data would be fetched from any address, and would unpack to any size.
@@ -318,7 +318,7 @@ def _open_votable(path: Path, contents: bytes) -> _Table:
             made = Table.read(io.BytesIO(contents), format="votable", use_names_over_ids=True)
         except Exception as error:  # whose message may quote what is in the file
             raise ValueError(f"it is no VOTable ({type(error).__name__})") from None
-    return _Table(path, made.colnames, made.__getitem__, len(made))
+    return OpenTable(path, made.colnames, made.__getitem__, len(made))
 
 
 def _read_parquet_column(file: "ParquetFile", name: str) -> list[Any]:
@@ -326,7 +326,7 @@ def _read_parquet_column(file: "ParquetFile", name: str) -> list[Any]:
     return ["" if value is None else value for value in values]
 
 
-def _open_fits(path: Path, stream: BinaryIO, stack: ExitStack) -> _Table:
+def _open_fits(path: Path, stream: BinaryIO, stack: ExitStack) -> OpenTable:
     """Open the first table of a FITS file. Columns are read when asked for: an allStar file has gigabytes."""
     from astropy.io import fits
 
@@ -345,7 +345,7 @@ def _open_fits(path: Path, stream: BinaryIO, stack: ExitStack) -> _Table:
             raise ValueError("it holds several values a row, or very long ones")
         return hdu.data.field(name) if column.null is None else np.ma.masked_equal(hdu.data.field(name), column.null)
 
-    return _Table(path, hdu.columns.names, values, int(hdu.header["NAXIS2"]))
+    return OpenTable(path, hdu.columns.names, values, int(hdu.header["NAXIS2"]))
 
 
 def _check_headers(stream: BinaryIO) -> None:
@@ -368,7 +368,7 @@ def _check_headers(stream: BinaryIO) -> None:
     stream.seek(0)
 
 
-def _open_text(path: Path, text: str) -> _Table:
+def _open_text(path: Path, text: str) -> OpenTable:
     """Read a table in text, as untyped rows. A row that is longer or shorter than the header spoils itself only."""
     lines = [line.strip(" ") for line in re.split("\r\n?|\n", text) if line.strip() and not line.startswith("#")]
     if not lines:
@@ -378,4 +378,4 @@ def _open_text(path: Path, text: str) -> _Table:
     n = len(header)
     broken = {i: f"{len(r)} values, and {n} columns" for i, r in enumerate(rows) if len(r) < n or any(r[n:])}
     columns = dict(zip(header, zip_longest(*rows, fillvalue=""), strict=False))
-    return _Table(path, header, lambda name: columns.get(name, ()), len(rows), broken, is_text=True)
+    return OpenTable(path, header, lambda name: columns.get(name, ()), len(rows), broken, is_text=True)

@@ -6,11 +6,13 @@ A list is read here, and matched with keys that are registered; what is done wit
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
-from astra_dagster.datamodel.keys import our_name
+from astra_dagster.datamodel.catalogue import list_names, open_table
+from astra_dagster.datamodel.keys import Key
 from astra_dagster.errors import CatalogueError, InputMissingError, InvalidKeyError, nearest
+from astra_dagster.files import read_text
 
 STDIN = "-"
 """Stands for what is read from the standard input."""
@@ -105,7 +107,7 @@ def _plain(text: str) -> str:
 
 def _read_lines(path: str) -> list[str]:
     try:
-        text = sys.stdin.read() if path == STDIN else Path(path).read_text(encoding="utf-8")
+        text = sys.stdin.read() if path == STDIN else read_text(path)
     except FileNotFoundError:
         raise InputMissingError("there is no such list", path=path) from None
     except (OSError, UnicodeDecodeError) as error:
@@ -114,27 +116,16 @@ def _read_lines(path: str) -> list[str]:
 
 
 def _read_table(path: Path) -> list[str]:
-    from astropy.table import Table  # here, because it is slow to import
-
-    if not path.exists():
-        raise InputMissingError("there is no such list", path=path)
-    try:
-        table = Table.read(path)
-    except Exception as error:
-        raise CatalogueError(f"the table cannot be read: {error}", path=path) from error
-    columns = {our_name(str(name).lower()): name for name in reversed(table.colnames)}
-    for names in (_KEYS, _NAMES):
-        for name in names:
-            if name in columns:
-                return [_to_text(value) for value in table[columns[name]]]
-    if set(_FIBRE) <= set(columns):
-        return ["-".join(map(_to_text, row)) for row in zip(*(table[columns[name]] for name in _FIBRE), strict=True)]
-    raise CatalogueError(
-        f"the table has none of the columns {', '.join((*_KEYS, *_NAMES))}, or plate, mjd and fibre",
-        path=path,
-        hint=f"it has {', '.join(map(str, table.colnames[:20]))}",
-    )
-
-
-def _to_text(value: Any) -> str:
-    return (value.decode() if isinstance(value, bytes) else str(value)).strip()
+    with ExitStack() as stack:
+        table = open_table(path, stack)
+        for names in (_KEYS, _NAMES):
+            if (texts := table.texts(*names)) is not None:
+                return texts
+        parts = [texts for part in _FIBRE if (texts := table.texts(*list_names(Key(part)))) is not None]
+        if len(parts) == len(_FIBRE):
+            return ["-".join(row) for row in zip(*parts, strict=True)]
+        raise CatalogueError(
+            f"the table has none of the columns {', '.join((*_KEYS, *_NAMES))}, or plate, mjd and fibre",
+            path=path,
+            hint=f"it has {', '.join(table.names[:20])}",
+        )
