@@ -18,7 +18,7 @@ from astra_dagster.tasks.inputs.common_files import CommonFile
 from astra_dagster.tasks.inputs.requirement import Requirement, join_domains
 from astra_dagster.tasks.parameters import Parameters, descriptions, digest, number_families
 
-RESERVED = frozenset(["also", "also_set", "data_ids", "fetch", "overwrite", "releases", "where"])
+RESERVED = frozenset(["also", "also_set", "data_ids", "fetch", "keys", "overwrite", "releases", "verify", "where"])
 """Names that no parameter may have, because a run or a function takes them beside the parameters."""
 Output = Literal["json", "fits"]
 Remake = Callable[["Task", Mapping[str, Any]], "Task"]

@@ -14,6 +14,7 @@ from astra_dagster.definitions import build_definitions, defs
 from astra_dagster.orchestration import records
 from astra_dagster.orchestration.discover import DiscoverConfig, search
 from astra_dagster.orchestration.partitions import register, registered
+from astra_dagster.orchestration.runs.jobs import UpdateConfig
 from astra_dagster.orchestration.sources import make_planner
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.planning.ledger import Selection, select_keys
@@ -21,6 +22,7 @@ from astra_dagster.planning.status import Status
 from astra_dagster.spectra.pixel_flags import APOGEE_REJECTED
 from astra_dagster.spectra.readers import READERS
 from astra_dagster.tasks import registry
+from astra_dagster.tasks.task import RESERVED
 from astra_dagster_tests.orchestration.runs.main_job import KEY, SNR, VISITS, discover, recorded, update
 
 RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
@@ -352,3 +354,7 @@ def test_source_assets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         assert len(specs[name].description) > 100
     assert specs["ap_visit_snr"].partitions_def.name == "ap_visit"
     assert [dep.asset_key.to_user_string() for dep in specs["ap_visit_snr"].deps] == ["ap_visit"]
+
+
+def test_no_parameter_of_a_task_has_the_name_of_an_option_of_a_run() -> None:
+    assert set(UpdateConfig.model_fields) <= RESERVED
