@@ -30,7 +30,7 @@ eval "$(_ASTRA_DAGSTER_COMPLETE=bash_source astra-dagster)"."""
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
 @click.version_option(__version__, prog_name="astra-dagster")
 def main() -> None:
-    """Analyse SDSS spectra: find the files, run tasks on them, compute nothing twice."""
+    """Analyse SDSS spectra: find files, run tasks on them, compute nothing twice."""
 
 
 for command in (
