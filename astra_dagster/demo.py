@@ -148,7 +148,7 @@ def write_ap_star(data_id: DataID, root: Path, visits: int) -> Path:
     A star with one visit has two rows, of which the second is zero.
     """
     rng = _make_rng(data_id.key)
-    covered = np.any([(low < APSTAR_WAVELENGTH) & (high > APSTAR_WAVELENGTH) for low, high in CHIPS], axis=0)
+    covered = _find_covered(APSTAR_WAVELENGTH)
     model = _make_model(rng, APSTAR_WAVELENGTH, "apogee")
     rows = [_observe(rng, APSTAR_WAVELENGTH, model, "apogee", float(rng.normal(0, 15))) for _ in range(visits)]
     seen, seen_error, sky = (np.array(part) for part in zip(*rows, strict=True))
@@ -275,15 +275,19 @@ def _observe_at_rest(seed: str, wavelength: AnyArray, table: str) -> tuple[AnyAr
     """Return flux, inverse variance and pixel flags of the star, with the residuals of the sky lines left out."""
     rng = _make_rng(seed)
     flux, error, sky = _observe(rng, wavelength, _make_model(_make_rng(_STAR), wavelength, table), table, 30.0)
-    covered = np.ones(wavelength.shape, bool)
-    if table == "apogee":
-        covered = np.any([(low < wavelength) & (high > wavelength) for low, high in CHIPS], axis=0)
+    covered = _find_covered(wavelength) if table == "apogee" else np.ones(wavelength.shape, bool)
     ivar = np.where(covered & ~sky, 1 / error**2, 0.0)
     return (
         np.where(covered, flux, 0.0),
         ivar,
         np.where(sky | ~covered, _BAD_BIT if table == "apogee" else _BRIGHT_SKY, 0),
     )
+
+
+def _find_covered(wavelength: AnyArray) -> AnyArray:
+    """Return True for the wavelengths that a chip covers."""
+    covered: AnyArray = np.any([(low < wavelength) & (high > wavelength) for low, high in CHIPS], axis=0)
+    return covered
 
 
 def _make_rng(text: str) -> np.random.Generator:

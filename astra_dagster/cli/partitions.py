@@ -18,17 +18,8 @@ def list_keys(product: str, releases: Sequence[str], where: Sequence[str], as_js
     Example: astra-dagster list ap_visit --where mjd=56000..56100 --where field=120*
     """
     from astra_dagster.datamodel.products import product as find_product
-    from astra_dagster.orchestration.records import DagsterLedger
-    from astra_dagster.planning.ledger import Selection, select_keys
 
-    found = find_product(product)
-    with open_instance() as instance:
-        keys = select_keys(DagsterLedger(instance), found, Selection(releases, where_of(where)))
-    if not keys:
-        raise AstraError(
-            f"no {found.asset_name} partition is registered" + (" for this selection" if releases or where else ""),
-            hint=f"run astra-dagster discover --product {found.name}",
-        )
+    keys = find_product(product).search(release=releases, where=where_of(where)).keys
     if as_json:
         put_json(keys)
     else:
@@ -56,9 +47,9 @@ def forget(product: str, keys: Sequence[str], yes: bool) -> None:
 
     found = find_product(product)
     with open_instance() as instance:
-        known = registered(instance, found)
+        known = dict.fromkeys(registered(instance, found))
         for key in keys:
-            if key not in set(known):
+            if key not in known:
                 error = InvalidKeyError(
                     f"no {found.asset_name} partition is registered as {key}", hint=nearest(key, known)
                 )

@@ -85,13 +85,14 @@ def _places(by: "pa.Table", order: list[tuple[str, str]]) -> "pa.Array":
 
 
 def _aligned(table: "pa.Table") -> str:
+    from astra_dagster.results.columns import align
+
     names = table.column_names
     rows = [[_cell(row[name]) for name in names] for row in table.slice(0, SHOWN).to_pylist()]
-    widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (names, *rows)]
+    lines = align([names, *rows])
     more = len(table) - SHOWN
     lines += [f"and {more} more rows: --csv, --json or --votable has all"] if more > 0 else []
-    return "\n".join(line.rstrip() for line in lines)
+    return "\n".join(lines)
 
 
 def _cell(value: Any) -> str:

@@ -69,7 +69,7 @@ def run(
     """
     from astra_dagster.orchestration.runs.jobs import update_job, update_run_config
     from astra_dagster.orchestration.runs.signs_of_life import declare_dead
-    from astra_dagster.orchestration.runs.start import failures_of, run_job
+    from astra_dagster.orchestration.runs.start import count_computed, failures_of, run_job
     from astra_dagster.tasks.registry import find_task
 
     wanted = where_of(where)
@@ -104,7 +104,7 @@ def run(
             put_json({"plans": [_document(plan) for plan in plans], "failed": failures_of(result)})
         raise_failures(result)
         (made,) = (event.step_output_data.metadata for event in result.all_events if event.is_successful_output)
-        done = sum(int(str(count.value)) for name, count in made.items() if name.endswith(": computed"))
+        done = count_computed(made)
         if as_json:
             put_json({"plans": [_document(plan) for plan in plans], "computed": done, "failed": []})
             return

@@ -16,7 +16,6 @@ from astra_dagster.cli.common import (
     settings_of,
     task_names,
 )
-from astra_dagster.errors import AstraError
 
 LISTED = 20
 """Most left-out outputs that are listed."""
@@ -38,6 +37,7 @@ def table(task: str, values: Sequence[str], fits: bool, overwrite: bool, as_json
     from astra_dagster.orchestration.partitions import registered
     from astra_dagster.orchestration.runs.start import run_job
     from astra_dagster.orchestration.tables import table_name
+    from astra_dagster.planning.ledger import make_none_registered
     from astra_dagster.tasks import registry
 
     found = registry.find_task(task)
@@ -45,10 +45,7 @@ def table(task: str, values: Sequence[str], fits: bool, overwrite: bool, as_json
     config = {**parameters.as_dict(all=True), **also_set(values), "fits": fits, "overwrite": overwrite}
     with open_instance() as instance:
         if not registered(instance, found.domain):
-            raise AstraError(
-                f"no {found.domain.name} partition is registered",
-                hint=f"run astra-dagster discover --product {found.domain.product.name}",
-            )
+            raise make_none_registered(found.domain, selected=False)
         from astra_dagster import definitions
 
         name = table_name(found)

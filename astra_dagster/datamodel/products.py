@@ -29,7 +29,7 @@ from astra_dagster.errors import (
 from astra_dagster.presence import is_file
 
 Where = Mapping[str, object]
-"""Allowed texts by part name, for selecting data IDs."""
+"""What is selected, by part name: see `datamodel.selection`."""
 
 SEED_PRODUCTS = ("apVisit", "apStar", "spec")
 """Products that are source assets from the start."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from astra_dagster.datamodel.products import Product, Where
+from astra_dagster.errors import InvalidKeyError
 from astra_dagster.outputs.record import Record
 from astra_dagster.tasks.groups import Domain
 from astra_dagster.tasks.task import Task
@@ -64,6 +65,14 @@ class Ledger(Protocol):
 
     def seen(self, product: Product, keys: Sequence[str]) -> Mapping[str, SourceRecord]:
         """Return the latest record of each of these files, by key; files that were never recorded are missing."""
+
+
+def make_none_registered(domain: Domain, *, selected: bool) -> InvalidKeyError:
+    """Make the error of a selection, or of everything, that holds no registered partition."""
+    return InvalidKeyError(
+        f"no {domain.name} partition is registered" + (" for this selection" if selected else ""),
+        hint=f"run astra-dagster discover --product {domain.product.name}",
+    )
 
 
 def select_keys(ledger: Ledger, domain: Domain, selection: Selection = EVERYTHING) -> list[str]:

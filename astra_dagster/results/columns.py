@@ -1,5 +1,6 @@
-"""Make astropy's table from a pyarrow table of results."""
+"""Make astropy's table from a pyarrow table of results, and align what is printed."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,12 @@ def make_qtable(table: pa.Table) -> Any:
         about = {name.decode(): text.decode() for name, text in (field.metadata or {}).items()}
         columns[field.name] = _make_column(field.name, table[field.name], about)
     return QTable(Table(columns))
+
+
+def align(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows of texts as lines in which the columns are aligned."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def _make_column(name: str, values: pa.ChunkedArray, about: dict[str, str]) -> Any:

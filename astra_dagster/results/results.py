@@ -14,7 +14,7 @@ from astra_dagster.orchestration.partitions import chunks
 from astra_dagster.orchestration.records import LOOK_UP, DagsterLedger
 from astra_dagster.orchestration.runs.instance import open_instance
 from astra_dagster.outputs.store import OutputStore
-from astra_dagster.planning.ledger import Selection, select_keys
+from astra_dagster.planning.ledger import Selection, make_none_registered, select_keys
 from astra_dagster.results.columns import make_qtable
 from astra_dagster.tables.collection import Gathered, gather
 from astra_dagster.tables.table import find_results
@@ -80,10 +80,7 @@ class Results:
                         )
                 keys = list(self.keys)
             if not keys:
-                raise InvalidKeyError(
-                    f"no {domain.name} partition is registered for this selection",
-                    hint=f"run astra-dagster discover --product {domain.product.name}",
-                )
+                raise make_none_registered(domain, selected=True)
             if len(keys) > LIMIT:
                 raise TooManyRowsError(
                     f"{len(keys)} partitions of {self.task.name} are more than the {LIMIT} that are taken into memory",

@@ -9,7 +9,7 @@ from astra_dagster.orchestration.records import DagsterLedger
 from astra_dagster.orchestration.runs.instance import open_instance
 from astra_dagster.orchestration.runs.jobs import match_keys, update_job, update_run_config
 from astra_dagster.orchestration.runs.signs_of_life import declare_dead
-from astra_dagster.orchestration.runs.start import failures_of, run_job
+from astra_dagster.orchestration.runs.start import count_computed, failures_of, run_job
 from astra_dagster.results.results import make_selection
 from astra_dagster.tasks.task import Task
 
@@ -74,7 +74,7 @@ def run(
                 said = str(event.step_failure_data.user_failure_data.description)
             elif event.is_step_failure:
                 raise _make_error(event.step_failure_data.error)
-            computed += sum(int(str(count.value)) for name, count in made.items() if name.endswith(": computed"))
+            computed += count_computed(made)
         if not result.success and not failed:
             raise AstraError(said)
     return RunSummary(result.run_id, computed, failed)

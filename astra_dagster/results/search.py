@@ -11,7 +11,8 @@ from astra_dagster.datamodel.products import DataID, Product
 from astra_dagster.errors import InputMissingError, InvalidKeyError, SpectrumFileError
 from astra_dagster.orchestration.records import DagsterLedger
 from astra_dagster.orchestration.runs.instance import open_instance
-from astra_dagster.planning.ledger import select_keys
+from astra_dagster.planning.ledger import make_none_registered, select_keys
+from astra_dagster.results.columns import align
 from astra_dagster.results.results import SHOWN, make_selection
 from astra_dagster.spectra.batch import SpectrumBatch, stack
 from astra_dagster.spectra.readers import read_spectra
@@ -47,10 +48,7 @@ class Found(Sequence[DataID]):
         with open_instance() as instance:
             keys = select_keys(DagsterLedger(instance), product, chosen)
         if not keys:
-            raise InvalidKeyError(
-                f"no {product.asset_name} partition is registered" + (" for this selection" if both or release else ""),
-                hint=f"run astra-dagster discover --product {product.name}",
-            )
+            raise make_none_registered(product, selected=bool(both or release))
         return cls(product, tuple(keys))
 
     def __len__(self) -> int:
@@ -70,9 +68,7 @@ class Found(Sequence[DataID]):
 
     def __repr__(self) -> str:
         names = ("release", *self.product.parts)
-        rows = [names, *(key.split("/") for key in self.keys[:SHOWN])]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        lines = align([names, *(key.split("/") for key in self.keys[:SHOWN])])
         more = [f"and {len(self) - SHOWN} more"] if len(self) > SHOWN else []
         return "\n".join([f"{len(self)} files of {self.product.name}", *lines, *more])
 

@@ -14,6 +14,8 @@ from astra_dagster.datamodel.keys import ABSENT
 from astra_dagster.datamodel.products import Product
 from astra_dagster.errors import IdentityError
 from astra_dagster.spectra.batch import SpectrumBatch
+from astra_dagster.spectra.mwm import MWM
+from astra_dagster.spectra.spec import SPEC
 
 TELESCOPES = frozenset(["apo25m", "lco25m", "apo1m"])
 """Telescopes as paths of APOGEE files have them; other names in a header are not compared."""
@@ -101,8 +103,8 @@ CLAIMS: Mapping[str, tuple[Claim, ...]] = {
     "apVisit": _VISIT,
     "apStar": _STAR,
     "aspcapStar": _STAR,
-    **dict.fromkeys(("spec", "spec-lite", "specLite", "specFull"), _SPEC),
-    **dict.fromkeys(("mwmStar", "mwmVisit"), (Claim("sdss_id", "sdss_id", _to_number, ("sdss_id",)),)),
+    **dict.fromkeys(SPEC, _SPEC),
+    **dict.fromkeys(MWM, (Claim("sdss_id", "sdss_id", _to_number, ("sdss_id",)),)),
 }
 """What is compared, by product."""
 

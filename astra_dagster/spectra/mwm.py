@@ -26,6 +26,9 @@ from astra_dagster.spectra.masks import find_flagged, make_ivar_batch, to_native
 from astra_dagster.spectra.pixel_flags import APOGEE, BOSS, order_names
 from astra_dagster.spectra.spec import PLAIN, to_plain
 
+MWM = ("mwmStar", "mwmVisit")
+"""Products whose files hold the spectra of several instruments."""
+
 TABLES = {"BOSS": (1, 2), "APOGEE": (3, 4)}
 """Numbers of the HDUs of each spectrograph, north and south."""
 

@@ -14,9 +14,6 @@ from astra_dagster.spectra.mwm import MASK_NAMES
 from astra_dagster.spectra.pixel_flags import APOGEE, APOGEE_REJECTED, order_names
 from astra_dagster.tasks.parameters import Parameters, parameter
 
-MWM = ("mwmStar", "mwmVisit")
-"""Products whose files hold the spectra of several instruments."""
-
 
 class RejectingParameters(Parameters):
     """Parameters of tasks over APOGEE spectra that leave out pixels by the bits of their mask.

@@ -7,6 +7,8 @@ from importlib.resources import files
 
 from astra_dagster.analysis.velocity import LIGHT
 from astra_dagster.spectra.batch import SpectrumBatch
+from astra_dagster.spectra.mwm import MWM
+from astra_dagster.spectra.spec import SPEC
 from astra_dagster.spectra.velocities import FASTEST
 
 
@@ -55,8 +57,8 @@ _REST = Frame("rest frame of the star")
 _SPEC = Frame("heliocentric, redshift not removed", "z")
 FRAMES = {
     "apVisit": Frame("as observed", "v_observed", velocity=True),
-    **dict.fromkeys(("apStar", "aspcapStar", "mwmStar", "mwmVisit"), _REST),
-    **dict.fromkeys(("spec", "spec-lite", "specLite", "specFull"), _SPEC),
+    **dict.fromkeys(("apStar", "aspcapStar", *MWM), _REST),
+    **dict.fromkeys(SPEC, _SPEC),
 }
 """Frames by SDSS name of the product; the frame of other products is not known."""
 

@@ -12,7 +12,6 @@ from pydantic import Field
 from astra_dagster import settings
 from astra_dagster.datamodel.key_lists import match_entries
 from astra_dagster.datamodel.products import Product, Where
-from astra_dagster.errors import AstraError
 from astra_dagster.orchestration import records
 from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.partitions import keys_of_files
@@ -21,7 +20,7 @@ from astra_dagster.orchestration.runs.materialise import Job, materialise
 from astra_dagster.orchestration.runs.resources import RESOURCES, ExecutorResource
 from astra_dagster.orchestration.runs.summary import FailedPartition, make_failure
 from astra_dagster.outputs.store import OutputStore
-from astra_dagster.planning.ledger import Selection, select_keys
+from astra_dagster.planning.ledger import Selection, make_none_registered, select_keys
 from astra_dagster.planning.planner import Planner, members
 from astra_dagster.tasks.task import Task, all_tasks
 
@@ -194,34 +193,29 @@ def jobs_of(
     ledger = records.DagsterLedger(instance)
     mine: dict[str, Task] = {}
     wanted: dict[str, dict[str, None]] = {}
-    given = keys
     for store in stores:
         task = store.task
         if files:
             mine_only = [one for one in files if not task.releases or one.partition("/")[0] in task.releases]
             domain = task.belonging(product or task.domain.product) or task.domain
-            keys = keys_of_files(domain, mine_only)
-            if not keys:
+            chosen = keys_of_files(domain, mine_only)
+            if not chosen:
                 continue
-        elif given:
-            keys = match_keys(ledger, task, given)
+        elif keys:
+            chosen = match_keys(ledger, task, keys)
         else:
-            keys = select_keys(ledger, task.domain, Selection(releases or task.releases, where or {}))
-        if not keys:
-            raise AstraError(
-                f"no {task.domain.name} partition is registered"
-                + (" for this selection" if releases or task.releases or where else ""),
-                hint=f"run astra-dagster discover --product {task.domain.product.name}",
-            )
-        wanted.setdefault(task.name, {}).update(dict.fromkeys(keys))
+            chosen = select_keys(ledger, task.domain, Selection(releases or task.releases, where or {}))
+        if not chosen:
+            raise make_none_registered(task.domain, selected=bool(releases or task.releases or where))
+        wanted.setdefault(task.name, {}).update(dict.fromkeys(chosen))
         mine[task.name] = task
     chain = all_tasks([*mine.values()])
     root = settings.sas_base_dir()
     for task in reversed(chain.values()):
         for requirement in task.requires:
             if requirement.task is not None:
-                keys = list(wanted.get(task.name, ()))
-                found = keys if requirement.one_to_one else members(ledger, requirement, keys, root)
+                mine_of = list(wanted.get(task.name, ()))
+                found = mine_of if requirement.one_to_one else members(ledger, requirement, mine_of, root)
                 wanted.setdefault(requirement.task.name, {}).update(dict.fromkeys(found))
     return [
         Job(

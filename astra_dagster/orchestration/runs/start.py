@@ -48,6 +48,11 @@ class _WithoutDagster:
         return getattr(self._stream, name)
 
 
+def count_computed(metadata: Mapping[str, dg.MetadataValue]) -> int:
+    """Return the number of outputs that a run computed, by the metadata of its summary."""
+    return sum(int(str(count.value)) for name, count in metadata.items() if name.endswith(": computed"))
+
+
 def failures_of(result: dg.ExecuteInProcessResult) -> list[dict[str, str]]:
     """Return the partitions that failed in a run, with the reasons."""
     failed = [event.step_failure_data.user_failure_data for event in result.all_events if event.is_step_failure]
