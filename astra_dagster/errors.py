@@ -158,10 +158,6 @@ class UnknownFileError(SpectrumFileError):
     """A file of which neither the name nor the headers are those of a product with a reader."""
 
 
-class UnopenedError(SpectrumFileError):
-    """A file of which nothing can be read: it is no regular file, too large, or cannot be unpacked."""
-
-
 class CutShortError(SpectrumFileError):
     """A file that ends before what its own headers announce."""
 

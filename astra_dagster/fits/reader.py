@@ -19,7 +19,7 @@ import numpy as np
 
 from astra_dagster import files
 from astra_dagster.arrays import AnyArray
-from astra_dagster.errors import CutShortError, InputMissingError, SpectrumFileError, UnopenedError, UnreachableError
+from astra_dagster.errors import CutShortError, InputMissingError, SpectrumFileError, UnreachableError
 from astra_dagster.fits.decoding import Column, decode, find_columns, find_renamed, holds, leave_out, scale
 from astra_dagster.fits.hdu import HDU
 from astra_dagster.fits.header import BLOCK, CARD, Header
@@ -90,11 +90,11 @@ class FitsFile:
         except PermissionError as error:
             raise UnreachableError("permission denied", path=path, hint="ask its owner") from error
         except files.WrongFileError as error:
-            raise UnopenedError(str(error.strerror), path=path) from error
+            raise SpectrumFileError(str(error.strerror), path=path) from error
         except OSError as error:
             raise UnreachableError(f"cannot be read: {error.strerror}", path=path) from error
         except ValueError as error:
-            raise UnopenedError(f"cannot be read: {error}", path=path, hint=hint) from error
+            raise SpectrumFileError(f"cannot be read: {error}", path=path, hint=hint) from error
 
     def _open(self) -> None:
         """Open the file, and unpack it if its first bytes are those of a compressed one, whatever its name is."""

@@ -18,7 +18,6 @@ from astra_dagster.errors import (
     SpectrumFileError,
     UnknownFileError,
     UnknownProductError,
-    UnopenedError,
     UnreachableError,
     nearest,
 )
@@ -280,7 +279,7 @@ def read_spectra(path: str | Path, product: str | Product | None = None, **optio
     read = reader(wanted).function
     try:
         return read(path, **options)
-    except (CutShortError, UnopenedError, UnreachableError):  # without headers to compare
+    except (CutShortError, UnreachableError):
         raise
     except SpectrumFileError as error:
         name = _find_product(wanted).name
