@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from astra_dagster.checks.check import Check, Finding, Verdict
 from astra_dagster.checks.sample import OutputSample
-from astra_dagster.spectra.spec import SPEC
+from astra_dagster.spectra.products.spec import SPEC
 from astra_dagster.tasks.columns import name_flags
 from astra_dagster.tasks.parameters import descriptions
 from astra_dagster.tasks.task import Task

@@ -14,8 +14,8 @@ from astra_dagster.datamodel.keys import ABSENT
 from astra_dagster.datamodel.products import Product
 from astra_dagster.errors import IdentityError
 from astra_dagster.spectra.batch import SpectrumBatch
-from astra_dagster.spectra.mwm import MWM
-from astra_dagster.spectra.spec import SPEC
+from astra_dagster.spectra.products.mwm import MWM
+from astra_dagster.spectra.products.spec import SPEC
 
 TELESCOPES = frozenset(["apo25m", "lco25m", "apo1m"])
 """Telescopes as paths of APOGEE files have them; other names in a header are not compared."""

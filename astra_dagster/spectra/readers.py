@@ -21,13 +21,13 @@ from astra_dagster.errors import (
     UnreachableError,
     nearest,
 )
-from astra_dagster.spectra.ap_star import is_ap_star, is_aspcap_star, read_ap_star, read_aspcap_star
-from astra_dagster.spectra.ap_visit import is_ap_visit, read_ap_visit
 from astra_dagster.spectra.batch import SpectrumBatch
-from astra_dagster.spectra.mwm import find_instruments, is_mwm, read_mwm
 from astra_dagster.spectra.output import is_output
+from astra_dagster.spectra.products.ap_star import is_ap_star, is_aspcap_star, read_ap_star, read_aspcap_star
+from astra_dagster.spectra.products.ap_visit import is_ap_visit, read_ap_visit
+from astra_dagster.spectra.products.mwm import find_instruments, is_mwm, read_mwm
+from astra_dagster.spectra.products.spec import is_spec, read_spec
 from astra_dagster.spectra.recognition import Recognise, Recognition, find_other, recognise_file
-from astra_dagster.spectra.spec import is_spec, read_spec
 
 if TYPE_CHECKING:
     from specutils import Spectrum

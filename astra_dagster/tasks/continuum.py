@@ -18,8 +18,8 @@ from astra_dagster.files import check_may_read
 from astra_dagster.presence import is_file
 from astra_dagster.spectra import pixel_flags
 from astra_dagster.spectra.batch import SpectrumBatch
-from astra_dagster.spectra.mwm import MWM
-from astra_dagster.spectra.spec import SPEC
+from astra_dagster.spectra.products.mwm import MWM
+from astra_dagster.spectra.products.spec import SPEC
 from astra_dagster.tasks.columns import Column
 from astra_dagster.tasks.decorator import spectrum_task
 from astra_dagster.tasks.identity import APOGEE, BOSS, identity

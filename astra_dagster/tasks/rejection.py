@@ -10,8 +10,8 @@ which of them are read, ``@spectrum_task(..., options=["instrument"])``, and so 
 
 from astra_dagster.errors import ParameterError, nearest
 from astra_dagster.spectra.batch import SpectrumBatch
-from astra_dagster.spectra.mwm import MASK_NAMES
 from astra_dagster.spectra.pixel_flags import APOGEE, APOGEE_REJECTED, order_names
+from astra_dagster.spectra.products.mwm import MASK_NAMES
 from astra_dagster.tasks.parameters import Parameters, parameter
 
 

@@ -7,9 +7,9 @@ from astra_dagster.analysis.snr import der_snr, mean_snr, median_snr, pixel_snr
 from astra_dagster.arrays import FloatArray
 from astra_dagster.datamodel.products import product
 from astra_dagster.spectra.batch import SpectrumBatch
-from astra_dagster.spectra.mwm import MWM
 from astra_dagster.spectra.pixel_flags import BOSS, BOSS_REJECTED
-from astra_dagster.spectra.spec import SPEC
+from astra_dagster.spectra.products.mwm import MWM
+from astra_dagster.spectra.products.spec import SPEC
 from astra_dagster.tasks import identity
 from astra_dagster.tasks.columns import Column
 from astra_dagster.tasks.decorator import spectrum_task

@@ -7,8 +7,8 @@ from importlib.resources import files
 
 from astra_dagster.analysis.velocity import LIGHT
 from astra_dagster.spectra.batch import SpectrumBatch
-from astra_dagster.spectra.mwm import MWM
-from astra_dagster.spectra.spec import SPEC
+from astra_dagster.spectra.products.mwm import MWM
+from astra_dagster.spectra.products.spec import SPEC
 from astra_dagster.spectra.velocities import FASTEST
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from astra_dagster.analysis.continuum import fit_continuum, normalise
 from astra_dagster.analysis.regions import NAMED, named_regions, read_regions
 from astra_dagster.errors import AnalysisError, ConfigurationError
-from astra_dagster.spectra.ap_star import log_grid
 from astra_dagster.spectra.batch import SpectrumBatch, stack
+from astra_dagster.spectra.products.ap_star import log_grid
 from astra_dagster.spectra.readers import read_spectra
 from astra_dagster_tests.analysis.agreement import REGIONS, header_difference, largest_difference, spectra_of
 from astra_dagster_tests.analysis.reference import pixels_in, sinusoidal_continuum

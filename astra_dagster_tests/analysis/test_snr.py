@@ -7,8 +7,8 @@ import pytest
 from astropy.io import fits
 
 from astra_dagster.analysis.snr import der_snr, mean_snr, median_snr, pixel_snr, window_snr
-from astra_dagster.spectra.ap_visit import read_ap_visit
 from astra_dagster.spectra.batch import stack
+from astra_dagster.spectra.products.ap_visit import read_ap_visit
 from astra_dagster_tests.mirrors import find_real
 
 

@@ -16,7 +16,7 @@ from astra_dagster.errors import TaskError
 from astra_dagster.execution import runner
 from astra_dagster.outputs.record import record_of
 from astra_dagster.outputs.store import OutputStore
-from astra_dagster.spectra.spec import name_position
+from astra_dagster.spectra.products.spec import name_position
 from astra_dagster.tables.collection import collect
 from astra_dagster.tables.table_columns import UCDS
 from astra_dagster.tasks.continuum import ap_star_continuum, ap_visit_continuum, spec_continuum, spec_lite_continuum

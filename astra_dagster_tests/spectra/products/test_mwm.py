@@ -8,7 +8,7 @@ from astropy.io import fits
 
 from astra_dagster.errors import SpectrumFileError
 from astra_dagster.spectra.batch import FLUX_UNIT
-from astra_dagster.spectra.mwm import TABLES, read_mwm
+from astra_dagster.spectra.products.mwm import TABLES, read_mwm
 from astra_dagster_tests.spectra.synthetic import SPECTROGRAPHS, write_mwm
 
 COLUMNS = ("sdss_id", "telescope", "mjd", "min_mjd", "max_mjd", "snr", "v_rad", "in_stack")

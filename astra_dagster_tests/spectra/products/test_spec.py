@@ -10,7 +10,7 @@ from astropy.io import fits
 from astra_dagster.checks.output_checks import SNR_RELATIVE
 from astra_dagster.errors import SpectrumFileError
 from astra_dagster.spectra.batch import FLUX_UNIT
-from astra_dagster.spectra.spec import read_spec
+from astra_dagster.spectra.products.spec import read_spec
 from astra_dagster_tests.mirrors import find_real, skip_without
 from astra_dagster_tests.spectra.synthetic import write_spec
 

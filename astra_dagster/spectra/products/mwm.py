@@ -20,11 +20,11 @@ from astra_dagster.fits.hdu import HDU
 from astra_dagster.fits.header import Scalar
 from astra_dagster.fits.model import Model
 from astra_dagster.fits.reader import FitsFile
-from astra_dagster.spectra import ap_star
 from astra_dagster.spectra.batch import FLUX_UNIT, SpectrumBatch, stack
 from astra_dagster.spectra.masks import find_flagged, make_ivar_batch, to_native
 from astra_dagster.spectra.pixel_flags import APOGEE, BOSS, order_names
-from astra_dagster.spectra.spec import PLAIN, to_plain
+from astra_dagster.spectra.products import ap_star
+from astra_dagster.spectra.products.spec import PLAIN, to_plain
 
 MWM = ("mwmStar", "mwmVisit")
 """Products whose files hold the spectra of several instruments."""

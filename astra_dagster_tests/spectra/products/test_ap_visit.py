@@ -7,8 +7,8 @@ import pytest
 from astropy.io import fits
 
 from astra_dagster.errors import SpectrumFileError
-from astra_dagster.spectra.ap_visit import read_ap_visit
 from astra_dagster.spectra.batch import FLUX_UNIT, stack
+from astra_dagster.spectra.products.ap_visit import read_ap_visit
 from astra_dagster_tests.mirrors import find_real
 from astra_dagster_tests.spectra.synthetic import write_ap_visit
 

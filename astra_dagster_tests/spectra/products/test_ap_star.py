@@ -8,8 +8,8 @@ from astropy.io import fits
 
 from astra_dagster.demo import APSTAR_WAVELENGTH
 from astra_dagster.errors import SpectrumFileError
-from astra_dagster.spectra.ap_star import COMBINED, read_ap_star, read_aspcap_star
 from astra_dagster.spectra.batch import FLUX_UNIT
+from astra_dagster.spectra.products.ap_star import COMBINED, read_ap_star, read_aspcap_star
 from astra_dagster_tests.mirrors import find_real
 from astra_dagster_tests.spectra.synthetic import write_ap_star, write_ap_star_dr17, write_aspcap_star
 

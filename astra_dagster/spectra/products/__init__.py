@@ -1,0 +1,1 @@
+"""Readers of single products: one file for each data model."""
