@@ -1,5 +1,6 @@
 """A file of each kind, for a test to damage; and nothing stays open, whatever is wrong with it."""
 
+import contextlib
 import gc
 import shutil
 from collections.abc import Iterator
@@ -45,10 +46,15 @@ def no_garbage_of_other_tests() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_descriptor_stays_open() -> Iterator[None]:
-    before = descriptors()
+    before = open_descriptors()
     yield
-    assert descriptors() == before
+    assert open_descriptors() - before == set()
 
 
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
+def open_descriptors() -> set[tuple[str, str]]:
+    """The number of each open descriptor, and what it leads to."""
+    found = set()
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the descriptor of this folder, and what just closes
+            found.add((link.name, str(link.readlink())))
+    return found
