@@ -56,12 +56,16 @@ class Reader:
         Whether a file may hold several spectra.
     instruments
         Names of the spectrographs of which a file has spectra, for a function that reads those of one `instrument`.
+    verified
+        Against what the function was checked: "real files of DR13 and DR17", say. A text that does not begin with
+        "real files" names a document, and the function is unverified on a real file.
     """
 
     function: "ReadFunction | AddedReader"
     recognise: Recognise
     several: bool = False
     instruments: Callable[[Path], tuple[str, ...]] | None = None
+    verified: str = "its author"
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -77,18 +81,26 @@ class Reader:
         )
 
 
+_DR19 = "the data model of DR19"
+
+
 def _make_mwm_reader(*, star: bool) -> Reader:
-    return Reader(partial(read_mwm, star=star), partial(is_mwm, star=star), several=True, instruments=find_instruments)
+    read, test = partial(read_mwm, star=star), partial(is_mwm, star=star)
+    return Reader(read, test, several=True, instruments=find_instruments, verified=_DR19)
+
+
+def _make_spec_reader(verified: str, *, sdss5: bool, lite: bool) -> Reader:
+    return Reader(read_spec, partial(is_spec, sdss5=sdss5, lite=lite), verified=verified)
 
 
 READERS: Mapping[str, Reader] = {
-    "apVisit": Reader(read_ap_visit, is_ap_visit),
-    "apStar": Reader(read_ap_star, is_ap_star, several=True),
-    "aspcapStar": Reader(read_aspcap_star, is_aspcap_star),
-    "spec": Reader(read_spec, partial(is_spec, sdss5=False, lite=False)),
-    "spec-lite": Reader(read_spec, partial(is_spec, sdss5=False, lite=True)),
-    "specLite": Reader(read_spec, partial(is_spec, sdss5=True, lite=True)),
-    "specFull": Reader(read_spec, partial(is_spec, sdss5=True, lite=False)),
+    "apVisit": Reader(read_ap_visit, is_ap_visit, verified="real files of DR13 and DR17"),
+    "apStar": Reader(read_ap_star, is_ap_star, several=True, verified="real files of DR13 and DR17"),
+    "aspcapStar": Reader(read_aspcap_star, is_aspcap_star, verified="real files of DR13"),
+    "spec": _make_spec_reader("real files of DR12 and DR17", sdss5=False, lite=False),
+    "spec-lite": _make_spec_reader("real files of DR14 and DR17", sdss5=False, lite=True),
+    "specLite": _make_spec_reader(_DR19, sdss5=True, lite=True),
+    "specFull": _make_spec_reader(_DR19, sdss5=True, lite=False),
     "mwmStar": _make_mwm_reader(star=True),
     "mwmVisit": _make_mwm_reader(star=False),
 }

@@ -1,5 +1,6 @@
-"""Readers of users' own, for products that have none."""
+"""Readers of users' own, for products that have none; and against what ours are verified."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from astra_dagster import SpectrumBatch, product, read_spectra, register_reader,
 from astra_dagster.errors import ReaderError, SpectrumFileError, UnknownProductError
 from astra_dagster.outputs.store import InputFiles, OutputStore, PartitionWork
 from astra_dagster.spectra import readers
-from astra_dagster.spectra.readers import find_reader, reader
+from astra_dagster.spectra.readers import READERS, find_reader, reader
 from astra_dagster.tasks import registry
 from astra_dagster_tests.execution.work import run_elsewhere
 
@@ -141,3 +142,8 @@ def test_a_package_may_hold_nothing_but_readers(tmp_path: Path, monkeypatch: pyt
     assert "ap_visit_snr" in registry.tasks()
     assert registry.broken() == {}
     assert find_reader("apField") is not None
+
+
+def test_a_reader_says_against_what_it_was_verified() -> None:
+    for item in READERS.values():
+        assert re.match(r"(real files|the data model) of DR\d+", item.verified)
