@@ -63,6 +63,9 @@ class SpectrumBatch:
         Names of those bits of the mask for which pixels are bad, in the order of the bits.
     continuum, continuum_unit
         Continuum by which the flux was divided, shape (n, pixels), and its unit; None if it was not divided.
+    models
+        Model spectra and continua that the file has beside the flux, as they are there, by the file's names for them;
+        each of shape (n, pixels). Empty if there are none.
 
     Raises
     ------
@@ -83,6 +86,7 @@ class SpectrumBatch:
     continuum_unit: str = ""
     mask_name: str = ""
     reject: tuple[str, ...] = ()
+    models: Mapping[str, FloatArray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shape = np.atleast_2d(self.flux).shape
@@ -96,9 +100,12 @@ class SpectrumBatch:
             value = getattr(self, name)
             if value is not None:
                 array = np.atleast_2d(value)
-                if array.shape != shape or len(shape) != 2:
-                    raise ValueError(f"{name} has shape {array.shape}, flux has {shape}: (n, pixels) is expected")
+                self._check_shape(name, array, shape)
                 self._set(name, array)
+        models = {name: _freeze(np.atleast_2d(np.asarray(value, float))) for name, value in self.models.items()}
+        for name, array in models.items():
+            self._check_shape(f"model {name}", array, shape)
+        object.__setattr__(self, "models", models)
         if self.wavelength is not None:
             array = np.asarray(self.wavelength, float)
             if array.shape not in ((shape[1],), shape):
@@ -110,9 +117,12 @@ class SpectrumBatch:
             object.__setattr__(self, "chips", (("all", 0, shape[1]),))
 
     def _set(self, name: str, array: AnyArray) -> None:
-        view = array.view()
-        view.flags.writeable = False
-        object.__setattr__(self, name, view)
+        object.__setattr__(self, name, _freeze(array))
+
+    @staticmethod
+    def _check_shape(name: str, array: AnyArray, shape: tuple[int, ...]) -> None:
+        if array.shape != shape or len(shape) != 2:
+            raise ValueError(f"{name} has shape {array.shape}, flux has {shape}: (n, pixels) is expected")
 
     def __len__(self) -> int:
         return int(self.flux.shape[0])
@@ -132,6 +142,7 @@ class SpectrumBatch:
             changes[name] = None if changes[name] is None else changes[name][wanted]
         if self.wavelength is not None and self.wavelength.ndim == 2:
             changes["wavelength"] = self.wavelength[wanted]
+        changes["models"] = {name: array[wanted] for name, array in self.models.items()}
         changes["meta"] = {name: tuple(values[i] for i in picked) for name, values in self.meta.items()}
         return SpectrumBatch(**changes)
 
@@ -228,7 +239,8 @@ class SpectrumBatch:
         Spectrum
             Flux in the unit of the batch, wavelength in Angstrom, inverse variance that is 0 for bad pixels, and a mask
             that is True for them. Its `meta` holds that of the batch, as plain values for one spectrum and lists for
-            several; and, if the batch has them, `continuum` as a quantity and `bitmask` as an array.
+            several; and, if the batch has them, `continuum` as a quantity, `bitmask` as an array, and `models` as a
+            dictionary of arrays.
 
         Raises
         ------
@@ -251,6 +263,8 @@ class SpectrumBatch:
             meta["continuum"] = Quantity(self.continuum[rows], _parse_unit(self.continuum_unit))
         if self.bitmask is not None:
             meta["bitmask"] = self.bitmask[rows].copy()
+        if self.models:
+            meta["models"] = {name: array[rows].copy() for name, array in self.models.items()}
         unit = _parse_unit(self.unit)
         return Spectrum(
             flux=Quantity(self.flux[rows], unit),
@@ -297,6 +311,13 @@ class SpectrumBatch:
         return own
 
 
+def _freeze(array: AnyArray) -> AnyArray:
+    """Return a read-only view."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
 @lru_cache(maxsize=16)  # parsing a unit takes as long as reading a file
 def _parse_unit(text: str) -> "Unit":
     from astropy.units import Unit
@@ -307,7 +328,7 @@ def _parse_unit(text: str) -> "Unit":
 def stack(batches: Sequence[SpectrumBatch]) -> SpectrumBatch:
     """Join batches of the same number of pixels into one, in order.
 
-    An array that one of the batches lacks is left out; metadata that a batch lacks are None for its spectra.
+    An array or a model that one of the batches lacks is left out; metadata that a batch lacks are None for its spectra.
 
     Raises
     ------
@@ -326,6 +347,8 @@ def stack(batches: Sequence[SpectrumBatch]) -> SpectrumBatch:
         values = [getattr(batch, name) for batch in batches]
         if all(value is not None for value in values):
             arrays[name] = np.concatenate(values)
+    common = [name for name in first.models if all(name in batch.models for batch in batches)]
+    arrays["models"] = {name: np.concatenate([batch.models[name] for batch in batches]) for name in common}
     names = dict.fromkeys(name for batch in batches for name in batch.meta)
     meta = {
         name: tuple(chain.from_iterable(batch.meta.get(name, (None,) * len(batch)) for batch in batches))

@@ -14,6 +14,7 @@ from astra_dagster.datamodel.keys import ABSENT
 from astra_dagster.datamodel.products import Product
 from astra_dagster.errors import IdentityError
 from astra_dagster.spectra.batch import SpectrumBatch
+from astra_dagster.spectra.products.astra import ASTRA
 from astra_dagster.spectra.products.mwm import MWM
 from astra_dagster.spectra.products.spec import SPEC
 
@@ -104,7 +105,7 @@ CLAIMS: Mapping[str, tuple[Claim, ...]] = {
     "apStar": _STAR,
     "aspcapStar": _STAR,
     **dict.fromkeys(SPEC, _SPEC),
-    **dict.fromkeys(MWM, (Claim("sdss_id", "sdss_id", _to_number, ("sdss_id",)),)),
+    **dict.fromkeys((*MWM, *ASTRA), (Claim("sdss_id", "sdss_id", _to_number, ("sdss_id",)),)),
 }
 """What is compared, by product."""
 

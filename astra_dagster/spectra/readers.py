@@ -25,6 +25,7 @@ from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.output import is_output
 from astra_dagster.spectra.products.ap_star import is_ap_star, is_aspcap_star, read_ap_star, read_aspcap_star
 from astra_dagster.spectra.products.ap_visit import is_ap_visit, read_ap_visit
+from astra_dagster.spectra.products.astra import ASTRA, is_astra, read_astra
 from astra_dagster.spectra.products.mwm import find_instruments, is_mwm, read_mwm
 from astra_dagster.spectra.products.spec import is_spec, read_spec
 from astra_dagster.spectra.recognition import Recognise, Recognition, find_other, recognise_file
@@ -89,6 +90,11 @@ def _make_mwm_reader(*, star: bool) -> Reader:
     return Reader(read, test, several=True, instruments=find_instruments, verified=_DR19)
 
 
+def _make_astra_reader(pipeline: str, star: bool) -> Reader:
+    read, test = partial(read_astra, pipeline=pipeline, star=star), partial(is_astra, pipeline=pipeline, star=star)
+    return Reader(read, test, several=True, verified=_DR19)
+
+
 def _make_spec_reader(verified: str, *, sdss5: bool, lite: bool) -> Reader:
     return Reader(read_spec, partial(is_spec, sdss5=sdss5, lite=lite), verified=verified)
 
@@ -103,6 +109,7 @@ READERS: Mapping[str, Reader] = {
     "specFull": _make_spec_reader(_DR19, sdss5=True, lite=False),
     "mwmStar": _make_mwm_reader(star=True),
     "mwmVisit": _make_mwm_reader(star=False),
+    **{name: _make_astra_reader(pipeline, star) for name, (pipeline, star) in ASTRA.items()},
 }
 """Readers by SDSS name of the product."""
 
@@ -257,8 +264,9 @@ def read_spectra(path: str | Path, product: str | Product | None = None, **optio
         The file; it may be compressed with gzip, bzip2 or zip.
     product
         Product of the file, ``ap_visit`` or its name: "apVisit", "apStar", "aspcapStar", "spec", "spec-lite",
-        "specLite", "specFull", "mwmStar" or "mwmVisit", one with a reader of yours (`register_reader`), or our name of
-        it. By default the name of the file and its headers tell.
+        "specLite", "specFull", "mwmStar" or "mwmVisit", "astraStarASPCAP" or another with models (see `READERS`), one
+        with a reader of yours (`register_reader`), or our name of it. By default the name of the file and its headers
+        tell.
     options
         ``wavelength=False`` to leave the wavelengths out, ``bitmask=True`` to keep the file's own mask,
         ``reject=("BADPIX", "SIG_SKYLINE")`` to say which bits of it make pixels bad (by default those that the survey

@@ -153,7 +153,7 @@ def make_curve(batch: SpectrumBatch, row: int) -> Curve:
     wavelength = np.broadcast_to(batch.wavelength, batch.flux.shape)[row]
     flux, bad = batch.flux[row], batch.bad[row]
     with np.errstate(divide="ignore"):
-        error = np.where(bad, np.nan, 1 / np.sqrt(batch.ivar[row]))
+        error = np.where(bad | (batch.ivar[row] == 0), np.nan, 1 / np.sqrt(batch.ivar[row]))
     bitmask = None if batch.bitmask is None else batch.bitmask[row]
     if batch.continuum is None:
         return Curve(wavelength, flux, error, bad, bitmask=bitmask, mask_name=batch.mask_name)

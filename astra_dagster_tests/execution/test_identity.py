@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,17 @@ from astra_dagster.errors import Fault, IdentityError, OtherProductError
 from astra_dagster.execution import runner
 from astra_dagster.outputs.store import InputFiles, OutputStore, PartitionWork
 from astra_dagster.spectra.identity import CLAIMS, check_identity
+from astra_dagster.spectra.products.astra import ASTRA
 from astra_dagster.spectra.readers import READERS, read_spectra
 from astra_dagster.tasks.snr import ap_visit_snr
 from astra_dagster.tasks.task import Task
 from astra_dagster_tests.execution.work import find_work, run, work_of
-from astra_dagster_tests.spectra.synthetic import write_ap_star, write_aspcap_star, write_mwm, write_spec
+from astra_dagster_tests.spectra.synthetic import write_ap_star, write_aspcap_star, write_astra, write_mwm, write_spec
+
+
+def write_models(path: Path, pipeline: str, star: bool) -> Path:
+    return write_astra(path / "file.fits", pipeline, star=star)
+
 
 SPEC = {"run2d": "26", "plate": 266, "mjd": 60000, "fibre": 31}
 SDSSV = {"field": 112360, "mjd": 60000, "catalogid": 27021598150202075}
@@ -44,6 +51,10 @@ FILES: Mapping[str, tuple[str, Mapping[str, Any], Callable[[Path], Path]]] = {
         {"sdss_id": 103020000},
         lambda path: write_mwm(path / "file.fits", (3, 1, 0, 0), star=False),
     ),
+    **{
+        name: ("DR19", {"sdss_id": 103020000}, partial(write_models, pipeline=pipeline, star=star))
+        for name, (pipeline, star) in ASTRA.items()
+    },
 }
 """Release, parts of the key and writer of a file of each product that is read."""
 

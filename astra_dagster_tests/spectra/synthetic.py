@@ -18,6 +18,14 @@ PIXELS = 8575
 SPECTROGRAPHS = {"BOSS": (3.5523, 1e-4, 4648), "APOGEE": (4.179, 6e-6, PIXELS)}
 """Start and step of the logarithmic grid of mwm files, and its pixels."""
 
+MARKERS = {
+    "ASPCAP": ("APOGEE", "model_flux_nd_h", True),
+    "ThePayne": ("APOGEE", "rho_fe_h_c12_c13", False),
+    "SnowWhite": ("BOSS", "p_dc_ms", False),
+    "Slam": ("BOSS", "optimality", False),
+}
+"""Of each pipeline of Astra the instrument, a column that no other has, and whether its model is normalised."""
+
 GAPS = (slice(0, 200), slice(3300, 3600), slice(6100, 6320), slice(8400, None))
 
 
@@ -179,6 +187,63 @@ def write_mwm(path: Path, rows: Sequence[int], *, star: bool = True, flags: str 
     return _write(path, [primary, *tables])
 
 
+def write_astra(
+    path: Path, pipeline: str, rows: Sequence[int] = (1, 1), *, star: bool = True, upper: bool = False
+) -> Path:
+    """Write an astraStar (or else astraVisit) file of a pipeline.
+
+    Parameters
+    ----------
+    rows
+        Number of spectra of the two telescopes; the tables of the other instrument are empty.
+    upper
+        Whether names of columns are in upper case, as in early versions.
+    """
+    rng = np.random.default_rng([*rows, star])
+    primary = fits.PrimaryHDU()
+    primary.header.update(V_ASTRA="0.6.0", SDSS_ID=103020000, APOGEEID="2M12283021-6635525", RA=187.12584)
+    own, column, _ = MARKERS[pipeline]
+    tables = []
+    for name, (first, step, pixels) in SPECTROGRAPHS.items():
+        for observatory, planned in zip(("APO", "LCO"), rows, strict=True):
+            count = planned if name == own else 0
+            model = rng.uniform(0.3, 1, (count, pixels))
+            continuum = np.full(model.shape, 40.0)
+            arrays = {"model_flux": model if pipeline == "ASPCAP" else 40 * model}
+            if (pipeline, star) != ("SnowWhite", False):
+                arrays["continuum"] = continuum
+            if column.startswith("model_flux"):
+                arrays[column] = 0.5 * model
+            if star:
+                grid = 10 ** (first + step * np.arange(pixels))
+                arrays["wavelength"] = np.broadcast_to(grid, model.shape)
+            row: dict[str, Any] = {
+                "release": ["sdss5"] * count,
+                "telescope": [f"{observatory.lower()}25m"] * count,
+                "snr": [np.float32(20.5 + i) for i in range(count)],
+                "teff": [np.float32(4500 + i) for i in range(count)],
+                "logg": [np.float32(np.nan if i == 1 else 2.5) for i in range(count)],
+                "mjd": range(58150, 58150 + count),
+            }
+            if name == "APOGEE":
+                row |= {"obj": ["2M12283021-6635525"] * count, "v_rad": [np.float32(-12.25)] * count}
+            if column not in arrays:
+                row[column] = [np.float32(0.25)] * count
+            columns = [_column(key, list(values)) for key, values in row.items()]
+            columns += [
+                fits.Column(key, f"{pixels if count else 0}E", array=values if count else None)
+                for key, values in arrays.items()
+            ]
+            for each in columns:
+                each.name = each.name.upper() if upper else each.name
+            table = fits.BinTableHDU.from_columns(columns, nrows=count, name=f"{name}/{observatory}")
+            table.header.update(OBSRVTRY=observatory, INSTRMNT=name)
+            if not star:
+                table.header.update(CRVAL=first, CDELT=step, CRPIX=1, NPIXELS=pixels)
+            tables.append(table)
+    return _write(path, [primary, *tables])
+
+
 WRITERS: Mapping[str, tuple[str, Callable[[Path], Path]]] = {
     "apVisit": ("apVisit", write_ap_visit),
     "apVisit, undithered": ("apVisit", lambda root: write_ap_visit(root, dithered=False)),
@@ -193,6 +258,11 @@ WRITERS: Mapping[str, tuple[str, Callable[[Path], Path]]] = {
     "spec, SDSS-V": ("specLite", lambda root: write_spec(root / "spec-v6.fits")),
     "mwmStar": ("mwmStar", lambda root: write_mwm(root / "mwmStar.fits", (0, 0, 1, 1))),
     "mwmVisit": ("mwmVisit", lambda root: write_mwm(root / "mwmVisit.fits", (3, 1, 0, 0), star=False)),
+    "astraStar": ("astraStarASPCAP", lambda root: write_astra(root / "astraStar.fits", "ASPCAP")),
+    "astraVisit": (
+        "astraVisitSnowWhite",
+        lambda root: write_astra(root / "astraVisit.fits", "SnowWhite", (0, 2), star=False),
+    ),
 }
 """Product and writer of one file of each kind."""
 

@@ -1,6 +1,7 @@
 """Files are recognised by name and headers; one that is of another product than was asked for, or of none, is told."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,14 @@ from astra_dagster.errors import (
 )
 from astra_dagster.spectra import readers
 from astra_dagster.spectra.batch import SpectrumBatch
+from astra_dagster.spectra.products.astra import ASTRA
 from astra_dagster.spectra.readers import READERS, recognise
 from astra_dagster_tests.spectra.synthetic import (
     WRITERS,
     compressed,
     write_ap_star,
     write_ap_visit,
+    write_astra,
     write_mwm,
     write_spec,
 )
@@ -37,6 +40,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     writers = {kind: write for kind, (_, write) in WRITERS.items()}
     writers["spec, full"] = lambda folder: write_spec(folder / "x.fits", "v5_13_2", full=True)
     writers["specFull"] = lambda folder: write_spec(folder / "x.fits", full=True)
+    for name, (pipeline, star) in ASTRA.items():
+        writers[name] = partial(write_astra_to, pipeline=pipeline, star=star)
     made = {kind: write(root / str(number)) for number, (kind, write) in enumerate(writers.items())}
     return {kind: path.rename(root / f"{number}.fits") for number, (kind, path) in enumerate(made.items())}
 
@@ -44,6 +49,10 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture
 def star(tmp_path: Path) -> Path:
     return write_mwm(tmp_path / "mwmStar-0.6.0-103020000.fits", (0, 0, 1, 1))
+
+
+def write_astra_to(folder: Path, pipeline: str, star: bool) -> Path:
+    return write_astra(folder / "x.fits", pipeline, star=star)
 
 
 def same(one: SpectrumBatch, other: SpectrumBatch) -> bool:
@@ -57,6 +66,7 @@ def same(one: SpectrumBatch, other: SpectrumBatch) -> bool:
 def test_headers_decide_where_the_name_tells_nothing(written: dict[str, Path]) -> None:
     expected = {kind: name for kind, (name, _) in WRITERS.items()}
     expected |= {"spec, legacy": "spec-lite", "spec, full": "spec", "specFull": "specFull"}
+    expected |= {name: name for name in ASTRA}
     found = {kind: recognise(path) for kind, path in written.items()}
     assert {kind: item.by_headers for kind, item in found.items()} == {kind: (n,) for kind, n in expected.items()}
     assert set(expected.values()) == set(READERS), "each product is recognised"
@@ -94,7 +104,14 @@ def test_a_name_and_headers_that_differ(star: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "given"), [("mwmStar", "mwmVisit"), ("mwmVisit", "mwmStar"), ("apStar, DR17", "apVisit")]
+    ("kind", "given"),
+    [
+        ("mwmStar", "mwmVisit"),
+        ("mwmVisit", "mwmStar"),
+        ("apStar, DR17", "apVisit"),
+        ("astraStar", "mwmStar"),
+        ("mwmStar", "astraStarASPCAP"),
+    ],
 )
 def test_a_file_that_is_given_as_another_product(kind: str, given: str, written: dict[str, Path]) -> None:
     name, _ = WRITERS[kind]

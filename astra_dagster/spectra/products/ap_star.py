@@ -121,6 +121,7 @@ def read_aspcap_star(
     -------
     SpectrumBatch
         One spectrum without unit on the grid of apStar files. Gaps, and pixels with errors of 10 or more, are bad.
+        ``models["model_flux"]`` is the best-fitting model.
 
     Raises
     ------
@@ -136,9 +137,8 @@ def read_aspcap_star(
         flux = to_native(_read_rows(file, 1, "normalised flux", "f", ONE_ROW))
         shapes = (file.hdu(1).shape,)
         error = to_native(_read_rows(file, 2, "error", "f", shapes))
-        _read_rows(
-            file, 3, "best-fitting model", "f", shapes
-        )  # an apStar file of one row has its mask there, and is the same otherwise
+        # An apStar file of one row has its mask there, and is the same otherwise.
+        model = to_native(_read_rows(file, 3, "best-fitting model", "f", shapes))
         grid = _check_grid(file, 1)
         header = file.hdu(0).header
         meta = wrap_values(
@@ -155,7 +155,14 @@ def read_aspcap_star(
             }
         )
         return from_errors(
-            flux, error, None, huge=ASPCAP_BAD, wavelength=grid if wavelength else None, chips=CHIPS, meta=meta
+            flux,
+            error,
+            None,
+            huge=ASPCAP_BAD,
+            wavelength=grid if wavelength else None,
+            chips=CHIPS,
+            meta=meta,
+            models={"model_flux": model},
         )
 
 

@@ -49,7 +49,8 @@ _EPOCHS = {True: "min_mjd", False: "mjd"}
 
 _WIDTH = 1_000_000  # bytes a row; ten columns of 8,575 numbers of double precision are 686,000
 _SPECTRA = Model("fiu", ((PIXELS,),))
-_DETAILS = ("sdss_id", "telescope", "mjd", "min_mjd", "max_mjd", "obj", "snr", "v_rad", "in_stack")
+DETAILS = ("sdss_id", "telescope", "mjd", "min_mjd", "max_mjd", "obj", "snr", "v_rad", "in_stack")
+"""Columns that become metadata."""
 
 
 def read_mwm(
@@ -95,9 +96,8 @@ def read_mwm(
         and none was chosen.
     """
     with FitsFile(path) as file:
-        if "V_ASTRA" not in file.hdu(0).header:
-            raise file.error(0, "has no V_ASTRA card", "header of an mwmStar or mwmVisit file")
-        there = _find_tables(file)
+        check_primary(file, "header of an mwmStar or mwmVisit file")
+        there = find_tables(file)
         name = _choose(path, [name for name, indices in there.items() if indices], instrument)
         rejected = order_names(MASK_NAMES[name], reject)
         tables = [_read(file, file.hdu(index), name, star, wavelength, bitmask, rejected) for index in there[name]]
@@ -120,10 +120,22 @@ def is_mwm(file: FitsFile, *, star: bool) -> bool:
 def find_instruments(path: Path) -> tuple[str, ...]:
     """Return the spectrographs of which an mwmStar or mwmVisit file has spectra, by the names that `read_mwm` takes."""
     with FitsFile(path) as file:
-        return tuple(name for name, indices in _find_tables(file).items() if indices)
+        return tuple(name for name, indices in find_tables(file).items() if indices)
 
 
-def _find_tables(file: FitsFile) -> dict[str, list[int]]:
+def check_primary(file: FitsFile, expected: str) -> None:
+    """Check that Astra wrote a file.
+
+    Raises
+    ------
+    SpectrumFileError
+        If its first header does not say so.
+    """
+    if "V_ASTRA" not in file.hdu(0).header:
+        raise file.error(0, "has no V_ASTRA card", expected)
+
+
+def find_tables(file: FitsFile) -> dict[str, list[int]]:
     """Return the numbers of the tables that have spectra, by spectrograph."""
     return {
         name: [index for index in indices if file.hdu(index, f"{name} spectra").shape[:1] > (0,)]
@@ -169,16 +181,17 @@ def _read(
     columns = dict.fromkeys(("flux", "ivar", *(("pixel_flags",) if bitmask or reject else ())), _SPECTRA)
     if "wavelength" in file.columns(hdu.index, expected):
         columns["wavelength"] = _SPECTRA
-    details = dict.fromkeys(_DETAILS, PLAIN)
+    details = dict.fromkeys(DETAILS, PLAIN)
     table = file.table(hdu.index, columns, expected, rows=ROWS, width=_WIDTH, optional=details)
     shape = table["flux"].shape
     for name in columns:
         if table[name].shape != shape:
             problem = f"has a column {name} of shape {table[name].shape[1:]}, the flux has {shape[1:]}"
             raise file.error(hdu.index, problem, expected)
-    grid = _check_grid(file, hdu, instrument, shape[1], table.get("wavelength"), expected)
+    check_cards(file, hdu, instrument, expected)
+    grid = check_grid(file, hdu, instrument, shape[1], table.get("wavelength"), expected)
     meta: dict[str, tuple[Scalar, ...]] = {
-        name: tuple(map(to_plain, values)) for name, values in table.items() if name in _DETAILS
+        name: tuple(map(to_plain, values)) for name, values in table.items() if name in DETAILS
     }
     flags = _to_integers(table["pixel_flags"]) if bitmask or reject else None
     return make_ivar_batch(
@@ -200,19 +213,34 @@ def _read(
     )
 
 
-def _check_grid(
-    file: FitsFile, hdu: HDU, instrument: str, pixels: int, column: FloatArray | None, expected: str
-) -> FloatArray:
-    """Return the grid of an instrument, which the header, and a column of wavelengths, must agree with.
+def check_cards(file: FitsFile, hdu: HDU, instrument: str, expected: str) -> None:
+    """Check that the cards of a table tell the grid of an instrument.
 
-    The wavelength column of mwmStar files is the same in single precision.
+    Raises
+    ------
+    SpectrumFileError
+        If they tell another one, or none.
     """
     first, step = GRIDS[instrument]
     said = hdu.header.number("CRVAL"), hdu.header.number("CDELT")
     if None in said or not np.allclose(np.array(said, float), (first, step), rtol=1e-9, atol=0):
         problem = f"has the grid 10**({said[0]} + {said[1]} i), where that of {instrument} is 10**({first} + {step} i)"
         raise file.error(hdu.index, problem, expected, damaged=True)
-    grid = ap_star.log_grid(first, step, pixels)
+
+
+def check_grid(
+    file: FitsFile, hdu: HDU, instrument: str, pixels: int, column: FloatArray | None, expected: str
+) -> FloatArray:
+    """Return the grid of an instrument, which a column of wavelengths must agree with, if there is one.
+
+    The wavelength column of mwmStar files is the same in single precision.
+
+    Raises
+    ------
+    SpectrumFileError
+        If the column has other wavelengths.
+    """
+    grid = ap_star.log_grid(*GRIDS[instrument], pixels)
     if column is not None and (column.shape[1:] != grid.shape or not np.allclose(column, grid, rtol=1e-6, atol=0)):
         raise file.error(hdu.index, "has wavelengths that are not those of its header", expected)
     return grid

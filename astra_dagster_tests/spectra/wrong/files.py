@@ -18,14 +18,17 @@ from astra_dagster_tests.spectra.synthetic import WRITERS
 
 KINDS = list(WRITERS)
 
-TABLES = [kind for kind in KINDS if kind.startswith(("spec", "mwm"))]
+TABLES = [kind for kind in KINDS if kind.startswith(("spec", "mwm", "astra"))]
 
 IMAGES = [kind for kind in KINDS if kind not in TABLES and kind not in ("apVisit", "apVisit, DR19")]
+
+MODELS = [kind for kind in KINDS if kind.startswith("astra")]
+"""Kinds of files that have models alone, without errors and mask."""
 
 ALIKE = ({"spec", "spec-lite", "specLite", "specFull"},)
 """Products that are alike on disk, and of which one is read where another is asked for."""
 
-NEEDED = {"apVisit": 4, "apStar": 3, "aspcapStar": 3, "spec": 1, "mwm": 4}
+NEEDED = {"apVisit": 4, "apStar": 3, "aspcapStar": 3, "spec": 1, "mwm": 4, "astra": 4}
 """Last HDU that a reader cannot do without."""
 
 OPTIONS = ({}, {"bitmask": True}, {"wavelength": False, "bitmask": True})
@@ -39,9 +42,10 @@ def arrays_of(path: Path, product: str) -> dict[int, tuple[str, ...]]:
     """HDUs that hold what the reader decodes, and for tables the columns."""
     if family(product) == "spec":
         return {1: ("flux", "ivar", "loglam")}
-    if family(product) == "mwm":
+    if family(product) in ("mwm", "astra"):
+        names = {"mwm": ("flux", "ivar"), "astra": ("model_flux",)}[family(product)]
         with fits.open(path) as hdus:
-            return {i: ("flux", "ivar") for i in range(1, 5) if len(hdus[i].data)}
+            return {i: names for i in range(1, 5) if len(hdus[i].data)}
     return dict.fromkeys(range(1, NEEDED[product] + 1), ())
 
 
@@ -53,7 +57,7 @@ def check_valid(batch: SpectrumBatch) -> None:
     assert batch.ivar.shape == batch.error.shape == batch.bad.shape == shape
     assert batch.bad.dtype == bool
     assert np.isfinite(batch.ivar).all()
-    np.testing.assert_array_equal(batch.ivar > 0, ~batch.bad)
+    np.testing.assert_array_equal(batch.ivar > 0, ~batch.bad & ~np.isnan(batch.error))  # models have no errors
     assert np.isfinite(batch.flux[~batch.bad]).all()
     if batch.wavelength is not None:
         assert batch.wavelength.shape in (shape, shape[1:])

@@ -11,6 +11,7 @@ import pytest
 
 from astra_dagster.datamodel.products import product as find_product
 from astra_dagster.errors import InputMissingError, SpectrumFileError, UnknownProductError
+from astra_dagster.spectra.products.astra import ASTRA
 from astra_dagster.spectra.readers import READERS, read_spectra, reader
 from astra_dagster_tests.mirrors import find_some
 from astra_dagster_tests.spectra.synthetic import WRITERS, compressed
@@ -18,12 +19,12 @@ from astra_dagster_tests.spectra.wrong.files import ALIKE, OPTIONS, check_valid,
 
 
 def test_every_product_has_its_reader() -> None:
-    assert {product for product, _ in WRITERS.values()} | {"spec", "specFull", "mwmVisit"} == set(READERS)
+    assert {product for product, _ in WRITERS.values()} | {"spec", "specFull", "mwmVisit", *ASTRA} == set(READERS)
     for name, item in READERS.items():
         assert reader(name) is item
         assert reader(find_product(name).name) is item
     assert reader("ap_visit") is READERS["apVisit"]
-    assert [name for name, item in READERS.items() if item.several] == ["apStar", "mwmStar", "mwmVisit"]
+    assert [name for name, item in READERS.items() if item.several] == ["apStar", "mwmStar", "mwmVisit", *ASTRA]
     for name in ("apField", "no such product"):
         with pytest.raises(UnknownProductError):
             reader(name)
@@ -34,7 +35,7 @@ def test_files_as_they_should_be(options: dict[str, bool], path: Path, product: 
     batch = read_spectra(str(path), product, **options)
     check_valid(batch)
     assert (batch.wavelength is None) == ("wavelength" in options)
-    assert (batch.bitmask is None) == ("bitmask" not in options or product == "aspcapStar")
+    assert (batch.bitmask is None) == ("bitmask" not in options or product in ("aspcapStar", *ASTRA))
     assert READERS[product].several or len(batch) == 1
 
 
