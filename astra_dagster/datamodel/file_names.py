@@ -15,6 +15,8 @@ from astra_dagster.datamodel.tree import tree, tree_names
 _TOKEN = re.compile(r"(\{[^}]+\}|(?:^|(?<=/))@\w+\|/|@\w+\|)")
 _BEGINNING = re.compile(r"(?:^|/)(\{prefix\}|@apgprefix\|)?([A-Za-z]{2}[^/{@]*)[^/]*$")
 _PREFIXES = ("ap", "as")
+_LAYOUTS = ("v6_1_3", "v6_2_1")
+_VALUES = {"{prefix}": "a[ps]", "{run2d}": "(?!epoch/)[^/]+", "{coadd}": "[A-Za-z][^/]*"}
 _SUFFIX = f"(?:{'|'.join(map(re.escape, COMPRESSIONS))})?"
 
 
@@ -39,9 +41,18 @@ def match_name(path: PurePath, products: Iterable[str]) -> tuple[str, ...]:
 def _list_templates(name: str) -> tuple[str, ...]:
     """Return the templates of a product in all releases, below the folder where they start."""
     templates = (tree(tree_name).templates for tree_name in tree_names())
-    found = dict.fromkeys(texts[name].partition("/")[2] for texts in templates if name in texts)
+    found = dict.fromkeys(
+        text for texts in templates if name in texts for text in _fill_folder(name, texts[name].partition("/")[2])
+    )
     # A name that begins with a value, such as {plate}.fits, could be that of any file.
     return tuple(text for text in found if _BEGINNING.search(text))
+
+
+def _fill_folder(name: str, text: str) -> tuple[str, ...]:
+    """Return a template with each folder that a product has in it, for the layouts before v6_2 and since."""
+    folder = SPECIALS["sptypefolder"].function
+    filled = (text.replace("@sptypefolder|", folder({"run2d": each}, name)) for each in _LAYOUTS)
+    return tuple(dict.fromkeys(each.replace("//", "/") for each in filled))
 
 
 @functools.cache
@@ -70,7 +81,7 @@ def _to_pattern(text: str) -> str:
 def _match_part(part: str) -> str:
     """Return the pattern of a value, or of what a special function of the tree writes, which may be no folder."""
     if part.startswith("{"):
-        return "a[ps]" if part == "{prefix}" else "[^/]+"
+        return _VALUES.get(part, "[^/]+")
     special = SPECIALS.get(part.strip("@|/"))
     pattern = re.sub(r"\(\?P<\w+>", "(?:", special.pattern) if special else "[^/]*"
     if not part.endswith("/"):

@@ -16,7 +16,7 @@ from astra_dagster.errors import IdentityError
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.products.astra import ASTRA
 from astra_dagster.spectra.products.mwm import MWM
-from astra_dagster.spectra.products.spec import SPEC
+from astra_dagster.spectra.products.spec import COMBINED, SPEC
 
 TELESCOPES = frozenset(["apo25m", "lco25m", "apo1m"])
 """Telescopes as paths of APOGEE files have them; other names in a header are not compared."""
@@ -100,11 +100,15 @@ _SPEC = (
     Claim("fibre", "FIBERID", _to_number, ("fibre",)),
     Claim("catalogid", "CATALOGID", _to_number, ("catalogid",)),
 )
+_COMBINED = tuple(claim for claim in _SPEC if claim.part != "mjd")
+"""The date of a combination of several nights is said in more than one way."""
+
 CLAIMS: Mapping[str, tuple[Claim, ...]] = {
     "apVisit": _VISIT,
     "apStar": _STAR,
     "aspcapStar": _STAR,
     **dict.fromkeys(SPEC, _SPEC),
+    **dict.fromkeys(COMBINED, _COMBINED),
     **dict.fromkeys((*MWM, *ASTRA), (Claim("sdss_id", "sdss_id", _to_number, ("sdss_id",)),)),
 }
 """What is compared, by product."""

@@ -27,7 +27,7 @@ from astra_dagster.spectra.products.ap_star import is_ap_star, is_aspcap_star, r
 from astra_dagster.spectra.products.ap_visit import is_ap_visit, read_ap_visit
 from astra_dagster.spectra.products.astra import ASTRA, is_astra, read_astra
 from astra_dagster.spectra.products.mwm import find_instruments, is_mwm, read_mwm
-from astra_dagster.spectra.products.spec import is_spec, read_spec
+from astra_dagster.spectra.products.spec import COMBINED, is_spec, read_spec
 from astra_dagster.spectra.recognition import Recognise, Recognition, find_other, recognise_file
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ READERS: Mapping[str, Reader] = {
     "spec-lite": _make_spec_reader("real files of DR14 and DR17", sdss5=False, lite=True),
     "specLite": _make_spec_reader(_DR19, sdss5=True, lite=True),
     "specFull": _make_spec_reader(_DR19, sdss5=True, lite=False),
+    **{name: _make_spec_reader(_DR19, sdss5=True, lite=name.startswith("specLite")) for name in COMBINED},
     "mwmStar": _make_mwm_reader(star=True),
     "mwmVisit": _make_mwm_reader(star=False),
     **{name: _make_astra_reader(pipeline, star) for name, (pipeline, star) in ASTRA.items()},
@@ -263,10 +264,9 @@ def read_spectra(path: str | Path, product: str | Product | None = None, **optio
     path
         The file; it may be compressed with gzip, bzip2 or zip.
     product
-        Product of the file, ``ap_visit`` or its name: "apVisit", "apStar", "aspcapStar", "spec", "spec-lite",
-        "specLite", "specFull", "mwmStar" or "mwmVisit", "astraStarASPCAP" or another with models (see `READERS`), one
-        with a reader of yours (`register_reader`), or our name of it. By default the name of the file and its headers
-        tell.
+        Product of the file, ``ap_visit`` or its name: one of `READERS`, "apVisit", "spec-lite", "mwmStar" or
+        "astraStarASPCAP", say, one with a reader of yours (`register_reader`), or our name of it. By default the name
+        of the file and its headers tell.
     options
         ``wavelength=False`` to leave the wavelengths out, ``bitmask=True`` to keep the file's own mask,
         ``reject=("BADPIX", "SIG_SKYLINE")`` to say which bits of it make pixels bad (by default those that the survey

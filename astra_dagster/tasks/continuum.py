@@ -252,7 +252,16 @@ def _spec_continuum(spectra: SpectrumBatch, parameters: OpticalContinuumParamete
     return replace(made, meta={**made.meta, "flags": tuple(flags.tolist())})
 
 
-spec_continuum, spec_lite_continuum, spec_lite_sdssv_continuum, spec_full_continuum = (
+(
+    spec_continuum,
+    spec_lite_continuum,
+    spec_lite_sdssv_continuum,
+    spec_full_continuum,
+    spec_lite_epoch_continuum,
+    spec_full_epoch_continuum,
+    spec_lite_coadd_continuum,
+    spec_full_coadd_continuum,
+) = (
     spectrum_task(
         requires=item,
         parameters=OpticalContinuumParameters,

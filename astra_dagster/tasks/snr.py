@@ -128,7 +128,16 @@ def _spec_snr(spectra, parameters):  # type: ignore[no-untyped-def]
     return _measure(spectra, parameters, identity.BOSS)
 
 
-spec_snr, spec_lite_snr, spec_lite_sdssv_snr, spec_full_snr = (
+(
+    spec_snr,
+    spec_lite_snr,
+    spec_lite_sdssv_snr,
+    spec_full_snr,
+    spec_lite_epoch_snr,
+    spec_full_epoch_snr,
+    spec_lite_coadd_snr,
+    spec_full_coadd_snr,
+) = (
     spectrum_task(
         requires=item,
         parameters=OpticalSNRParameters,

@@ -7,26 +7,36 @@ import pytest
 from astra_dagster.datamodel.file_names import match_name
 from astra_dagster.datamodel.products import products
 from astra_dagster.spectra.readers import READERS
-from astra_dagster_tests.datamodel.real_names import real_names
+from astra_dagster_tests.datamodel.real_names import RealName, real_names
 
 NAMES = [name for name in real_names() if name.product in READERS]
-SPECS = ("spec", "spec-lite", "specLite", "specFull")
+SPECS = ("spec", "spec-lite", "specLite", "specFull", "specLite_epoch", "specFull_epoch")
+COADDS = ("specLite_coadd", "specFull_coadd")
+
+
+def fits(name: RealName) -> tuple[str, ...]:
+    """Products that a path fits; up to v6_1 a combination of all nights lies where a field of its name would."""
+    for kind in ("Lite", "Full"):
+        if f"/spectra/{kind.lower()}/allepoch/" in name.path:
+            return (f"spec{kind}", f"spec{kind}_coadd")
+    return (name.product,)
 
 
 def test_folders_and_name_tell_one_product() -> None:
     assert {name.path: match_name(PurePath(name.path), READERS) for name in NAMES} == {
-        name.path: (name.product,) for name in NAMES
+        name.path: fits(name) for name in NAMES
     }
     for root in ("/mirror", "copies/of a mirror"):
         for name in NAMES:
             path = PurePath(root, name.path)
-            assert match_name(path.with_name(path.name + ".gz"), READERS) == (name.product,)
+            assert match_name(path.with_name(path.name + ".gz"), READERS) == fits(name)
 
 
 def test_a_name_alone_tells_what_it_can() -> None:
     for name in NAMES:
         found = match_name(PurePath("downloads", PurePath(name.path).name), READERS)
-        assert found == (SPECS if name.product in SPECS else (name.product,))
+        specs = (*SPECS, *COADDS) if "spec-allepoch" in name.path else SPECS
+        assert found == (specs if name.product in (*SPECS, *COADDS) else (name.product,))
 
 
 @pytest.mark.parametrize("name", ["x.fits", "apVisit.fits", "apVisit-r13.txt", "my-apStar-a-b.fits", "0266.fits", ""])

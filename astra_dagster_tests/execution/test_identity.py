@@ -31,6 +31,7 @@ def write_models(path: Path, pipeline: str, star: bool) -> Path:
 
 SPEC = {"run2d": "26", "plate": 266, "mjd": 60000, "fibre": 31}
 SDSSV = {"field": 112360, "mjd": 60000, "catalogid": 27021598150202075}
+NIGHTS = {"coadd": "allepoch", "obs": "apo", "mjd": 60000, "catalogid": 27021598150202075}
 VISIT = {"telescope": "apo25m", "field": "120+12", "plate": 5226, "mjd": 56000, "fibre": 77}
 STAR = {"telescope": "apo25m", "field": "N2243", "obj": "2M00000002+0000001"}
 FILES: Mapping[str, tuple[str, Mapping[str, Any], Callable[[Path], Path]]] = {
@@ -45,6 +46,10 @@ FILES: Mapping[str, tuple[str, Mapping[str, Any], Callable[[Path], Path]]] = {
     "spec-lite": ("DR17", SPEC, lambda path: write_spec(path / "file.fits", "26")),
     "specLite": ("DR19", SDSSV, lambda path: write_spec(path / "file.fits")),
     "specFull": ("DR19", SDSSV, lambda path: write_spec(path / "file.fits", full=True)),
+    "specLite_epoch": ("DR19", SDSSV, lambda path: write_spec(path / "file.fits")),
+    "specFull_epoch": ("DR19", SDSSV, lambda path: write_spec(path / "file.fits", full=True)),
+    "specLite_coadd": ("DR20", NIGHTS, lambda path: write_spec(path / "file.fits", nights=True)),
+    "specFull_coadd": ("DR20", NIGHTS, lambda path: write_spec(path / "file.fits", full=True, nights=True)),
     "mwmStar": ("DR19", {"sdss_id": 103020000}, lambda path: write_mwm(path / "file.fits", (0, 0, 1, 1))),
     "mwmVisit": (
         "DR19",
@@ -68,7 +73,11 @@ OTHERS: Mapping[str, Any] = {
     "catalogid": 27021598150202076,
     "sdss_id": 103020001,
 }
-NOT_COMPARED = {("apVisit", "field"), ("aspcapStar", "telescope"), ("spec", "run2d"), ("spec-lite", "run2d")}
+NOT_COMPARED = {
+    *(("apVisit", "field"), ("aspcapStar", "telescope"), ("spec", "run2d"), ("spec-lite", "run2d")),
+    *((f"spec{kind}_epoch", "mjd") for kind in ("Lite", "Full")),
+    *((f"spec{kind}_coadd", part) for kind in ("Lite", "Full") for part in ("mjd", "coadd", "obs")),
+}
 """What these files do not say, or say of their reduction."""
 
 

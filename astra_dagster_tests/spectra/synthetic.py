@@ -95,8 +95,11 @@ def write_aspcap_star(path: Path, gap_error: float = 0) -> Path:
     return path
 
 
-def write_spec(path: Path, run2d: str = "v6_1_3", *, full: bool = False) -> Path:
-    """Write a lite or full spec file: SDSS-V for run2d v6, SDSS-III/IV for v5, else legacy without RUN2D card."""
+def write_spec(path: Path, run2d: str = "v6_1_3", *, full: bool = False, nights: bool = False) -> Path:
+    """Write a lite or full spec file: SDSS-V for run2d v6, SDSS-III/IV for v5, else legacy without RUN2D card.
+
+    One of all `nights` has a header that tells neither field nor date nor reduction.
+    """
     rng = np.random.default_rng(len(run2d))
     modern, legacy = run2d.startswith("v6"), not run2d.startswith("v")
     pixels = 4648 if modern else 3842 if legacy else 4625
@@ -119,6 +122,10 @@ def write_spec(path: Path, run2d: str = "v6_1_3", *, full: bool = False) -> Path
         row |= {"PLATE": 266, "ZWARNING": 0, "SN_MEDIAN": [1.0] * 5}
     if not legacy:
         primary.header["RUN2D"] = run2d
+    if nights:
+        for card in ("PLATEID", "FIELDID", "MJD", "RUN2D", "RA", "DEC", "PLUG_RA", "PLUG_DEC"):
+            del primary.header[card]
+        row["MJD"] = 60000
     spectrum = [
         fits.Column(name.upper() if modern else name, "J" if name.endswith("mask") else "E", array=values)
         for name, values in columns.items()

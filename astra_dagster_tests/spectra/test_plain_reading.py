@@ -13,12 +13,13 @@ from specutils import Spectrum, SpectrumList
 import astra_dagster.spectra.loaders  # noqa: F401 (registers ours)
 from astra_dagster.errors import CutShortError, OtherProductError
 from astra_dagster.spectra.batch import SpectrumBatch
+from astra_dagster.spectra.products.spec import SPEC
 from astra_dagster.spectra.readers import read_spectra, recognise
 from astra_dagster_tests.mirrors import NAMES, find_some
 from astra_dagster_tests.spectra.loaded import Files
 from astra_dagster_tests.spectra.synthetic import compressed
 
-FAMILIES = {"spec-lite": "spec", "specLite": "spec", "specFull": "spec"}
+FAMILIES = dict.fromkeys(SPEC, "spec")
 
 
 def read_with_astropy(path: Path, product: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:

@@ -20,6 +20,7 @@ from astra_dagster.errors import (
 )
 from astra_dagster.spectra import readers
 from astra_dagster.spectra.batch import SpectrumBatch
+from astra_dagster.spectra.identity import check_identity
 from astra_dagster.spectra.products.astra import ASTRA
 from astra_dagster.spectra.readers import READERS, recognise
 from astra_dagster_tests.spectra.synthetic import (
@@ -40,6 +41,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     writers = {kind: write for kind, (_, write) in WRITERS.items()}
     writers["spec, full"] = lambda folder: write_spec(folder / "x.fits", "v5_13_2", full=True)
     writers["specFull"] = lambda folder: write_spec(folder / "x.fits", full=True)
+    writers["specLite, nights"] = lambda folder: write_spec(folder / "x.fits", nights=True)
     for name, (pipeline, star) in ASTRA.items():
         writers[name] = partial(write_astra_to, pipeline=pipeline, star=star)
     made = {kind: write(root / str(number)) for number, (kind, write) in enumerate(writers.items())}
@@ -66,10 +68,12 @@ def same(one: SpectrumBatch, other: SpectrumBatch) -> bool:
 def test_headers_decide_where_the_name_tells_nothing(written: dict[str, Path]) -> None:
     expected = {kind: name for kind, (name, _) in WRITERS.items()}
     expected |= {"spec, legacy": "spec-lite", "spec, full": "spec", "specFull": "specFull"}
-    expected |= {name: name for name in ASTRA}
+    expected |= {name: name for name in ASTRA} | {"specLite, nights": "specLite"}
     found = {kind: recognise(path) for kind, path in written.items()}
-    assert {kind: item.by_headers for kind, item in found.items()} == {kind: (n,) for kind, n in expected.items()}
-    assert set(expected.values()) == set(READERS), "each product is recognised"
+    alike = {name: (name, f"{name}_epoch", f"{name}_coadd") for name in ("specLite", "specFull")}
+    families = {kind: alike.get(name, (name,)) for kind, name in expected.items()}
+    assert {kind: item.by_headers for kind, item in found.items()} == families
+    assert {name for names in families.values() for name in names} == set(READERS), "each product is recognised"
     for kind, path in written.items():
         assert found[kind].by_name == ()
         assert same(read_spectra(path), read_spectra(path, expected[kind]))
@@ -81,6 +85,28 @@ def test_the_name_decides_where_the_headers_tell_less(tmp_path: Path) -> None:
         del hdus[3:]
     assert recognise(path).by_headers == ("spec", "spec-lite")
     assert recognise(path).choose() == "spec-lite"
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize(
+    ("name", "release", "values"),
+    [
+        ("epoch", "DR19", {"field": 112360}),
+        ("epoch", "DR20", {"field": 112360}),
+        ("coadd", "DR20", {"coadd": "allepoch", "obs": "lco"}),
+    ],
+)
+def test_folders_decide_how_many_nights_are_combined(
+    name: str, release: str, values: dict[str, str | int], full: bool, tmp_path: Path
+) -> None:
+    item = product(f"spec{'Full' if full else 'Lite'}_{name}")
+    data_id = item.data_id(release, mjd=60000, catalogid=27021598150202075, **values)
+    path = write_spec(data_id.path(tmp_path), full=full, nights=name == "coadd")
+    assert recognise(path).by_name == (item.name,)
+    assert recognise(path).choose() == item.name
+    spectra = read_spectra(path)
+    check_identity(spectra, item, data_id.key, path)
+    assert (spectra.meta["mjd"], spectra.meta["run2d"]) == ((60000,), ("v6_1_3",))
 
 
 def test_a_product_or_its_name_is_given(tmp_path: Path) -> None:

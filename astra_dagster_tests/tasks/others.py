@@ -25,5 +25,10 @@ def write_others(root: Path) -> None:
     for name in ("specLite", "specFull"):
         observed = {"field": 112360, "mjd": 60000, "catalogid": 27021598150202075}
         write_spec(product(name).data_id("DR19", **observed).path(root), full=name == "specFull")
+    nights = {"mjd": 60000, "catalogid": 27021598150202075}
+    for kind in ("Lite", "Full"):
+        write_spec(product(f"spec{kind}_epoch").data_id("DR19", field=112360, **nights).path(root), full=kind == "Full")
+        coadd = product(f"spec{kind}_coadd").data_id("DR20", coadd="allepoch", obs="apo", **nights)
+        write_spec(coadd.path(root), full=kind == "Full", nights=True)
     star = {"telescope": "apo25m", "field": "120+12", "obj": "2M00000032+5737103"}
     write_aspcap_star(product("aspcapStar").data_id("DR17", **star).path(root))

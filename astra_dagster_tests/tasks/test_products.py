@@ -11,6 +11,7 @@ from astra_dagster.errors import ParameterError, UnknownFlagError
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.spectra.output import read_output
 from astra_dagster.spectra.products.astra import ASTRA
+from astra_dagster.spectra.products.spec import SPEC
 from astra_dagster.spectra.readers import READERS, read_spectra
 from astra_dagster.tasks.continuum import ContinuumParameters, MWMContinuumParameters, OpticalContinuumParameters
 from astra_dagster.tasks.declared import read_declared
@@ -36,7 +37,7 @@ def test_every_product_with_a_reader_has_its_tasks() -> None:
 
 
 @pytest.mark.parametrize("tasks", [SNR, CONTINUUM], ids=["snr", "continuum"])
-@pytest.mark.parametrize("family", [("spec", "spec-lite", "specLite", "specFull"), ("mwmStar", "mwmVisit")])
+@pytest.mark.parametrize("family", [SPEC, ("mwmStar", "mwmVisit")])
 def test_a_family_is_one_definition(family: tuple[str, ...], tasks: list[Task]) -> None:
     first, *rest = (task for task in tasks if task.domain.name in family)
     assert len(rest) == len(family) - 1

@@ -1,7 +1,11 @@
 """Reader of spec files: one optical spectrum of SDSS, BOSS, eBOSS or SDSS-V, full or lite.
 
+Those of SDSS-V combine the exposures of a night, of an epoch (`specLite_epoch`, `specFull_epoch`), or of all nights and
+epochs (`specLite_coadd`, `specFull_coadd`). Their headers do not tell which, the folders do.
+
 Data models: https://data.sdss.org/datamodel/files/BOSS_SPECTRO_REDUX/RUN2D/spectra/full/PLATE4/spec.html and
-https://data.sdss.org/datamodel/files/BOSS_SPECTRO_REDUX/RUN2D/spectra/lite/specLite.html
+https://data.sdss.org/datamodel/files/BOSS_SPECTRO_REDUX/RUN2D/spectra/lite/specLite.html, and for epochs and all nights
+https://github.com/sdss/datamodel, ``datamodel/products/md/specFull_epoch.md`` and ``specFull_coadd.md`` (of v6_1_3).
 """
 
 import re
@@ -17,7 +21,10 @@ from astra_dagster.spectra.batch import FLUX_UNIT, SpectrumBatch
 from astra_dagster.spectra.masks import check_increasing, find_flagged, make_ivar_batch, to_native, wrap_values
 from astra_dagster.spectra.pixel_flags import BOSS, BOSS_REJECTED, order_names
 
-SPEC = ("spec", "spec-lite", "specLite", "specFull")
+COMBINED = ("specLite_epoch", "specFull_epoch", "specLite_coadd", "specFull_coadd")
+"""Products whose files combine the exposures of several nights."""
+
+SPEC = ("spec", "spec-lite", "specLite", "specFull", *COMBINED)
 """Products whose files are spec files."""
 
 ROWS = range(2, 20_001)
@@ -35,7 +42,8 @@ _IS_ROW = {"class", "subclass", "z"}  # columns of the pipeline's row, and of no
 _IS_SPECTRUM = {"flux", "loglam", "ivar", "and_mask", "or_mask"}
 _MOST_LINES = 1000  # rows; real files have 32 at most, and exposures 2,500 pixels and more
 _FOLDERS = re.compile(r"(?:^|/)spectra/(?:[^/]+/)?(full|lite)/")
-_DETAILS = ("run2d", "plug_ra", "plug_dec", "class", "subclass", "zwarning", "sn_median_all", "sdss_id", "catalogid")
+_IDENTIFIERS = ("sdss_id", "catalogid")
+_DETAILS = ("run2d", "mjd", "plug_ra", "plug_dec", "class", "subclass", "zwarning", "sn_median_all", *_IDENTIFIERS)
 
 
 def read_spec(
@@ -110,9 +118,15 @@ def is_spec(file: FitsFile, *, sdss5: bool, lite: bool) -> bool:
     """
     if len(file.hdus()) < 2 or file.hdus()[1].kind != "table" or not set(file.columns(1)) >= _IS_SPECTRUM:
         return False
+    return _is_of_sdss5(file) == sdss5 and _find_lite(file) in (None, lite)
+
+
+def _is_of_sdss5(file: FitsFile) -> bool:
+    """Whether a spec file is one of SDSS-V. The header of a combination of all nights tells neither field nor run2d."""
     header = file.hdu(0).header
-    newer = "FIELDID" in header or (header.text("RUN2D") or "").startswith("v6")
-    return newer == sdss5 and _find_lite(file) in (None, lite)
+    if "FIELDID" in header or (header.text("RUN2D") or "").startswith("v6"):
+        return True
+    return len(file.hdus()) > 2 and file.hdus()[2].kind == "table" and "catalogid" in file.columns(2)
 
 
 def _find_lite(file: FitsFile) -> bool | None:
@@ -156,7 +170,7 @@ def _read_meta(file: FitsFile) -> dict[str, Scalar]:
         "run2d": header.text("RUN2D") or row.get("run2d"),
         "plate": header.integer("PLATEID"),
         "field": header.integer("FIELDID"),
-        "mjd": header.integer("MJD"),
+        "mjd": header.integer("MJD") or row.get("mjd"),
         "fibre": header.integer("FIBERID"),
         "catalogid": row.get("catalogid"),
         "sdss_id": row.get("sdss_id"),

@@ -20,6 +20,7 @@ from astra_dagster.outputs.store import OutputStore
 from astra_dagster.planning.ledger import Selection, select_keys
 from astra_dagster.planning.status import Status
 from astra_dagster.spectra.pixel_flags import APOGEE_REJECTED
+from astra_dagster.spectra.products.astra import ASTRA
 from astra_dagster.spectra.readers import READERS
 from astra_dagster.tasks import registry
 from astra_dagster.tasks.task import RESERVED
@@ -341,7 +342,7 @@ def test_source_assets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ASTRA_CONFIG", str(tmp_path / "astra.toml"))
     specs = {spec.key.to_user_string(): spec for spec in build_definitions().resolve_all_asset_specs()}
     assert set(specs) == {
-        *(product(name).asset_name for name in READERS),
+        *(product(name).asset_name for name in READERS if name not in ASTRA),
         *registry.tasks(),
         *(f"{t}_table" for t in registry.tasks()),
     }

@@ -13,6 +13,7 @@ from astropy.io import fits
 
 from astra_dagster.errors import SpectrumFileError
 from astra_dagster.spectra.batch import SpectrumBatch
+from astra_dagster.spectra.products.spec import SPEC
 from astra_dagster.spectra.readers import read_spectra
 from astra_dagster_tests.spectra.synthetic import WRITERS
 
@@ -25,7 +26,7 @@ IMAGES = [kind for kind in KINDS if kind not in TABLES and kind not in ("apVisit
 MODELS = [kind for kind in KINDS if kind.startswith("astra")]
 """Kinds of files that have models alone, without errors and mask."""
 
-ALIKE = ({"spec", "spec-lite", "specLite", "specFull"},)
+ALIKE = (set(SPEC),)
 """Products that are alike on disk, and of which one is read where another is asked for."""
 
 NEEDED = {"apVisit": 4, "apStar": 3, "aspcapStar": 3, "spec": 1, "mwm": 4, "astra": 4}

@@ -12,6 +12,7 @@ import pytest
 from astra_dagster.datamodel.products import product as find_product
 from astra_dagster.errors import InputMissingError, SpectrumFileError, UnknownProductError
 from astra_dagster.spectra.products.astra import ASTRA
+from astra_dagster.spectra.products.spec import SPEC
 from astra_dagster.spectra.readers import READERS, read_spectra, reader
 from astra_dagster_tests.mirrors import find_some
 from astra_dagster_tests.spectra.synthetic import WRITERS, compressed
@@ -19,7 +20,7 @@ from astra_dagster_tests.spectra.wrong.files import ALIKE, OPTIONS, check_valid,
 
 
 def test_every_product_has_its_reader() -> None:
-    assert {product for product, _ in WRITERS.values()} | {"spec", "specFull", "mwmVisit", *ASTRA} == set(READERS)
+    assert {product for product, _ in WRITERS.values()} | {*SPEC, "mwmVisit", *ASTRA} == set(READERS)
     for name, item in READERS.items():
         assert reader(name) is item
         assert reader(find_product(name).name) is item
