@@ -18,7 +18,6 @@ from astra_dagster.orchestration.discover import discover_job
 from astra_dagster.orchestration.expected import register_job
 from astra_dagster.orchestration.loading.broken import broken_assets
 from astra_dagster.orchestration.loading.folder import declared_definitions
-from astra_dagster.orchestration.runs.resources import RESOURCES
 from astra_dagster.orchestration.sources import asset_products, source_asset
 from astra_dagster.orchestration.watch.sensors import watch
 from astra_dagster.tasks import registry
@@ -38,7 +37,6 @@ def build_definitions() -> dg.Definitions:
         jobs=[discover_job, clean_job, register_job, check_job],
         sensors=sensors,
         schedules=schedules,
-        resources=RESOURCES,
         # Steps one after another in the process of the run: each has all workers to itself, and tasks share files.
         executor=dg.in_process_executor,
     )

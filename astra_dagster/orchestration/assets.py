@@ -13,7 +13,7 @@ from astra_dagster.orchestration.internals import SYSTEM_METADATA_KEY_SOURCE_ASS
 from astra_dagster.orchestration.partitions import partitions_def
 from astra_dagster.orchestration.runs.launchpad import Launchpad, RunConfig, describe_parameters
 from astra_dagster.orchestration.runs.materialise import Job, materialise
-from astra_dagster.orchestration.runs.resources import ExecutorResource
+from astra_dagster.orchestration.runs.resources import RESOURCES, ExecutorResource
 from astra_dagster.orchestration.runs.summary import make_failure
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tasks import registry
@@ -41,6 +41,7 @@ def task_asset(task: Task) -> dg.AssetsDefinition:
         description="\n\n".join([task.description, *([f"Parameters:\n\n{parameters}"] if parameters else [])]),
         metadata={"partition_key": task.domain.key_order, **_make_column_metadata(task)},
         config_schema=launchpad.schema,
+        resource_defs=RESOURCES,
         output_required=False,
         dagster_type=dg.Nothing,
     )

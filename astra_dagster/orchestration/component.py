@@ -13,7 +13,6 @@ from astra_dagster.errors import ConfigurationError
 from astra_dagster.orchestration.assets import task_asset
 from astra_dagster.orchestration.checks import table_checks, task_checks
 from astra_dagster.orchestration.runs.jobs import update_job
-from astra_dagster.orchestration.runs.resources import RESOURCES
 from astra_dagster.orchestration.tables import collection
 from astra_dagster.tasks import registry
 from astra_dagster.tasks.declared import TYPE
@@ -62,5 +61,4 @@ def task_definitions(task: Task) -> dg.Definitions:
         assets=[task_asset(task), collection(task)],
         asset_checks=[task_checks(task), table_checks(task)],
         jobs=[update_job(task)],
-        resources=RESOURCES,
     )
