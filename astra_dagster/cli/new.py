@@ -18,13 +18,39 @@ TASK = "my_visit_snr"
 FILES = {
     "astra.toml": """\
 packages = ["PACKAGE"]
+# defs = "PACKAGE.defs"  # when a defs.yaml in a folder of it declares a variant
 """,
     "pyproject.toml": """\
+[build-system]
+requires = ["setuptools>=69"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "PACKAGE"
+version = "0.1"
+dependencies = ["astra-dagster"]
+
+[project.optional-dependencies]
+test = ["pytest>=8"]
+
+[tool.setuptools.packages.find]
+include = ["PACKAGE*"]
+
 [tool.pytest.ini_options]
 pythonpath = ["."]
+
+[tool.dg]
+directory_type = "project"
+
+[tool.dg.project]
+root_module = "PACKAGE"
+code_location_target_module = "astra_dagster.definitions"
 """,
     "PACKAGE/__init__.py": '''\
 """Tasks of my own."""
+''',
+    "PACKAGE/defs/__init__.py": '''\
+"""Variants of tasks, each declared in a defs.yaml in a folder of its own."""
 ''',
     "PACKAGE/snr.py": '''\
 """A first task."""
@@ -77,6 +103,9 @@ def new(folder: Path) -> None:
     click.echo(f"  export ASTRA_CONFIG={shlex.quote(str(place / 'astra.toml'))}")
     click.echo(f"  astra-dagster plan {TASK}")
     click.echo("  dagster dev -m astra_dagster.definitions")
+    click.echo("\nIt is a project of Python, with a test:\n")
+    click.echo(f"  pip install -e {shlex.quote(f'{place}[test]')}")
+    click.echo(f"  pytest {shlex.quote(str(place))}")
     if before is not None:
         click.echo(f"\nThen {before} is no longer read: copy to the new file what you need of it.")
 

@@ -1,16 +1,20 @@
 """The template: it works as it is written, is written whole or not at all, and replaces nothing."""
 
+import importlib
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
+import dagster as dg
 import pytest
 from click.testing import CliRunner, Result
 
 from astra_dagster.cli import main
 from astra_dagster.cli.new import FILES
 from astra_dagster.tasks import registry
+from astra_dagster_tests.documented import ROOT
 
 
 def run(folder: object) -> Result:
@@ -28,7 +32,7 @@ def test_the_template_is_a_package_whose_task_is_registered(here: Path, monkeypa
     assert result.exit_code == 0, result.output
     written = sorted(str(path.relative_to(here)) for path in here.rglob("*") if path.is_file())
     assert written == sorted(line.split()[1] for line in result.output.splitlines() if line.startswith("wrote "))
-    assert len(written) == 5
+    assert len(written) == 6
     assert f"  export ASTRA_CONFIG={here}/first_tasks/astra.toml\n  astra-dagster plan my_visit_snr\n" in result.output
     assert "PACKAGE" not in "".join((here / path).read_text() for path in written)
 
@@ -46,6 +50,28 @@ def test_its_test_passes(command: list[str], here: Path) -> None:
     )
     assert done.returncode == 0, done.stdout
     assert "1 passed" in done.stdout
+
+
+def test_what_it_says_to_install_has_what_the_test_needs(here: Path) -> None:
+    result = run("my_tasks")
+    assert f"  pip install -e '{here}/my_tasks[test]'\n  pytest {here}/my_tasks\n" in result.output
+    project = tomllib.loads((here / "my_tasks" / "pyproject.toml").read_text())
+    assert project["project"]["name"] == "my_tasks"
+    assert project["project"]["optional-dependencies"]["test"] == ["pytest>=8"]
+    assert project["tool"]["setuptools"]["packages"]["find"]["include"] == ["my_tasks*"]
+
+
+@pytest.mark.parametrize("folder", [Path("my_tasks"), ROOT])
+def test_dg_finds_what_it_loads(folder: Path, here: Path) -> None:
+    """What `dg` asks of a project, which is not installed for the tests: it brings thirty packages."""
+    assert run("my_tasks").exit_code == 0
+    project = tomllib.loads((folder / "pyproject.toml").read_text())["tool"]["dg"]
+    assert project["directory_type"] == "project"
+    loaded = importlib.import_module(project["project"].pop("code_location_target_module"))
+    assert [value for value in vars(loaded).values() if isinstance(value, dg.Definitions)] == [loaded.defs]
+    declared = project["project"].pop("defs_module", f"{project['project']['root_module']}.defs")
+    assert (folder / declared.replace(".", "/") / "__init__.py").is_file()
+    assert [*project["project"]] == ["root_module"]
 
 
 def test_it_is_in_good_style(here: Path) -> None:
