@@ -35,8 +35,8 @@ def table(task: str, values: Sequence[str], fits: bool, overwrite: bool, as_json
     import dagster as dg
 
     from astra_dagster.orchestration.partitions import registered
+    from astra_dagster.orchestration.records import table_name
     from astra_dagster.orchestration.runs.start import run_job
-    from astra_dagster.orchestration.tables import table_name
     from astra_dagster.planning.ledger import make_none_registered
     from astra_dagster.tasks import registry
 

@@ -9,6 +9,7 @@ from astra_dagster import settings
 from astra_dagster.datamodel.products import Product
 from astra_dagster.orchestration import records, sources
 from astra_dagster.orchestration.causes import plain_failures
+from astra_dagster.orchestration.checks import evaluate
 from astra_dagster.orchestration.internals import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 from astra_dagster.orchestration.partitions import partitions_def
 from astra_dagster.orchestration.runs.launchpad import Launchpad, RunConfig, describe_parameters
@@ -63,6 +64,7 @@ def task_asset(task: Task) -> dg.AssetsDefinition:
             )
             done = every[task.name]
         if done.failures and not later:
+            evaluate(here, task)
             raise make_failure(done.failures, len(context.partition_keys), done.metadata)
         if done.failures:
             context.log.warning(f"{len(done.failures)} failed, which {', '.join(later)} will leave out")

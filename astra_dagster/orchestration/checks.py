@@ -10,7 +10,7 @@ Users add checks as plain ``dg.asset_check`` on these assets, merged with these 
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,13 +22,13 @@ from astra_dagster.checks import output_checks as checking_outputs
 from astra_dagster.checks import table_checks as checking_tables
 from astra_dagster.checks.check import LISTED, Check, Finding, Verdict
 from astra_dagster.checks.sample import OutputSample
-from astra_dagster.errors import OutputError
+from astra_dagster.errors import OutputError, describe
 from astra_dagster.orchestration import records
 from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.internals import DATA_VERSION_TAG
 from astra_dagster.orchestration.partitions import registered
+from astra_dagster.orchestration.records import latest, table_name
 from astra_dagster.orchestration.sources import make_planner
-from astra_dagster.orchestration.tables import latest, table_name
 from astra_dagster.outputs.digests import find_setting
 from astra_dagster.outputs.record import Record
 from astra_dagster.outputs.store import OutputStore
@@ -54,24 +54,61 @@ def task_checks(task: Task) -> dg.AssetChecksDefinition:
     """Make the checks of the newest results of a task."""
     checks = [check for check in checking_outputs.CHECKS if check.applies(task)]
 
-    @dg.multi_asset_check(name=f"{task.name}_checks", specs=_make_specs(task.name, checks), can_subset=True)
+    @dg.multi_asset_check(name=_step_name(task), specs=_make_specs(task.name, checks), can_subset=True)
     def look(context: dg.AssetCheckExecutionContext, config: CheckConfig) -> Iterator[dg.AssetCheckResult]:
-        with plain_failures():
-            root, outputs = settings.sas_base_dir(), settings.outputs_dir()
-            known = newest_records(context.instance, task, config.newest, context.run.run_id)
-            last = newest_records(context.instance, task, 1).values()
-        store = _find_store(outputs, task, next((record.digest for record in last), None))
-        same = {
-            key: record
-            for key, record in known.items()
-            if record.digest == store.digest and record.code_version == task.version
-        }
-        newest = OutputSample.read(store, same, root, config.spectra)
-        others = len(known) - len(same)
-        note = f"{others} of other parameters or another code version left out" if others else ""
-        yield from _make_results(context, task.name, checks, lambda check: check.look(newest), note)
+        yield from _look_at_newest(context.op_execution_context, task, config, context.selected_asset_check_keys)
 
     return look
+
+
+def evaluate(context: dg.OpExecutionContext, task: Task) -> None:
+    """Evaluate the checks of a task that a run has selected, within the step of the task's asset.
+
+    Dagster skips the step of the checks if that of the asset fails, which it does if one of its partitions does.
+    """
+    selected = context.job_def.asset_layer.asset_graph.asset_check_keys
+    ops: Any = context.run.run_config.get("ops") or {}
+    config = CheckConfig(**(ops.get(_step_name(task)) or {}).get("config", {}))
+    try:
+        for result in _look_at_newest(context, task, config, selected):
+            assert result.asset_key is not None  # noqa: S101 (for the types: all have both)
+            assert result.check_name is not None  # noqa: S101
+            evaluation = dg.AssetCheckEvaluation(
+                result.asset_key,
+                result.check_name,
+                result.passed,
+                result.metadata,
+                severity=result.severity,
+                description=result.description,
+                blocking=False,
+            )
+            context.log_event(evaluation)  # type: ignore[arg-type] # it is taken, and not said so
+    except Exception as error:  # the run fails, and is to say why
+        context.log.warning(f"the checks were not made: {describe(error)}")
+
+
+def _step_name(task: Task) -> str:
+    return f"{task.name}_checks"
+
+
+def _look_at_newest(
+    context: dg.OpExecutionContext, task: Task, config: CheckConfig, selected: Collection[dg.AssetCheckKey]
+) -> Iterator[dg.AssetCheckResult]:
+    checks = [check for check in checking_outputs.CHECKS if check.applies(task)]
+    with plain_failures():
+        root, outputs = settings.sas_base_dir(), settings.outputs_dir()
+        known = newest_records(context.instance, task, config.newest, context.run.run_id)
+        last = newest_records(context.instance, task, 1).values()
+    store = _find_store(outputs, task, next((record.digest for record in last), None))
+    same = {
+        key: record
+        for key, record in known.items()
+        if record.digest == store.digest and record.code_version == task.version
+    }
+    newest = OutputSample.read(store, same, root, config.spectra)
+    others = len(known) - len(same)
+    note = f"{others} of other parameters or another code version left out" if others else ""
+    yield from _make_results(selected, task.name, checks, lambda check: check.look(newest), note)
 
 
 def table_checks(task: Task) -> dg.AssetChecksDefinition:
@@ -81,10 +118,16 @@ def table_checks(task: Task) -> dg.AssetChecksDefinition:
 
     @dg.multi_asset_check(name=f"{asset}_checks", specs=_make_specs(asset, checks), can_subset=True)
     def look(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        selected = context.selected_asset_check_keys
         built = context.instance.get_latest_materialization_event(dg.AssetKey(asset))
         made = built.asset_materialization if built else None
         if made is None:
-            yield from _make_results(context, asset, checks, lambda _: Verdict(0, "rows", note="there is no table yet"))
+            yield from _make_results(
+                context.selected_asset_check_keys,
+                asset,
+                checks,
+                lambda _: Verdict(0, "rows", note="there is no table yet"),
+            )
             return
         path = Path(str(made.metadata["parquet"].value))
         with plain_failures():
@@ -97,7 +140,7 @@ def table_checks(task: Task) -> dg.AssetChecksDefinition:
             except OutputError as error:
                 return Verdict(1, "tables", (Finding(asset, str(error), "a table", unusable=True),))
 
-        yield from _make_results(context, asset, checks, judge)
+        yield from _make_results(selected, asset, checks, judge)
 
     return look
 
@@ -168,7 +211,7 @@ def _make_specs(asset: str, checks: Sequence[Check[Any]]) -> list[dg.AssetCheckS
 
 
 def _make_results(
-    context: dg.AssetCheckExecutionContext,
+    selected: Collection[dg.AssetCheckKey],
     asset: str,
     checks: Sequence[Check[Subject]],
     look: Callable[[Check[Subject]], Verdict],
@@ -177,7 +220,7 @@ def _make_results(
     """Yield the results of those checks that were asked for."""
     for check in checks:
         key = dg.AssetCheckKey(dg.AssetKey(asset), check.name)
-        if key in context.selected_asset_check_keys:
+        if key in selected:
             yield _make_result(key, look(check), note)
 
 

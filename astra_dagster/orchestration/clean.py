@@ -19,9 +19,9 @@ from astra_dagster.orchestration import records
 from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.internals import NOT_FINISHED_STATUSES
 from astra_dagster.orchestration.partitions import registered
+from astra_dagster.orchestration.records import table_name
 from astra_dagster.orchestration.runs.jobs import update_job_name
 from astra_dagster.orchestration.sources import make_planner
-from astra_dagster.orchestration.tables import table_name
 from astra_dagster.outputs.own_files import file_system_time
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.planning.status import ReasonKind, Status

@@ -107,6 +107,12 @@ def task_records(instance: dg.DagsterInstance, task: Task, keys: Sequence[str]) 
     return {key: record for key, record in parsed.items() if record is not None}
 
 
+def latest(instance: dg.DagsterInstance, task: Task) -> Iterator[tuple[str, Record]]:
+    """Yield registered keys of a task with their latest record; those without a record are left out."""
+    for chunk in chunks(registered(instance, task.domain), LOOK_UP):
+        yield from task_records(instance, task, chunk).items()
+
+
 def event_pointers(instance: dg.DagsterInstance, asset: dg.AssetKey, keys: Sequence[str]) -> dict[str, int]:
     """Storage id of the latest record of each partition of an asset, by partition key."""
     pointers: dict[str, int] = {}
@@ -128,6 +134,11 @@ def pointers_of(instance: dg.DagsterInstance, task: Task, keys: Sequence[str]) -
 def asset_key(item: Product | Requirement) -> dg.AssetKey:
     """Asset of a product, or of a requirement."""
     return dg.AssetKey(item.asset_name)
+
+
+def table_name(task: Task) -> str:
+    """Return the name of the asset of a task's table."""
+    return f"{task.name}_table"
 
 
 def source_materialisation(

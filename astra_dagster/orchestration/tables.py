@@ -1,6 +1,6 @@
 """Make the asset of a task's table, which is not partitioned and covers all partitions of the task."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -8,14 +8,12 @@ from pydantic import Field
 from tqdm import tqdm
 
 from astra_dagster import settings
-from astra_dagster.orchestration import records
 from astra_dagster.orchestration.assets import describe_column, list_promised_columns, owner_of
 from astra_dagster.orchestration.causes import plain_failures
-from astra_dagster.orchestration.partitions import chunks, registered
+from astra_dagster.orchestration.records import latest, table_name
 from astra_dagster.orchestration.runs.launchpad import Launchpad
 from astra_dagster.orchestration.runs.preview_metadata import escape_markdown
 from astra_dagster.orchestration.runs.summary import SHOWN
-from astra_dagster.outputs.record import Record
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.outputs.table_head import FORMAT
 from astra_dagster.tables.table_columns import KEY, NUMBERS, PART, PROVENANCE, SPECTRUM, WHICH, WHOLE, part_names
@@ -35,11 +33,6 @@ class TableConfig(dg.Config):
 
     overwrite: bool = Field(default=False, description="Read all outputs again.")
     fits: bool = Field(default=True, description="Write the table as FITS as well.")
-
-
-def table_name(task: Task) -> str:
-    """Return the name of the asset of a task's table."""
-    return f"{task.name}_table"
 
 
 def collection(task: Task) -> dg.AssetsDefinition:
@@ -105,12 +98,6 @@ def build(
         url = database.configured_url()
     made = collect(store, latest(instance, store.task), fits=fits, overwrite=overwrite, progress=progress)
     return made, None if url is None else str(database.upsert(url, made.parquet))
-
-
-def latest(instance: dg.DagsterInstance, task: Task) -> Iterator[tuple[str, Record]]:
-    """Yield registered keys of a task with their latest record; those without a record are left out."""
-    for chunk in chunks(registered(instance, task.domain), records.LOOK_UP):
-        yield from records.task_records(instance, task, chunk).items()
 
 
 def _make_promised_schema(task: Task) -> dg.TableSchema:

@@ -19,8 +19,8 @@ from astra_dagster.orchestration import checks
 from astra_dagster.orchestration.checks import inputs, newest_records
 from astra_dagster.orchestration.discover import discover_job
 from astra_dagster.orchestration.partitions import registered
+from astra_dagster.orchestration.records import table_name
 from astra_dagster.orchestration.runs.jobs import update_job_name, update_run_config
-from astra_dagster.orchestration.tables import table_name
 from astra_dagster.outputs import document
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tasks import registry
@@ -215,6 +215,29 @@ def test_bad_files_are_named(instance: dg.DagsterInstance, visits: Sequence[str]
     assert header.description.startswith(f"1 finding in 6 results, the first {VISIT}: snr_green ")
     assert [row["key"] for row in listed(bad)] == [OTHER]
     assert found["results_finite"].description == "6 results looked at, all as expected"
+
+
+def test_a_broken_file_keeps_no_check_from_the_others(
+    instance: dg.DagsterInstance, visits: Sequence[str], mirror: Path
+) -> None:
+    visit_path(mirror, FIRST).write_bytes(b"broken")
+    fits.setval(visit_path(mirror, VISIT), "SNR", value=10.0)
+    keys = [dg.AssetCheckKey(dg.AssetKey("ap_visit_snr"), name) for name in ("snr_as_in_header", "results_finite")]
+
+    def told(**config: dict[str, object]) -> list[tuple[bool, str]]:
+        materialise(instance, "ap_visit_snr", visits[0], visits[5], expected=False, **config)
+        records = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
+        run_id = instance.get_run_records(limit=1)[0].dagster_run.run_id
+        assert {records[key].run_id for key in keys} == {run_id}
+        events = [records[key].event for key in keys]
+        data = [event.dagster_event.asset_check_evaluation_data for event in events if event and event.dagster_event]
+        return [(one.passed, one.description or "") for one in data]
+
+    header, finite = told()
+    assert header[1].startswith(f"1 finding in 5 results, the first {VISIT}: snr_green ")
+    assert finite == (True, "5 results looked at, all as expected")
+    assert update(instance, releases=["DR19"])
+    assert told(ap_visit_snr_checks={"newest": 1})[1] == (True, "5 results looked at, all as expected")
 
 
 def test_what_cannot_be_used_is_an_error(

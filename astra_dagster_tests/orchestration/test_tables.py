@@ -16,8 +16,9 @@ from astra_dagster.cli import main
 from astra_dagster.definitions import build_definitions, defs
 from astra_dagster.orchestration.discover import discover_job
 from astra_dagster.orchestration.partitions import register
+from astra_dagster.orchestration.records import latest, table_name
 from astra_dagster.orchestration.runs.jobs import update_job_name, update_run_config
-from astra_dagster.orchestration.tables import collection, latest, table_name
+from astra_dagster.orchestration.tables import collection
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.outputs.table_head import FORMAT
 from astra_dagster.spectra.pixel_flags import APOGEE_REJECTED

@@ -22,7 +22,7 @@ from astra_dagster.errors import (
 )
 from astra_dagster.orchestration.internals import DATA_VERSION_TAG
 from astra_dagster.orchestration.partitions import register
-from astra_dagster.orchestration.tables import latest
+from astra_dagster.orchestration.records import latest
 from astra_dagster.results import results
 from astra_dagster.tables.collection import collect
 from astra_dagster.tasks import registry
