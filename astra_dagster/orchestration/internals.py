@@ -4,7 +4,6 @@ Each has a line on what it is for, and on what breaks without it. The modules of
 own storages and take the names of those themselves. What `dagster` exports is taken from there.
 """
 
-from dagster._config.errors import PostProcessingError
 from dagster._core.definitions.data_version import (
     CODE_VERSION_TAG,
     DATA_VERSION_TAG,
@@ -15,6 +14,7 @@ from dagster._core.definitions.partitions.context import PartitionLoadingContext
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 from dagster._core.definitions.target import ExecutableDefinition
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+from dagster._core.errors import DagsterUserCodeProcessError
 from dagster._core.events import AssetMaterializationPlannedData, AssetObservationData, StepMaterializationData
 from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
 from dagster._core.instance.utils import RUNLESS_JOB_NAME, RUNLESS_RUN_ID
@@ -63,6 +63,6 @@ __all__ = [  # noqa: RUF022 (in groups)
     "SerializableErrorInfo",  # type of the error of a step, of which Dagster keeps the texts only
     "UnresolvedAssetJobDefinition",  # type of what `define_asset_job` makes
     "ExecutableDefinition",  # type of the jobs of a sensor
-    "PostProcessingError",  # refuses a value on the launchpad; without it there is a stack trace instead of a line
+    "DagsterUserCodeProcessError",  # an error that is shown as it says; without it a stack trace comes with it
     "is_valid_cron_schedule",  # refuses a schedule when it is read; without it the daemon stumbles over it
 ]
