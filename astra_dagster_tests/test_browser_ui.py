@@ -69,9 +69,10 @@ def launch_two_partitions(page: "Page") -> None:
 
 
 def open_a_launchpad(page: "Page") -> None:
-    go_to(page, "Jobs")
+    page.goto("/assets/ap_visit_continuum")
+    page.get_by_role("button", name="Show more").first.click()
     page.get_by_role("link", name="update_ap_visit_continuum").click()
-    page.get_by_role("tab", name="Launchpad").click()
+    page.wait_for_url("**/jobs/update_ap_visit_continuum/playground")
     # Every parameter is there, with its default, and beside it what it means and may be.
     line_of(page, "order: 3").click()
     page.get_by_text("Number of sines and of cosines in a region").first.wait_for()

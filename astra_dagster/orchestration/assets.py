@@ -12,6 +12,7 @@ from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.checks import evaluate
 from astra_dagster.orchestration.internals import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 from astra_dagster.orchestration.partitions import partitions_def
+from astra_dagster.orchestration.runs.jobs import update_job_name
 from astra_dagster.orchestration.runs.launchpad import Launchpad, RunConfig, describe_parameters
 from astra_dagster.orchestration.runs.materialise import Job, materialise
 from astra_dagster.orchestration.runs.resources import RESOURCES, ExecutorResource
@@ -24,11 +25,6 @@ from astra_dagster.tasks.task import Task
 def task_asset(task: Task) -> dg.AssetsDefinition:
     """Make the partitioned asset of a task, of which one run takes any number of partitions."""
     launchpad = Launchpad(task, RunConfig)
-    meaning = describe_parameters(task)
-    parameters = "\n".join(
-        f"- `{name}` = `{json.dumps(value)}`: {meaning[name]}"
-        for name, value in task.values().as_dict(all=True).items()
-    )
 
     @dg.asset(  # type: ignore[call-overload]
         name=task.name,
@@ -39,7 +35,7 @@ def task_asset(task: Task) -> dg.AssetsDefinition:
         kinds={task.output},
         owners=[owner_of(task)],
         code_version=task.version,
-        description="\n\n".join([task.description, *([f"Parameters:\n\n{parameters}"] if parameters else [])]),
+        description=_describe(task),
         metadata={"partition_key": task.domain.key_order, **_make_column_metadata(task)},
         config_schema=launchpad.schema,
         resource_defs=RESOURCES,
@@ -72,6 +68,32 @@ def task_asset(task: Task) -> dg.AssetsDefinition:
         yield dg.Output(None, metadata={**done.metadata, SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True})
 
     return asset
+
+
+def _describe(task: Task) -> str:
+    """Return what a task does, its parameters, and how it is run, in Markdown.
+
+    The link to the job is relative to the page of the asset, and so holds behind a proxy too.
+    """
+    values, meaning = task.values().as_dict(all=True), describe_parameters(task)
+    job = update_job_name(task)
+    told = [task.description]
+    if values:
+        listed = (f"- `{name}` = `{json.dumps(value)}`: {meaning[name]}" for name, value in values.items())
+        told += ["Parameters:", "\n".join(listed)]
+    runs = f"[{job}](../guess/{job}/playground) runs it on every partition that is not complete, or on some."
+    if task.output == "fits" or isinstance(task.domain, Product):
+        shown = f"KEY {task.name}" if task.output == "fits" else "KEY"
+        runs += f" `astra-dagster show {shown}` shows a spectrum."
+    told.append(runs)
+    if values:
+        lines = [f"      {name}: {json.dumps(value)}" for name, value in values.items()]
+        told += [
+            "*Open launchpad*, beside *Materialize*, has the parameters of one partition filled in. Where you launch "
+            "several, copy these to *Config*, *Add config*, and change what you want:",
+            "\n".join(["```yaml", "ops:", f"  {task.name}:", "    config:", *lines, "```"]),
+        ]
+    return "\n\n".join(told)
 
 
 def _make_deps(task: Task) -> list[dg.AssetDep]:

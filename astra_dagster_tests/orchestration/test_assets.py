@@ -1,12 +1,15 @@
 """The assets are whole: Dagster's own functions take them as they are."""
 
+import re
 from pathlib import Path
 
 import dagster as dg
 import pytest
+import yaml
 
 from astra_dagster import product
 from astra_dagster.definitions import defs
+from astra_dagster.tasks import registry
 
 KEYS = [f"DR17/apo25m/120+12/5226/56000/00{fibre}" for fibre in (1, 2)]
 
@@ -44,3 +47,16 @@ def test_parameters_and_workers_are_set_in_its_run_config(registered: dg.Dagster
 def test_definitions_of_others_take_them_beside_their_own() -> None:
     own = dg.Definitions(assets=[defs.resolve_assets_def("ap_visit_snr")], resources={"mine": 1})
     assert own.resolve_job_def("__ASSET_JOB").resource_defs.keys() >= {"executor"}
+
+
+@pytest.mark.parametrize("name", registry.tasks())
+def test_the_description_has_what_the_launchpad_takes_and_leads_to_the_job(name: str) -> None:
+    asset = defs.resolve_assets_def(name)
+    text = asset.descriptions_by_key[asset.key]
+    (config,) = re.findall("```yaml\n(.*?)```", text, re.DOTALL)
+    given = yaml.safe_load(config)
+    taken = dg.validate_run_config(defs.resolve_implicit_global_asset_job_def(), given)["ops"][name]["config"]
+    assert given["ops"][name]["config"].items() <= taken.items()
+    assert given["ops"][name]["config"].keys() == registry.tasks()[name].values().as_dict(all=True).keys()
+    (job,) = re.findall(r"\(\.\./guess/(\w+)/playground\)", text)
+    assert defs.resolve_job_def(job).name == f"update_{name}"
