@@ -27,7 +27,7 @@ from astra_dagster.orchestration import records
 from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.internals import DATA_VERSION_TAG
 from astra_dagster.orchestration.partitions import registered
-from astra_dagster.orchestration.records import latest, table_name
+from astra_dagster.orchestration.records import table_name
 from astra_dagster.orchestration.sources import make_planner
 from astra_dagster.outputs.digests import find_setting
 from astra_dagster.outputs.record import Record
@@ -163,7 +163,7 @@ def newest_records(instance: dg.DagsterInstance, task: Task, count: int, run_id:
         A run whose records are all returned, however many there are.
     """
     if not count:
-        return dict(latest(instance, task))
+        return dict(records.task_records(instance, task, registered(instance, task.domain)))
     run = instance.get_run_record_by_id(run_id) if run_id else None
     began = math.inf if run is None else run.start_time or run.create_timestamp.timestamp()
     found: dict[str, Record] = {}

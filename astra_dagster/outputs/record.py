@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from astra_dagster.outputs.document import FORMAT, input_version
+from astra_dagster.outputs.document import FORMAT, READABLE, input_version
 from astra_dagster.outputs.store import OutputStore, PartitionWork, StoredOutput
 
 FIRST = 2
@@ -54,6 +54,12 @@ class Record:
         """Parse the text of a record; None if the text is not one."""
         match = re.fullmatch(r"([0-9a-f]+)\.([0-9a-f]+)\.([^.]+)\.([0-9a-f]+)\.([0-9]+)(?:\.([0-9]+))?", text)
         return cls(match[1], match[2], match[3], match[4], int(match[5]), int(match[6] or FIRST)) if match else None
+
+
+def make_pattern(digest: str, code_version: str) -> str:
+    """Make the pattern of the texts of records with these, in a layout that is read: very many need no parsing."""
+    layouts = "|".join(str(layout) for layout in sorted(READABLE))
+    return rf"^[0-9a-f]+\.{digest}\.{re.escape(code_version)}\.[0-9a-f]+\.[0-9]+(\.({layouts}))?$"
 
 
 def record_of(store: OutputStore, work: PartitionWork, written: StoredOutput) -> Record:

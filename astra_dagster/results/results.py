@@ -10,8 +10,7 @@ import pyarrow as pa
 
 from astra_dagster import settings
 from astra_dagster.errors import ConfigurationError, InvalidKeyError, TooManyRowsError, UnknownColumnError, nearest
-from astra_dagster.orchestration.partitions import chunks
-from astra_dagster.orchestration.records import LOOK_UP, DagsterLedger
+from astra_dagster.orchestration.records import DagsterLedger, record_texts
 from astra_dagster.orchestration.runs.instance import open_instance
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.planning.ledger import Selection, make_none_registered, select_keys
@@ -86,8 +85,8 @@ class Results:
                     f"{len(keys)} partitions of {self.task.name} are more than the {LIMIT} that are taken into memory",
                     hint=f"select some by keys, release or where, or use astra-dagster table {self.task.name}",
                 )
-            records = (pair for chunk in chunks(keys, LOOK_UP) for pair in ledger.recorded(self.task, chunk).items())
-            return len(keys), gather(store, records)
+            every = self.keys is None and not (chosen.releases or chosen.where)
+            return len(keys), gather(store, record_texts(instance, self.task, keys, every=every))
 
     @cached_property
     def _table(self) -> pa.Table:

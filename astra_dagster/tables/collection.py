@@ -19,7 +19,7 @@ from astra_dagster.fits.reader import FitsFile
 from astra_dagster.outputs.atomic import replacing
 from astra_dagster.outputs.document import READABLE
 from astra_dagster.outputs.layout import table_name
-from astra_dagster.outputs.record import Record
+from astra_dagster.outputs.record import Record, make_pattern
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tables.rows import read_outputs
 from astra_dagster.tables.table import (
@@ -36,6 +36,9 @@ from astra_dagster.tables.table_fits import write_fits
 
 AT_ONCE = 50_000
 """Number of records that are compared at a time."""
+
+Records = Mapping[str, Record] | Iterable[tuple[str, Record | str]]
+"""Latest record by partition key, or keys with records or their texts, one after another."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def table_path(store: OutputStore, suffix: str = "parquet") -> Path:
 
 def collect(
     store: OutputStore,
-    records: Mapping[str, Record] | Iterable[tuple[str, Record]],
+    records: Records,
     *,
     fits: bool = True,
     overwrite: bool = False,
@@ -119,9 +122,9 @@ def collect(
     store
         Outputs of the task with its parameters.
     records
-        Latest record by partition key, or an iterable of keys and records. Records of another code version are
-        ignored. Records of other parameters are ignored too, but the rows of such a partition stay that an earlier
-        table has, as long as its output exists.
+        Latest record by partition key, or an iterable of keys and records, or their texts. Records of another code
+        version are ignored. Records of other parameters are ignored too, but the rows of such a partition stay that an
+        earlier table has, as long as its output exists.
     fits
         Whether to write the table as FITS as well. If not, an outdated FITS table is removed.
     overwrite
@@ -161,7 +164,7 @@ def collect(
 
 def gather(
     store: OutputStore,
-    records: Mapping[str, Record] | Iterable[tuple[str, Record]],
+    records: Records,
     *,
     overwrite: bool = False,
     progress: Callable[[int], object] | None = None,
@@ -193,35 +196,29 @@ def gather(
     return Gathered(keys, table, had, todo, version_before, 0 if kept is None else len(kept), unreadable)
 
 
-def _list_wanted(
-    store: OutputStore, records: Mapping[str, Record] | Iterable[tuple[str, Record]], had: pa.Table
-) -> pa.Table:
+def _list_wanted(store: OutputStore, records: Records, had: pa.Table) -> pa.Table:
     """Return key and data version of each partition that belongs to the table, sorted by the parts of the key."""
     pairs = iter(records.items() if isinstance(records, Mapping) else records)
     batches = []
     while chunk := list(islice(pairs, AT_ONCE)):
-        complete = [
-            (key, str(record))
-            for key, record in chunk
-            if record.digest == store.digest and record.code_version == store.task.version and record.layout in READABLE
-        ]
-        complete += _find_last_run_otherwise(
-            store, [key for key, record in chunk if record.digest != store.digest], had
+        known = pa.record_batch(
+            [pa.array([str(pair[i]) for pair in chunk], pa.string()) for i in range(2)], schema=IDENTITIES
         )
-        columns = [pa.array([pair[i] for pair in complete], pa.string()) for i in range(2)]
-        batches.append(pa.record_batch(columns, schema=IDENTITIES))
+        current = pc.match_substring_regex(known["data_version"], make_pattern(store.digest, store.task.version))
+        batches.append(known.filter(current))
+        batches.append(_find_last_run_otherwise(store, known.filter(pc.invert(current)), had))
     table = pa.Table.from_batches(batches, IDENTITIES).combine_chunks()
     order = pc.sort_indices(pc.replace_substring(table["key"], "/", "\0"))  # sorts part by part, as no part holds a 0
     return table.take(order).combine_chunks()
 
 
-def _find_last_run_otherwise(store: OutputStore, keys: list[str], had: pa.Table) -> list[tuple[str, str]]:
-    """Return those partitions of `keys`, last run with other parameters, that the table has and whose output exists."""
-    if not keys or not len(had):
-        return []
-    known = had.filter(pc.is_in(had["key"], value_set=pa.array(keys, pa.string())))
-    kept = []
-    for key, version in zip(known["key"].to_pylist(), known["data_version"].to_pylist(), strict=True):
+def _find_last_run_otherwise(store: OutputStore, known: pa.RecordBatch, had: pa.Table) -> pa.RecordBatch:
+    """Return those partitions last run with other parameters that the table has and whose output exists."""
+    records = ((key, Record.parse(text)) for key, text in zip(*known.to_pydict().values(), strict=True))
+    keys = [key for key, record in records if record is not None and record.digest != store.digest]
+    kept: list[tuple[str, str]] = []
+    found = had.filter(pc.is_in(had["key"], value_set=pa.array(keys, pa.string()))) if keys else had.slice(0, 0)
+    for key, version in zip(*found.to_pydict().values(), strict=True):
         record = Record.parse(version)
         try:
             size = store.path(store.task.domain.parse_key(key)).stat().st_size
@@ -231,7 +228,7 @@ def _find_last_run_otherwise(store: OutputStore, keys: list[str], had: pa.Table)
             continue
         if record.size == size and record.code_version == store.task.version:
             kept.append((key, version))
-    return kept
+    return pa.record_batch([pa.array([pair[i] for pair in kept], pa.string()) for i in range(2)], schema=IDENTITIES)
 
 
 def _join(known: pa.Table) -> pa.Array:

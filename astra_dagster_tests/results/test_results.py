@@ -77,6 +77,11 @@ def test_what_the_table_has_is_taken_from_it(root: Path, instance: dg.DagsterIns
     assert visit_toy.results(KEYS[0]).source == "1 from the table"
 
 
+def test_what_is_no_longer_registered_is_left_out(root: Path, instance: dg.DagsterInstance) -> None:
+    instance.delete_dynamic_partition("ap_visit", KEYS[1])
+    assert visit_toy.results().to_arrow()["key"].to_pylist() == [KEYS[0], KEYS[2]]
+
+
 def test_a_table_of_astropy_has_units_and_masks(root: Path, instance: dg.DagsterInstance) -> None:
     record(instance, root, 4, count=None, velocity=None)
     table = visit_toy.results().to_table()

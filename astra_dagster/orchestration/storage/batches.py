@@ -69,7 +69,11 @@ class BatchedEventLogStorage(SqlEventLogStorage):
 
         Dagster has them in the order of their registration, so that a range leaves out what was found later.
         """
-        return sorted(super().get_dynamic_partitions(partitions_def_name))
+        self._check_partitions_table()
+        table = DynamicPartitionsTable.c
+        query = sa.select(table.partition).where(table.partitions_def_name == partitions_def_name)
+        with self.index_connection() as index:
+            return sorted(index.scalars(query))
 
     def get_paginated_dynamic_partitions(
         self, partitions_def_name: str, limit: int, ascending: bool, cursor: str | None = None
