@@ -132,7 +132,8 @@ class AtHand:
         Returns
         -------
         SpectrumBatch or mapping of columns
-            What the task made of the partition.
+            What the task made of the partition; ``.provenance`` has the parameters, the code version, and the versions
+            of the inputs, in the words of a JSON output.
 
         Raises
         ------

@@ -97,7 +97,7 @@ def encode(
     if spectra is None:
         version = _version(results)
         document = {"key": origin.label.key, "results": dict(results), "version": version}
-        return encode_json({**document, "provenance": _provenance(origin)}), version
+        return encode_json({**document, "provenance": describe_origin(origin)}), version
     about = {name: values for name, values in spectra.meta.items() if name not in results}
     described = output.describe_cards(spectra)
     arrays = find_arrays(results, several)
@@ -121,7 +121,7 @@ def read_same(path: Path, suffix: str, origin: Origin) -> tuple[dict[str, Any], 
     if suffix == "json":
         contents = read_file(path, SMALL)
         document = parse_json(contents)
-        if document["provenance"] != _provenance(origin) or document["key"] != origin.label.key:
+        if document["provenance"] != describe_origin(origin) or document["key"] != origin.label.key:
             raise ValueError("of another origin")
         return document["results"], _check_version(document), len(contents)
     contents = read_file(path, 2 * LARGEST)
@@ -207,7 +207,8 @@ def encode_json(document: Mapping[str, Any]) -> bytes:
     return (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
 
 
-def _provenance(origin: Origin) -> dict[str, Any]:
+def describe_origin(origin: Origin) -> dict[str, Any]:
+    """Return the provenance of an output as a JSON output spells it."""
     label = origin.label
     return {
         "format": FORMAT,

@@ -285,6 +285,21 @@ class OutputStore:
         """
         return read_task_output(self.task, self.path(data_id))
 
+    def read_origin(self, data_id: PartitionID) -> Origin:
+        """Read the provenance of the output of a partition.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be read.
+        """
+        path = self.path(data_id)
+        try:
+            return document.read(path, self.task.output).origin
+        except UNREADABLE as error:
+            hint = f"run {self.task.name} again"
+            raise OutputError(f"the output does not say its origin: {error}", path=path, hint=hint) from error
+
     def note_failure(self, work: PartitionWork, error: AstraError) -> None:
         """Write a note that a partition failed, for later plans; ignore it if the note cannot be written."""
         note = FailureNote(work.data_id.key, error.without_key(), error.fault, self._attempt(work))

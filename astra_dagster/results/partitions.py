@@ -1,6 +1,7 @@
 """What there is of partitions of a task: the output of one, why it is as it is, and how many have which status."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from astra_dagster import settings
@@ -9,6 +10,7 @@ from astra_dagster.orchestration.partitions import registered
 from astra_dagster.orchestration.runs.instance import open_instance
 from astra_dagster.orchestration.runs.jobs import jobs_of
 from astra_dagster.orchestration.sources import make_planner
+from astra_dagster.outputs.document import describe_origin
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.planning.plan import Plan
 from astra_dagster.planning.status import Status
@@ -21,7 +23,13 @@ from astra_dagster.tasks.task import Task
 def read_output(task: Task, key: str, parameters: Mapping[str, Any]) -> SpectrumBatch | Results:
     """Read the output of a partition as `Task.read` describes it."""
     store = _store(task, parameters)
-    return store.read(store.task.domain.parse_key(key))
+    data_id = store.task.domain.parse_key(key)
+    found = store.read(data_id)
+    provenance = describe_origin(store.read_origin(data_id))
+    if isinstance(found, SpectrumBatch):
+        return replace(found, provenance=provenance)
+    found.provenance = provenance
+    return found
 
 
 def why(task: Task, key: str, parameters: Mapping[str, Any]) -> str:

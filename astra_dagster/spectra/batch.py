@@ -66,6 +66,8 @@ class SpectrumBatch:
     models
         Model spectra and continua that the file has beside the flux, as they are there, by the file's names for them;
         each of shape (n, pixels). Empty if there are none.
+    provenance
+        How a task made them, if `Task.read` gave them: task, parameters, code version and inputs.
 
     Raises
     ------
@@ -87,6 +89,7 @@ class SpectrumBatch:
     mask_name: str = ""
     reject: tuple[str, ...] = ()
     models: Mapping[str, FloatArray] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shape = np.atleast_2d(self.flux).shape

@@ -93,4 +93,12 @@ def failed(reason: str) -> Failed:
 
 
 class Results(dict[str, np.ndarray[Any, Any]]):
-    """Columns of another task by name, with one value for each spectrum; missing numbers are NaN."""
+    """Columns of another task by name, with one value for each spectrum; missing numbers are NaN.
+
+    Attributes
+    ----------
+    provenance
+        How the task made them, if `Task.read` gave them: task, parameters, code version and inputs.
+    """
+
+    provenance: Mapping[str, Any] = MappingProxyType({})

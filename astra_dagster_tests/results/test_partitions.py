@@ -26,6 +26,9 @@ def test_an_output_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     found = visit_toy.read(key_of(1))
     assert (found["velocity"][0], found["name"][0]) == (1.25, "star 1")
     assert np.isnan(found["cells"][0][1])
+    assert found.provenance["parameters"] == {}
+    assert found.provenance["code_version"] == visit_toy.version
+    assert [one["data_version"] for one in found.provenance["inputs"]] == ["v1"]
     with pytest.raises(InputMissingError, match="run visit_toy"):
         visit_toy.read(key_of(2))
     with pytest.raises(InvalidKeyError, match="its parts are"):
