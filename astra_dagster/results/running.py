@@ -60,9 +60,8 @@ def run(
     }
     with open_instance() as instance:
         declare_dead(instance)
-        if listed:
-            match_keys(DagsterLedger(instance), mine, listed)
-        result = run_job(update_job(task), instance, update_run_config(task, config, workers))
+        matched = match_keys(DagsterLedger(instance), mine, listed) if listed else ()
+        result = run_job(update_job(task, matched=matched), instance, update_run_config(task, config, workers))
         failed = {one["partition"]: one["reason"] for one in failures_of(result)}
         computed, said = 0, f"the run {result.run_id} failed"
         for event in result.all_events:

@@ -1,15 +1,23 @@
 """From a search to results, from Python: what is found, read, run and told."""
 
+import os
+import signal
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import numpy as np
+import psutil
 import pytest
 
 from astra_dagster import ap_star, ap_visit, product
 from astra_dagster.definitions import defs
 from astra_dagster.errors import InputMissingError, InvalidKeyError, ParameterError, SpectrumFileError
 from astra_dagster.orchestration.partitions import register
+from astra_dagster.orchestration.runs.jobs import match_keys
+from astra_dagster.tasks.registry import find_task
 from astra_dagster.tasks.snr import ap_visit_snr
 
 PLATE = "DR17/apo25m/120+12/5226/56000"
@@ -50,6 +58,42 @@ def test_from_a_search_to_results() -> None:
     assert len(results) == 3
     assert np.all(results["snr"] > 0)
     assert ap_visit_snr.run(()).computed == 0
+
+
+def test_keys_are_matched_once(discovered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[object] = []
+
+    def counted(*given: Any) -> list[str]:
+        calls.append(given)
+        return match_keys(*given)
+
+    for module in ("astra_dagster.results.running", "astra_dagster.orchestration.runs.jobs"):
+        monkeypatch.setattr(f"{module}.match_keys", counted)
+    assert ap_visit_snr.run(["5226-56000-1", f"{PLATE}/002"]).computed == 2
+    assert len(calls) == 1
+
+
+def test_a_run_that_is_interrupted_records_what_is_finished(
+    discovered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = 'packages = ["astra_dagster_tests.execution.deadly"]\nworkers = "processes:2"\n'
+    (tmp_path / "astra.toml").write_text(config)
+    task, outputs = find_task("deadly"), tmp_path / "outputs" / "deadly"
+    def interrupt() -> None:
+        while not list(outputs.rglob("deadly-*.json")):
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    stopper = threading.Thread(target=interrupt, daemon=True)
+    stopper.start()
+    with pytest.raises(KeyboardInterrupt):
+        task.run(seconds=0.3)
+    stopper.join()
+    done = len(list(outputs.rglob("deadly-*.json")))
+    assert 0 < done < 18
+    assert task.status(seconds=0.3) == {"complete": done, "to_do": 18 - done}
+    workers = [one for child in psutil.Process().children() for one in child.children()]  # of the fork server
+    assert psutil.wait_procs(workers, timeout=20)[1] == []
 
 
 def test_failures_are_told_by_key(discovered: Path) -> None:

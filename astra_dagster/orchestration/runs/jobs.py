@@ -44,13 +44,15 @@ class UpdateConfig(RunConfig):
     )
 
 
-def update_job(task: Task, planner: Planner | None = None) -> dg.JobDefinition:
+def update_job(task: Task, planner: Planner | None = None, matched: Sequence[str] = ()) -> dg.JobDefinition:
     """Make the job that runs a task, others with it if asked for, and before them the tasks that they require.
 
     Parameters
     ----------
     planner
         Planner that has just planned the same partitions, if there is one.
+    matched
+        Partitions that the keys of the configuration have just been found to name, if they have.
     """
     launchpad = Launchpad(task, UpdateConfig)
 
@@ -69,6 +71,7 @@ def update_job(task: Task, planner: Planner | None = None) -> dg.JobDefinition:
                 config.releases,
                 config.where,
                 keys=config.keys,
+                matched=matched,
                 overwrite=config.overwrite,
             )
             run_jobs(context, jobs, executor, planner, fetching=config.fetching, verify=config.verify)
@@ -165,6 +168,7 @@ def jobs_of(
     where: Where | None = None,
     *,
     keys: Sequence[str] = (),
+    matched: Sequence[str] = (),
     files: Sequence[str] = (),
     product: Product | None = None,
     overwrite: bool = False,
@@ -178,6 +182,8 @@ def jobs_of(
     releases, where, keys
         Select partitions of the wanted tasks, keys as `match_keys` does; if none is given, all registered ones, or
         those of the releases that a task is for.
+    matched
+        Registered partitions of the wanted tasks that `keys` have been found to name, in place of these.
     files
         Select, instead, partitions by keys of files, or of the groups to which these belong.
     product
@@ -201,8 +207,8 @@ def jobs_of(
             chosen = keys_of_files(domain, mine_only)
             if not chosen:
                 continue
-        elif keys:
-            chosen = match_keys(ledger, task, keys)
+        elif keys or matched:
+            chosen = list(matched) or match_keys(ledger, task, keys)
         else:
             chosen = select_keys(ledger, task.domain, Selection(releases or task.releases, where or {}))
         if not chosen:
