@@ -1,7 +1,7 @@
 """The results of a task: selected by key, read when they are looked at, in the form of a table library."""
 
-import importlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
@@ -9,15 +9,14 @@ from typing import Any, Self
 import pyarrow as pa
 
 from astra_dagster import settings
-from astra_dagster.errors import ConfigurationError, InvalidKeyError, TooManyRowsError, UnknownColumnError, nearest
+from astra_dagster.errors import InvalidKeyError, TooManyRowsError, UnknownColumnError, nearest
 from astra_dagster.orchestration.records import DagsterLedger, record_texts
 from astra_dagster.orchestration.runs.instance import open_instance
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.planning.ledger import Selection, make_none_registered, select_keys
 from astra_dagster.results.columns import make_qtable
+from astra_dagster.results.scan import find_library, list_columns, scan
 from astra_dagster.tables.collection import Gathered, gather
-from astra_dagster.tables.table import find_results
-from astra_dagster.tables.table_columns import KEY, SPECTRUM
 from astra_dagster.tasks.task import Task
 
 LIMIT = 2_000_000
@@ -61,9 +60,12 @@ class Results:
         return cls(task.setting(parameters), wanted, make_selection(release, where))
 
     @cached_property
-    def _selected(self) -> tuple[int, Gathered]:
-        """Number of selected partitions, and the rows of those that have results."""
-        store = OutputStore(settings.outputs_dir(), self.task, self.task.values())
+    def _store(self) -> OutputStore:
+        return OutputStore(settings.outputs_dir(), self.task, self.task.values())
+
+    @contextmanager
+    def _select(self) -> Iterator[tuple[int, Iterable[tuple[str, str]]]]:
+        """Give the number of selected partitions, and each of those that have a record, with its text."""
         with open_instance() as instance:
             ledger = DagsterLedger(instance)
             domain = self.task.domain
@@ -80,21 +82,25 @@ class Results:
                 keys = list(self.keys)
             if not keys:
                 raise make_none_registered(domain, selected=True)
-            if len(keys) > LIMIT:
-                raise TooManyRowsError(
-                    f"{len(keys)} partitions of {self.task.name} are more than the {LIMIT} that are taken into memory",
-                    hint=f"select some by keys, release or where, or use astra-dagster table {self.task.name}",
-                )
             every = self.keys is None and not (chosen.releases or chosen.where)
-            return len(keys), gather(store, record_texts(instance, self.task, keys, every=every))
+            yield len(keys), record_texts(instance, self.task, keys, every=every)
+
+    @cached_property
+    def _selected(self) -> tuple[int, Gathered]:
+        """Number of selected partitions, and the rows of those that have results."""
+        with self._select() as (count, records):
+            if count > LIMIT:
+                raise TooManyRowsError(
+                    f"{count} partitions of {self.task.name} are more than the {LIMIT} that are taken into memory",
+                    hint="select some by keys, release or where, or take to_polars(), which reads what you ask of it",
+                )
+            return count, gather(self._store, records)
 
     @cached_property
     def _table(self) -> pa.Table:
         """The key, the number of the spectrum if a file has several, and the results."""
         made = self._selected[1].table
-        several = OutputStore(settings.outputs_dir(), self.task, self.task.values()).several
-        first = [KEY, SPECTRUM] if several else [KEY]
-        return made.select([*first, *(field.name for _, field in find_results(made))])
+        return made.select(list_columns(self._store, made.schema))
 
     @property
     def columns(self) -> list[str]:
@@ -137,9 +143,7 @@ class Results:
         TooManyRowsError
             If there are too many for memory.
         """
-        for name in columns or ():
-            if name not in self.columns:
-                raise UnknownColumnError(f"{self.task.name} has no column {name!r}", hint=nearest(name, self.columns))
+        self._check_columns(columns or (), self.columns)
         return self._table if columns is None else self._table.select(list(columns))
 
     def to_table(self, columns: Sequence[str] | None = None) -> Any:
@@ -154,18 +158,33 @@ class Results:
         ConfigurationError
             If pandas is not installed.
         """
-        _library("pandas")
+        find_library("pandas")
         return self.to_arrow(columns).to_pandas()
 
     def to_polars(self, columns: Sequence[str] | None = None) -> Any:
-        """Return a polars LazyFrame; raises as `to_arrow` does.
+        """Return a polars LazyFrame of any number of rows, which reads the table of the task when it is collected.
+
+        What the table lacks is read from outputs now, and comes last.
 
         Raises
         ------
         ConfigurationError
             If polars is not installed.
+        UnknownColumnError
+            If there is no such column.
+        TooManyRowsError
+            If the table lacks too many.
         """
-        return _library("polars").from_arrow(self.to_arrow(columns)).lazy()
+        with self._select() as (_, records):
+            frame = scan(self._store, records, LIMIT)
+        known = frame.collect_schema().names()
+        self._check_columns(columns or (), known)
+        return frame if columns is None else frame.select(list(columns))
+
+    def _check_columns(self, columns: Iterable[str], known: Sequence[str]) -> None:
+        for name in columns:
+            if name not in known:
+                raise UnknownColumnError(f"{self.task.name} has no column {name!r}", hint=nearest(name, known))
 
     def __repr__(self) -> str:
         lines = make_qtable(self._table.slice(0, SHOWN)).pformat(max_width=120)
@@ -177,10 +196,3 @@ def make_selection(release: str | Iterable[str], where: Mapping[str, Any] | None
     """Make a selection of what Python gives: single values or several, texts or numbers."""
     releases = (release,) if isinstance(release, str) else tuple(release)
     return Selection(releases, where or {})
-
-
-def _library(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ConfigurationError(f"{name} is not installed", hint=f"pip install {name}") from error

@@ -175,9 +175,7 @@ def gather(
     """
     before = read_table(store, table_path(store))
     had = list_identities(before)
-    wanted = _list_wanted(store, records, had)
-    same = pc.is_in(_join(had), value_set=_join(wanted))
-    todo = wanted.filter(pc.invert(pc.is_in(_join(wanted), value_set=_join(had))))
+    wanted, same, todo = compare(store, records, had)
     dropped = not pc.all(same, min_count=0).as_py()
     kept = before.filter(same) if before is not None and dropped else before
     # A table does not say which value of a mixed column had which kind, and without some rows the type may differ.
@@ -194,6 +192,28 @@ def gather(
     keys, table = assemble(store, kept, read, wanted)
     unreadable = tuple(problem for rows in read for problem in rows.problems)
     return Gathered(keys, table, had, todo, version_before, 0 if kept is None else len(kept), unreadable)
+
+
+def compare(store: OutputStore, records: Records, had: pa.Table) -> tuple[pa.Table, pa.BooleanArray, pa.Table]:
+    """Compare the rows of an earlier table with records.
+
+    Parameters
+    ----------
+    had
+        Key and data version of each row of the earlier table.
+
+    Returns
+    -------
+    wanted
+        Key and data version of each partition that belongs to the table, in its order.
+    same
+        For each row of the earlier table whether it is up to date.
+    todo
+        Those of `wanted` that the earlier table lacks.
+    """
+    wanted = _list_wanted(store, records, had)
+    same = pc.is_in(_join(had), value_set=_join(wanted))
+    return wanted, same, wanted.filter(pc.invert(pc.is_in(_join(wanted), value_set=_join(had))))
 
 
 def _list_wanted(store: OutputStore, records: Records, had: pa.Table) -> pa.Table:

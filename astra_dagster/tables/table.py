@@ -61,6 +61,18 @@ def read_table(store: OutputStore, path: Path) -> pa.Table | None:
         return None
 
 
+def read_identities(store: OutputStore, path: Path) -> tuple[pa.Schema, pa.Table] | None:
+    """Read the columns of an earlier table and the identity of each row, and no results; None as for `read_table`."""
+    try:
+        with open_file(path) as stream, pq.ParquetFile(stream) as file:
+            schema = file.schema_arrow
+            if not head_of(store).is_of(_decode(schema)):
+                return None
+            return schema, list_identities(file.read(IDENTITIES.names))
+    except (OSError, ValueError, KeyError, pa.ArrowException):
+        return None
+
+
 def read_head(path: Path, rows: int) -> list[dict[str, Any]]:
     """Read the first rows of a table."""
     with open_file(path) as stream, pq.ParquetFile(stream) as file:
@@ -89,7 +101,7 @@ def assemble(
     keys, table
         Partition key of each row, and the table.
     """
-    results = {name: kept[field.name] for name, field in find_results(kept)} if kept is not None else {}
+    results = {name: kept[field.name] for name, field in find_results(kept.schema)} if kept is not None else {}
     names = store.task.promised or _find_valued(results, read)
     known = list_identities(kept)
     columns: dict[str, pa.ChunkedArray] = {
@@ -114,9 +126,9 @@ def assemble(
     return table[KEY], _label(store, table, names, marks)
 
 
-def find_results(table: pa.Table) -> list[tuple[str, pa.Field]]:
+def find_results(schema: pa.Schema) -> list[tuple[str, pa.Field]]:
     """Return the name of each result that a table has, and its column."""
-    found = [((field.metadata or {}).get(b"result"), field) for field in table.schema]
+    found = [((field.metadata or {}).get(b"result"), field) for field in schema]
     return [(name.decode(), field) for name, field in found if name is not None]
 
 

@@ -115,8 +115,49 @@ def test_mistakes_are_typed_and_name_what_is_nearest(root: Path, monkeypatch: py
     with pytest.raises(ParameterError, match="fudge_factor"):
         ap_visit_snr.results(fudge=1)
     monkeypatch.setattr(results, "LIMIT", 4)
-    with pytest.raises(TooManyRowsError, match="5 partitions of visit_toy are more than the 4"):
+    with pytest.raises(TooManyRowsError, match=r"5 partitions of visit_toy are more than the 4.*to_polars\(\)"):
         len(visit_toy.results())
+
+
+def test_pandas_has_them(root: Path) -> None:
+    pytest.importorskip("pandas")
+    frame = visit_toy.results().to_pandas(["key", "velocity"])
+    assert frame["velocity"].tolist() == [1.25, 2.25, 3.25]
+
+
+def test_polars_reads_the_table_when_it_is_asked(
+    root: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    polars = pytest.importorskip("polars")
+    assert visit_toy.results().to_polars().collect()["key"].to_list() == KEYS[:3]
+    collect(store_of(root), latest(instance, visit_toy), fits=False)
+    record(instance, root, 2, velocity=-1.0)
+    record(instance, root, 5)
+    monkeypatch.setattr(results, "LIMIT", 2)  # in memory
+    frame = visit_toy.results().to_polars(["key", "velocity"])
+    assert isinstance(frame, polars.LazyFrame)
+    assert frame.collect().rows() == [
+        (KEYS[0], 1.25),
+        (KEYS[2], 3.25),
+        (KEYS[1], -1.0),
+        (KEYS[4], 5.25),
+    ]
+    assert "PARQUET" in frame.explain().upper()
+    one = visit_toy.results(KEYS[2]).to_polars().filter(polars.col("velocity") > 0)
+    assert one.select("name").collect().item() == "star 3"
+    assert visit_toy.results().to_polars().collect_schema().names() == [
+        "key",
+        "velocity",
+        "count",
+        "good",
+        "name",
+        "cells",
+    ]
+    with pytest.raises(UnknownColumnError, match="did you mean velocity"):
+        visit_toy.results().to_polars(["velocty"])
+    monkeypatch.setattr(results, "LIMIT", 1)
+    with pytest.raises(TooManyRowsError, match=r"2 outputs of visit_toy are not in its table.*run astra-dagster table"):
+        visit_toy.results().to_polars()
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
