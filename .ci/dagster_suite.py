@@ -5,7 +5,7 @@ which storage they are to test. The ordinary suite does not collect this file, a
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from unittest.mock import MagicMock
 
@@ -27,7 +27,7 @@ IN_ORDER_OF_TEXT = pytest.mark.xfail(
 )
 
 
-def opened(database: str, folder: Path, config: dict[str, str]) -> Iterator[dg.DagsterInstance]:
+def opened(database: str, folder: Path, config: Mapping[str, object]) -> Iterator[dg.DagsterInstance]:
     """Open an instance with our storage."""
     custom = {"module": f"astra_dagster.orchestration.storage.{database}", "class": STORAGES[database]}
     overrides = {"storage": {"custom": {**custom, "config": config}}}
@@ -51,7 +51,7 @@ class OnSqlite:
     @pytest.fixture
     def instance(self, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
         """An instance with our storage on SQLite."""
-        yield from opened("sqlite", tmp_path, {"base_dir": str(tmp_path)})
+        yield from opened("sqlite", tmp_path, {"base_dir": str(tmp_path), "compact": True})
 
     @pytest.fixture
     def storage(self, instance: dg.DagsterInstance) -> BatchedEventLogStorage:

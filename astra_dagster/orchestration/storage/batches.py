@@ -3,7 +3,8 @@
 Dagster's own storages commit each planned event and each record by itself, several times over, and a commit waits for
 the disk. Here a batch is one transaction in each database to which it goes. Records, observations and planned events
 are inserted together; other events of a batch go through Dagster's own code, inside the same transaction. The rows are
-those that Dagster would have written, so that everything that reads them is inherited.
+those that Dagster would have written, up to how a database holds their texts, so that everything that reads them is
+inherited.
 
 This uses internals of Dagster; tests compare it with Dagster's own storages, table by table and query by query.
 """
@@ -26,6 +27,7 @@ from dagster._core.types.pagination import PaginatedResults, ValueIndexCursor  #
 from sqlalchemy.engine import Connection
 
 from astra_dagster.orchestration.runs.signs_of_life import show_life
+from astra_dagster.orchestration.storage.event_text import write_texts
 
 BATCH = 1000
 """Number of events that Dagster collects before they are written, unless DAGSTER_EVENT_BATCH_SIZE is set."""
@@ -58,6 +60,10 @@ class BatchedEventLogStorage(SqlEventLogStorage):
     @abstractmethod
     def insert_in_index(self, index: Connection, rows: Sequence[Mapping[str, Any]]) -> Sequence[int]:
         """Insert rows of events, and return their ids in the order of the rows."""
+
+    def hold(self, text: str) -> str | bytes:
+        """Return what the database holds for the text of an event that is inserted together with others."""
+        return text
 
     def register_instance(self, instance: dg.DagsterInstance) -> None:
         """Belong to an instance from now on, which reads from the environment how many events are a batch."""
@@ -102,7 +108,7 @@ class BatchedEventLogStorage(SqlEventLogStorage):
         """Write all events, in the order given, or none of them."""
         groups = [(together, list(group)) for together, group in itertools.groupby(events, is_inserted_together)]
         # Before the transaction, as this takes longer than all the rest, and other processes may wait for the lock.
-        rows = [[self._event_to_row(event) for event in group] if together else [] for together, group in groups]
+        rows = [self._make_rows(group) if together else [] for together, group in groups]
         with self.transaction():
             for (together, group), prepared in zip(groups, rows, strict=True):
                 if together:
@@ -110,6 +116,23 @@ class BatchedEventLogStorage(SqlEventLogStorage):
                 else:
                     for event in group:
                         self.store_event(event)
+
+    def _make_rows(self, events: Sequence[dg.EventLogEntry]) -> list[Mapping[str, Any]]:
+        """Return the rows of events of assets."""
+        rows: list[Mapping[str, Any]] = []
+        for entry, text in zip(events, write_texts(events), strict=True):
+            event = entry.get_dagster_event()
+            row = {
+                "run_id": entry.run_id,
+                "event": self.hold(text),
+                "dagster_event_type": event.event_type_value,
+                "timestamp": self._event_insert_timestamp(entry),  # type: ignore[no-untyped-call]
+                "step_key": event.step_key,
+                "asset_key": event.asset_key.to_string() if event.asset_key else None,
+                "partition": event.partition or None,
+            }
+            rows.append(row)
+        return rows
 
     def _insert(self, events: Sequence[dg.EventLogEntry], rows: Sequence[Mapping[str, Any]]) -> None:
         if self.is_run_sharded:  # each run has a database, in addition to the index of all runs

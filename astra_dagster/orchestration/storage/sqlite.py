@@ -1,18 +1,21 @@
 """Dagster's SQLite storage with events written in batches.
 
-Everything but the writing is inherited, with the same files, tables and answers, so that an instance may be switched
-from one to the other and back. ``astra-dagster init`` writes a ``dagster.yaml`` that names it. How a batch is written
-is the business of `batches`; PostgreSQL has a module of its own, as its driver need not be installed.
+Everything but the writing is inherited, with the same files, tables and answers. ``astra-dagster init`` writes a
+``dagster.yaml`` that names it, with ``compact: true``: texts of events are packed, and this storage alone reads them.
+Without it an instance may be switched to Dagster's own storage and back. Here both are read. How a batch is written is
+the business of `batches`; PostgreSQL has a module of its own, as its driver need not be installed.
 """
 
 import functools
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 
+import dagster as dg
 import sqlalchemy as sa
+from dagster._config import StringSource, UserConfigSchema  # what dagster.yaml may say of a storage
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable  # the table that rows are put into
 from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage  # the base class
 from dagster._core.storage.runs import SqliteRunStorage  # the base class of the storage of runs
@@ -29,9 +32,17 @@ from sqlalchemy.engine import Connection
 
 from astra_dagster.errors import ConfigurationError
 from astra_dagster.orchestration.storage.batches import INSERT, BatchedEventLogStorage
+from astra_dagster.orchestration.storage.packing import pack, unpack
 
 ENGINES = 8
 """Number of databases whose statements are kept compiled: that of all runs, and those of the runs used last."""
+
+
+class _Text(sa.Text):
+    """A column of texts, in which some may be packed."""
+
+    def result_processor(self, dialect: sa.Dialect, coltype: object) -> Callable[[Any], Any]:
+        return lambda value: unpack(value) if isinstance(value, bytes) else value
 
 
 class _Transaction(threading.local):
@@ -46,12 +57,17 @@ class BatchedSqliteEventLogStorage(BatchedEventLogStorage, SqliteEventLogStorage
 
     collation = "BINARY"
 
-    def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
+    def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None, *, compact: bool = False) -> None:
+        self.compact = compact
         self._transaction = _Transaction()
         self._engines: dict[str, sa.Engine] = {}
         super().__init__(base_dir, inst_data)
         # Dagster holds this lock while a database is open; a batch has several open at once.
         self._db_lock = threading.RLock()  # type: ignore[assignment]
+
+    def hold(self, text: str) -> str | bytes:
+        """Return the text, packed if the database is to be compact."""
+        return pack(text) if self.compact else text
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -85,20 +101,24 @@ class BatchedSqliteEventLogStorage(BatchedEventLogStorage, SqliteEventLogStorage
         the database. No engine keeps a database open.
         """
         if shard not in self._initialized_dbs:
-            with super()._connect(shard) as connection:  # which makes the tables
-                yield connection
-            return
+            with super()._connect(shard):  # which makes the tables
+                pass
         with self._db_lock:
-            engine = self._engines.pop(shard, None) or sa.create_engine(
-                self.conn_string_for_shard(shard),
-                poolclass=sa.NullPool,
-                connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS},
-            )
+            engine = self._engines.pop(shard, None) or self._make_engine(shard)
             self._engines[shard] = engine
             while len(self._engines) > ENGINES:
                 self._engines.pop(next(iter(self._engines))).dispose()
             with engine.connect() as connection, connection.begin():
                 yield connection
+
+    def _make_engine(self, shard: str) -> sa.Engine:
+        engine = sa.create_engine(
+            self.conn_string_for_shard(shard),
+            poolclass=sa.NullPool,
+            connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS},
+        )
+        engine.dialect.colspecs = {**engine.dialect.colspecs, sa.Text: _Text}
+        return engine
 
     def insert_in_index(self, index: Connection, rows: Sequence[Mapping[str, Any]]) -> Sequence[int]:
         """Insert rows of events, and return their ids, which are consecutive as the transaction locks the database."""
@@ -121,16 +141,30 @@ class _RunStorage(SqliteRunStorage):
 
 
 class BatchedSqliteStorage(DagsterSqliteStorage):
-    """Dagster's SQLite storage with `BatchedSqliteEventLogStorage`; for ``storage: custom:`` in ``dagster.yaml``."""
+    """Dagster's SQLite storage with `BatchedSqliteEventLogStorage`; for ``storage: custom:`` in ``dagster.yaml``.
 
-    def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
+    Parameters
+    ----------
+    base_dir
+        Folder of the databases.
+    compact
+        Whether the texts of events are packed, so that a database takes a quarter of the bytes, and Dagster's own
+        storage cannot read it.
+    """
+
+    def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None, *, compact: bool = False) -> None:
         self.base_dir = base_dir
         self._run_storage = _RunStorage.from_local(_runs_directory(base_dir))
-        self._event_log_storage = BatchedSqliteEventLogStorage(_event_logs_directory(base_dir))
+        self._event_log_storage = BatchedSqliteEventLogStorage(_event_logs_directory(base_dir), compact=compact)
         self._schedule_storage = SqliteScheduleStorage.from_local(_schedule_directory(base_dir))
         self._inst_data = inst_data
         # That of the base class would make all of Dagster's storages, to be thrown away.
         super(DagsterSqliteStorage, self).__init__()  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def config_type(cls) -> UserConfigSchema:
+        """Return what its section of ``dagster.yaml`` may say."""
+        return {"base_dir": StringSource, "compact": dg.Field(bool, default_value=False)}
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData, config_value: Mapping[str, Any]) -> Self:
@@ -148,4 +182,4 @@ class BatchedSqliteStorage(DagsterSqliteStorage):
                 path=folder,
                 hint="give it in full",
             )
-        return cls.from_local(inst_data=inst_data, base_dir=folder)
+        return cls(folder, inst_data, compact=config_value.get("compact", False))

@@ -154,10 +154,13 @@ def test_a_run_is_recorded_the_same(
 def test_an_instance_may_be_switched(
     database: str, tmp_path: Path, mirror: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
+    """From Dagster's storage to ours and, unless its texts are packed, back."""
     url = request.getfixturevalue("postgresql")() if database == "postgresql" else None
     monkeypatch.setenv("SAS_BASE_DIR", str(mirror))
     for i, ours in enumerate((False, True, False)):
         folder = home(tmp_path / "home", request, database, ours=ours, url=url)
+        settings = (folder / "dagster.yaml").read_text()
+        (folder / "dagster.yaml").write_text(settings.replace("      compact: true\n", ""))
         monkeypatch.setenv("DAGSTER_HOME", str(folder))
         discovered = CliRunner().invoke(main, ["discover"])
         assert discovered.exit_code == 0, discovered.output

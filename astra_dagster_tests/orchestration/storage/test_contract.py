@@ -29,6 +29,7 @@ from dagster._core.storage.event_log.schema import SqlEventLogStorageMetadata
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 
 from astra_dagster.orchestration.storage.batches import TOGETHER, BatchedEventLogStorage
+from astra_dagster.orchestration.storage.packing import unpack
 from astra_dagster_tests.orchestration.homes import home
 from astra_dagster_tests.orchestration.storage.contract import BatchedStorageContract, StorageContract
 from astra_dagster_tests.orchestration.storage.events import ASSETS, CHECKS, PARTITIONS, RUNS, UNKNOWN, Chance
@@ -302,7 +303,10 @@ def abilities(storage: EventLogStorage) -> dict[str, Any]:
 
 
 def tables(storage: SqlEventLogStorage, folder: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """All rows of all tables, less the times that the database itself puts down, and less ids where none asks them."""
+    """All rows of all tables, less the times that the database itself puts down, and less ids where none asks them.
+
+    Texts that are packed are unpacked.
+    """
     if storage.is_run_sharded:
         places = [f"sqlite:///{path}" for path in sorted((folder / "history" / "runs").glob("*.db"))]
     else:
@@ -317,7 +321,7 @@ def tables(storage: SqlEventLogStorage, folder: Path) -> dict[str, list[tuple[An
                 columns = [column for column in table.columns if column.name not in clocks | unasked]
                 rows = connection.execute(sa.select(*columns).order_by(table.c.id)).all()
                 found[f"{Path(place).name if storage.is_run_sharded else ''} {table.name}"] = [
-                    tuple(row) for row in rows
+                    tuple(unpack(value) if isinstance(value, bytes) else value for value in row) for row in rows
                 ]
     return found
 
