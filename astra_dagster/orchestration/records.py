@@ -151,6 +151,11 @@ def pointers_of(instance: dg.DagsterInstance, task: Task, keys: Sequence[str]) -
     return {asset.to_user_string(): event_pointers(instance, asset, keys) for asset in assets}
 
 
+def parameters_of(store: OutputStore) -> dg.MetadataValue[Any]:
+    """Parameters as a record shows them."""
+    return dg.MetadataValue.json(store.parameters.as_dict(all=True))
+
+
 def asset_key(item: Product | Requirement) -> dg.AssetKey:
     """Asset of a product, or of a requirement."""
     return dg.AssetKey(item.asset_name)
@@ -178,9 +183,13 @@ def task_materialisation(
     work: PartitionWork,
     written: StoredOutput,
     pointers: Mapping[str, Mapping[str, int]],
+    parameters: dg.MetadataValue[Any],
     more: Mapping[str, Any],
 ) -> dg.AssetMaterialization:
-    """Record of an output, with `more` metadata and the provenance that Dagster's own staleness marks go by."""
+    """Record of an output, with `more` metadata and the provenance that Dagster's own staleness marks go by.
+
+    `pointers` and `parameters`, from `pointers_of` and `parameters_of`, are the same for all outputs of a run.
+    """
     task = store.task
     tags = {DATA_VERSION_TAG: str(record_of(store, work, written)), CODE_VERSION_TAG: task.version}
     for requirement, given in zip(task.requires, work.given, strict=True):
@@ -209,7 +218,7 @@ def task_materialisation(
             "output": dg.MetadataValue.path(str(written.path)),
             **_input_of(work),
             **({} if written.seconds is None else {"seconds": round(written.seconds, 6)}),
-            "parameters": dg.MetadataValue.json(store.parameters.as_dict(all=True)),
+            "parameters": parameters,
         },
         tags=tags,
     )

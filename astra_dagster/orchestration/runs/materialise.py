@@ -180,6 +180,7 @@ class _Recorder:
     def __init__(self, context: dg.OpExecutionContext, plans: Sequence[Plan]) -> None:
         self.context = context
         self.pointers = {plan.store.task.name: self._find_pointers(plan) for plan in plans}
+        self.parameters = {plan.store.task.name: records.parameters_of(plan.store) for plan in plans}
         self.waiting: list[dg.AssetMaterialization] = []
         self.since = time.monotonic()
 
@@ -188,8 +189,8 @@ class _Recorder:
         return records.pointers_of(self.context.instance, plan.store.task, keys)
 
     def add(self, store: OutputStore, work: PartitionWork, written: StoredOutput, preview: Mapping[str, Any]) -> None:
-        pointers = self.pointers[store.task.name]
-        self.waiting.append(records.task_materialisation(store, work, written, pointers, preview))
+        pointers, parameters = self.pointers[store.task.name], self.parameters[store.task.name]
+        self.waiting.append(records.task_materialisation(store, work, written, pointers, parameters, preview))
 
     def flush_if_due(self) -> None:
         if len(self.waiting) >= RECORD or time.monotonic() - self.since > RECORD_AFTER:
