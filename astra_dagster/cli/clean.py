@@ -1,4 +1,4 @@
-"""The command that removes files that are no longer needed."""
+"""The command that removes files, or records, that are no longer needed."""
 
 from collections.abc import Sequence
 
@@ -16,6 +16,7 @@ from astra_dagster.errors import printable
 @click.option("--older", type=click.FloatRange(min=0), metavar="DAYS", help="Only files not modified for so long.")
 @click.option("--kind", "kinds", multiple=True, metavar="KIND", help="Only this kind; repeatable.")
 @click.option("--other-parameters", is_flag=True, help="Remove outputs of other parameters too.")
+@click.option("--records", is_flag=True, help="Records that later ones have replaced, instead of files.")
 @verify_option
 @json_option
 def clean(
@@ -26,6 +27,7 @@ def clean(
     older: float | None,
     kinds: Sequence[str],
     other_parameters: bool,
+    records: bool,
     verify: bool,
     as_json: bool,
 ) -> None:
@@ -55,8 +57,17 @@ def clean(
     and what has come since clean began to look.
     Files that are not ours, by name and content, stay in any case.
 
+    With --records, what goes are records in Dagster's database that came before
+    the latest one of the same partition, which always stays. --task names tasks
+    and products then.
+
     Example: astra-dagster clean --task ap_visit_snr --older 30 --list
     """  # noqa: D301 (click takes the character itself)
+    if records:
+        if paths or digests or kinds or other_parameters or verify:
+            raise click.UsageError("--records goes with --task, --older, --yes and --json alone")
+        _clean_records(tasks, older or 0.0, yes=yes, as_json=as_json)
+        return
     from astra_dagster import settings
     from astra_dagster.orchestration.clean import CleanConfig, carry_out, size_text, survey, table
 
@@ -110,6 +121,29 @@ def clean(
     failures = len(removal.failed) + len(found.problems)
     if failures:
         raise click.ClickException(f"{failures} could not be removed")
+
+
+def _clean_records(names: Sequence[str], older: float, *, yes: bool, as_json: bool) -> None:
+    """List records that later ones have replaced; with `yes`, remove them."""
+    from astra_dagster.orchestration.clean import size_text
+    from astra_dagster.orchestration.storage.pruning import find_assets, remove, survey
+
+    with open_instance() as instance:
+        found = survey(instance, find_assets(names), older)
+        removed = remove(instance, found, older) if yes else 0
+    if as_json:
+        put_json([{"asset": one.asset, "earlier": one.count, "size": one.size, "removed": yes} for one in found])
+        return
+    if not found:
+        click.echo("nothing to clean: each partition has its latest record alone")
+        return
+    width = max(len(one.asset) for one in found)
+    for one in found:
+        click.echo(f"{one.asset:{width}}  {one.count} earlier records, {size_text(one.size)}")
+    if not yes:
+        click.echo("nothing was removed; add --yes to remove")
+        return
+    click.echo(f"{removed} removed; new records fill their place, and VACUUM makes the database smaller")
 
 
 def _warn(problems: Sequence[tuple[str, str]], what: str = "") -> None:

@@ -16,6 +16,7 @@ from dagster._core.definitions.target import ExecutableDefinition
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.errors import DagsterUserCodeProcessError
 from dagster._core.events import AssetMaterializationPlannedData, AssetObservationData, StepMaterializationData
+from dagster._core.execution.backfill import BulkActionStatus
 from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
 from dagster._core.instance.utils import RUNLESS_JOB_NAME, RUNLESS_RUN_ID
 from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
@@ -53,6 +54,7 @@ __all__ = [  # noqa: RUF022 (in groups)
     "RUNLESS_RUN_ID",  # their run; the same
     # Runs: when to wait, and when to stop.
     "NOT_FINISHED_STATUSES",  # states of runs that go on; without it what they work on is removed, or asked for twice
+    "BulkActionStatus",  # states of backfills; without it records go that a backfill still counts
     "InstanceConcurrencyContext",  # slots of a pool; without it all runs fetch files at once
     "capture_interrupts",  # holds back the order to stop; without it a run stops amid writing its records
     "check_captured_interrupt",  # asks whether there was one; without it a run does not stop

@@ -18,7 +18,8 @@ from typing import Any, ClassVar
 
 import dagster as dg
 import sqlalchemy as sa
-from dagster._core.storage.event_log.schema import (  # the tables of events, which rows are put into, and of keys
+from dagster._core.storage.event_log.schema import (  # the tables of events, with their tags, and of keys
+    AssetEventTagsTable,
     DynamicPartitionsTable,
     SqlEventLogStorageTable,
 )
@@ -39,7 +40,10 @@ TOGETHER = (
 )
 """Types of events that are inserted together."""
 
-INSERT = SqlEventLogStorageTable.insert()
+EVENTS = SqlEventLogStorageTable
+"""The table of events."""
+
+INSERT = EVENTS.insert()
 
 
 class BatchedEventLogStorage(SqlEventLogStorage):
@@ -60,6 +64,15 @@ class BatchedEventLogStorage(SqlEventLogStorage):
     @abstractmethod
     def insert_in_index(self, index: Connection, rows: Sequence[Mapping[str, Any]]) -> Sequence[int]:
         """Insert rows of events, and return their ids in the order of the rows."""
+
+    def remove_events(self, ids: Sequence[int]) -> None:
+        """Remove events, with their tags, from the index of all runs."""
+        with self.index_transaction() as index:
+            index.execute(AssetEventTagsTable.delete().where(AssetEventTagsTable.c.event_id.in_(ids)))
+            index.execute(EVENTS.delete().where(EVENTS.c.id.in_(ids)))
+
+    def remove_from_runs(self, events: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+        """Remove events, by run, where each run has a database of its own; by type, asset, partition and time."""
 
     def hold(self, text: str) -> str | bytes:
         """Return what the database holds for the text of an event that is inserted together with others."""

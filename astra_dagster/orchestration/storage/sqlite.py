@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any, Self
 
 import dagster as dg
@@ -36,6 +37,15 @@ from astra_dagster.orchestration.storage.packing import pack, unpack
 
 ENGINES = 8
 """Number of databases whose statements are kept compiled: that of all runs, and those of the runs used last."""
+
+
+REMOVE = SqlEventLogStorageTable.delete().where(
+    SqlEventLogStorageTable.c.asset_key == sa.bindparam("asset"),
+    SqlEventLogStorageTable.c.dagster_event_type == sa.bindparam("kind"),
+    SqlEventLogStorageTable.c.partition == sa.bindparam("key"),
+    SqlEventLogStorageTable.c.timestamp == sa.bindparam("at"),
+)
+"""Removes an event from the database of its run, in which it has another id."""
 
 
 class _Text(sa.Text):
@@ -64,6 +74,13 @@ class BatchedSqliteEventLogStorage(BatchedEventLogStorage, SqliteEventLogStorage
         super().__init__(base_dir, inst_data)
         # Dagster holds this lock while a database is open; a batch has several open at once.
         self._db_lock = threading.RLock()  # type: ignore[assignment]
+
+    def remove_from_runs(self, events: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+        """Remove events from the databases of their runs, by type, asset, partition and time."""
+        for run_id, of_run in events.items():
+            if Path(self.path_for_shard(run_id)).exists():  # else the run was removed
+                with self.run_connection(run_id) as run:
+                    run.execute(REMOVE, of_run)
 
     def hold(self, text: str) -> str | bytes:
         """Return the text, packed if the database is to be compact."""
