@@ -12,13 +12,13 @@ from astra_dagster.cli.demo import demo
 from astra_dagster.cli.fetch import fetch, path, url
 from astra_dagster.cli.files import discover
 from astra_dagster.cli.init import init
+from astra_dagster.cli.looking.results import results
+from astra_dagster.cli.looking.show import show
+from astra_dagster.cli.looking.tables import table
 from astra_dagster.cli.new import new
 from astra_dagster.cli.partitions import forget, list_keys
 from astra_dagster.cli.register import register
-from astra_dagster.cli.results import results
 from astra_dagster.cli.run import plan, run
-from astra_dagster.cli.show import show
-from astra_dagster.cli.tables import table
 
 EPILOG = """\b
 Exit codes: 0 all is well; 1 something failed or is missing, and one line

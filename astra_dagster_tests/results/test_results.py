@@ -176,7 +176,7 @@ def test_the_prompt_prints_them(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [line.split()[1] for line in lines[1:]] == ["3.25", "2.25", "1.25"]
     assert "3 rows, 3 from outputs, 2 partitions are without results" in told.stderr
     assert len(astra(KEYS[0]).stdout.splitlines()) == 2
-    monkeypatch.setattr(sys.modules["astra_dagster.cli.results"], "SHOWN", 2)
+    monkeypatch.setattr(sys.modules["astra_dagster.cli.looking.results"], "SHOWN", 2)
     assert "and 1 more rows" in astra().stdout
 
 
