@@ -7,7 +7,7 @@ reported with the reason. What becomes of the findings is not decided here.
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -111,7 +111,7 @@ def find_files(
     top = top_folder(template, root)
     starts = starting_folders(template, root)
     links = Links(root)
-    for entry in chain.from_iterable(_walk(start, template, wanted, skipped, links) for start in starts):
+    for entry in chain.from_iterable(_walk_from(start, template, wanted, skipped, links) for start in starts):
         path = Path(entry.path)
         try:
             data_id = product.parse_path(path, release, top)
@@ -147,15 +147,23 @@ def starting_folders(template: Template, root: Path) -> list[Path]:
     return list(dict.fromkeys(top_folder(template, root) / start for start in template.roots))
 
 
-def _walk(
+def _walk_from(
     start: Path, template: Template, wanted: Mapping[str, Choice], skipped: list[Skipped], links: Links
 ) -> Iterator[os.DirEntry[str]]:
-    """Yield the entries below `start` that may be files of the template."""
+    """Yield the entries below `start`, where the template starts, that may be files of it."""
     try:
-        folders: list[Place] = [(str(start), 0)] if is_folder(start) else []
+        places: list[Place] = [(str(start), 0)] if is_folder(start) else []
     except UnreachableError as error:
         skipped.append(Skipped(start, error.without_key(), error))
         return
+    yield from walk(places, template, wanted, skipped, links)
+
+
+def walk(
+    places: Iterable[Place], template: Template, wanted: Mapping[str, Choice], skipped: list[Skipped], links: Links
+) -> Iterator[os.DirEntry[str]]:
+    """Yield the entries in or below some folders that may be files of the template; see `list_folder`."""
+    folders = list(places)
     while folders:
         folder, depth = folders.pop()
         try:

@@ -193,6 +193,11 @@ class Watch:
         )
         return [Sighting(*row) for row in rows]
 
+    def has_files(self, release: str) -> bool:
+        """Whether any file of a release is remembered."""
+        query = "SELECT 1 FROM files JOIN folders ON folders.id = folder WHERE release = ? LIMIT 1"
+        return self.database.execute(query, [release]).fetchone() is not None
+
     def count(self, state: State, *, due: bool = True) -> int:
         """Count the files in a state that are due now, or, if not `due`, those that are due later."""
         sign = "<=" if due else ">"

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from astra_dagster.archive.discovery import Skipped, list_folder, starting_folders
 from astra_dagster.archive.links import Links
+from astra_dagster.archive.reductions import describe_reductions
 from astra_dagster.archive.watch_state import State, Watch
 from astra_dagster.datamodel.products import Product
 from astra_dagster.datamodel.templates import Template
@@ -55,6 +56,8 @@ class Look:
         Folders that could not be examined: nothing is concluded about the files in them.
     skipped
         Entries of the listed folders that look like a part of the product's path and are none.
+    elsewhere
+        Notes on releases of which there is no file, and other reductions are; only when a folder of theirs was listed.
     complete
         Whether the look covered everything before its deadline.
     """
@@ -63,6 +66,7 @@ class Look:
     listed: int = 0
     unreachable: list[str] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
+    elsewhere: list[str] = field(default_factory=list)
     complete: bool = True
 
 
@@ -109,7 +113,11 @@ def look_at(
             except (UnknownProductError, UnresolvableTemplateError, ConfigurationError):
                 continue
             looked.add(release)
+            before = look.listed
             _Walk(watch, look, release, template, root, links, settle, deadline).run()
+            if look.complete and look.listed > before and not watch.has_files(release):
+                text, hint = describe_reductions(product, [release], root)
+                look.elsewhere += [f"{product.name} in {release}: nothing found; {text}; {hint}"] if text else []
         _look_again(watch, looked, settle)
     return look
 

@@ -76,7 +76,10 @@ def discover(
             raise AstraError(
                 "no files found" + (" for this selection" if products or releases or where else ""),
                 path=settings.sas_base_dir(),
-                hint="is SAS_BASE_DIR the folder that holds dr17, sdsswork, ...?",
+                hint=next(
+                    (item.elsewhere[1] for item in found if item.elsewhere[1]),
+                    "is SAS_BASE_DIR the folder that holds dr17, sdsswork, ...?",
+                ),
             )
         if not dry_run and any(item.to_record or item.new or item.to_forget for item in found):
             result = run_job(discover_job, instance, {"ops": {"discover_files": {"config": config.model_dump()}}})

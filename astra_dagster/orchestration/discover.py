@@ -13,6 +13,7 @@ from pydantic import Field
 
 from astra_dagster import settings
 from astra_dagster.archive.discovery import Skipped, find_files
+from astra_dagster.archive.reductions import describe_reductions
 from astra_dagster.archive.watching import RECENT
 from astra_dagster.datamodel.products import Product, Where, product, release, releases
 from astra_dagster.errors import (
@@ -65,6 +66,8 @@ class Discovery:
         Keys of missing files that are to be unregistered.
     incomplete
         New and changed files of the last day that are shorter than their headers say, and may still be written.
+    elsewhere
+        Which other reductions there are, where nothing was found of the release's own, and what to do about it.
     """
 
     product: Product
@@ -75,6 +78,7 @@ class Discovery:
     missing: tuple[Input, ...] = ()
     to_forget: tuple[str, ...] = ()
     incomplete: tuple[Path, ...] = ()
+    elsewhere: tuple[str, str] = ("", "")
 
     @property
     def to_record(self) -> tuple[Input, ...]:
@@ -101,14 +105,15 @@ class Discovery:
         gone += f", {len(self.incomplete)} incomplete" if self.incomplete else ""
         return (
             f"{self.product.name} in {self.release}: {len(self.inputs)} files, {len(self.new)} new, "
-            f"{changed} changed, {skipped} skipped{gone}"
+            f"{changed} changed, {skipped} skipped{gone}{self.elsewhere[0] and f'; {self.elsewhere[0]}'}"
         )
 
 
 def search(instance: dg.DagsterInstance, config: DiscoverConfig) -> Iterator[Discovery]:
     """Find files and compare them with what is registered and recorded; change nothing.
 
-    A product in a release without any file is left out, unless the configuration names both.
+    A product in a release without any file is left out, unless the configuration names both, or there are files of
+    other reductions.
 
     Raises
     ------
@@ -142,7 +147,9 @@ def search(instance: dg.DagsterInstance, config: DiscoverConfig) -> Iterator[Dis
             accepted = True
             mine = known.get(name, set())
             missing = _find_missing(instance, item, mine - {file.data_id.key for file in files}, root, where)
-            if not files and not skipped and not missing and not (config.releases and config.products):
+            nothing = not files and not skipped and not missing
+            elsewhere = describe_reductions(item, [name], root, where) if nothing else ("", "")
+            if nothing and not elsewhere[0] and not (config.releases and config.products):
                 continue
             inputs = sources.compare(instance, item, files, by_content=config.by_content)
             new = tuple(found.data_id.key for found in inputs if found.data_id.key not in mine)
@@ -150,7 +157,7 @@ def search(instance: dg.DagsterInstance, config: DiscoverConfig) -> Iterator[Dis
             to_forget = tuple(one.data_id.key for one in gone)
             left = tuple(one for one in missing if one not in gone)
             incomplete = _find_incomplete(inputs)
-            yield Discovery(item, name, tuple(inputs), new, tuple(skipped), left, to_forget, incomplete)
+            yield Discovery(item, name, tuple(inputs), new, tuple(skipped), left, to_forget, incomplete, elsewhere)
     if refusal is not None and not accepted:
         raise refusal
 
@@ -197,6 +204,8 @@ def register_found(context: dg.OpExecutionContext, found: Discovery) -> None:
     unregister(context.instance, found.product, found.to_forget, registry.groups())
     sources.record(context, found.product, found.to_record)
     context.log.info(str(found))
+    if found.elsewhere[1]:
+        context.log.info(found.elsewhere[1])
     for skipped in found.skipped[:LISTED]:
         context.log.warning(printable(f"skipped {skipped.path}: {skipped.reason}"))
     for path in found.incomplete[:LISTED]:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, Self, overload
 
 from astra_dagster import settings
+from astra_dagster.archive.reductions import add_reductions
 from astra_dagster.archive.sas import Archive
-from astra_dagster.datamodel.products import DataID, Product
+from astra_dagster.datamodel.products import DataID, Product, releases
 from astra_dagster.errors import InputMissingError, InvalidKeyError, SpectrumFileError
 from astra_dagster.orchestration.records import DagsterLedger
 from astra_dagster.orchestration.runs.instance import open_instance
@@ -48,7 +49,9 @@ class Found(Sequence[DataID]):
         with open_instance() as instance:
             keys = select_keys(DagsterLedger(instance), product, chosen)
         if not keys:
-            raise make_none_registered(product, selected=bool(both or release))
+            error = make_none_registered(product, selected=bool(both or release))
+            add_reductions(error, product, chosen.releases or releases(), both)
+            raise error
         return cls(product, tuple(keys))
 
     def __len__(self) -> int:

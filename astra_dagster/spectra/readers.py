@@ -9,10 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from astra_dagster.datamodel.products import Product, product
+from astra_dagster import settings
+from astra_dagster.archive.reductions import add_reductions
+from astra_dagster.datamodel.products import Product, product, releases
 from astra_dagster.errors import (
     AstraError,
     CutShortError,
+    InputMissingError,
     OtherProductError,
     ReaderError,
     SpectrumFileError,
@@ -301,6 +304,9 @@ def read_spectra(path: str | Path, product: str | Product | None = None, **optio
         return read(path, **options)
     except (CutShortError, UnreachableError):
         raise
+    except InputMissingError as error:
+        _add_reductions(error, path, _find_product(wanted))
+        raise
     except SpectrumFileError as error:
         name = _find_product(wanted).name
         other = find_other(path, name, _list_tests())
@@ -321,6 +327,16 @@ def read_all(path: str | Path, product: str | Product | None = None, **options: 
             names = find(path)
     chosen = [{"instrument": name} for name in names] or [{}]
     return [read_spectra(path, wanted, **options, **some) for some in chosen]
+
+
+def _add_reductions(error: InputMissingError, path: Path, item: Product) -> None:
+    """Add to an error which other reductions the mirror has of the file that a path leads to."""
+    for name in releases():
+        with contextlib.suppress(AstraError):
+            root = settings.sas_base_dir()
+            values = item.parse_path(path.absolute(), name, root).values
+            add_reductions(error, item, [name], {part: text for part, text in values.items() if part != "release"})
+            return
 
 
 def _choose_product(path: Path) -> str:

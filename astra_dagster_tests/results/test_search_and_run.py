@@ -11,14 +11,19 @@ import dagster as dg
 import numpy as np
 import psutil
 import pytest
+from click.testing import CliRunner
 
 from astra_dagster import ap_star, ap_visit, product
+from astra_dagster.cli import main
 from astra_dagster.definitions import defs
 from astra_dagster.errors import InputMissingError, InvalidKeyError, ParameterError, SpectrumFileError
+from astra_dagster.orchestration.discover import DiscoverConfig
+from astra_dagster.orchestration.discover import search as discover
 from astra_dagster.orchestration.partitions import register
 from astra_dagster.orchestration.runs.jobs import match_keys
 from astra_dagster.tasks.registry import find_task
 from astra_dagster.tasks.snr import ap_visit_snr
+from astra_dagster_tests.archive.renamed import rename_reduction
 
 PLATE = "DR17/apo25m/120+12/5226/56000"
 
@@ -125,3 +130,18 @@ def test_what_cannot_be_read(discovered: Path, instance: dg.DagsterInstance) -> 
     register(instance, product("apStar"), ["DR17/apo25m/120+12/-/2M00000000+0000000"])
     with pytest.raises(InputMissingError, match=r"the file is not here .*fetch\(\) gets it"):
         ap_star.search(obj="2M00000000+0000000").read()
+
+
+def test_other_reductions_are_told_where_nothing_is_found(instance: dg.DagsterInstance, mirror: Path) -> None:
+    rename_reduction(mirror, "r13")
+    text = "its folders have files of apred r13, DR17 has apred dr17"
+    hint = 'to use them, define a release of your own in astra.toml: [releases.MINE] tree = "DR17", apred = "r13"'
+    (found,) = discover(instance, DiscoverConfig(products=["ap_visit"], releases=["DR17"]))
+    assert str(found) == f"apVisit in DR17: 0 files, 0 new, 0 changed, 0 skipped; {text}"
+    assert str(found) in [str(one) for one in discover(instance, DiscoverConfig(products=["apVisit"]))]
+    with pytest.raises(InvalidKeyError) as told:
+        ap_visit.search(plate=5226)
+    assert str(told.value) == f"no apVisit partition is registered for this selection: {text}; {hint}"
+    result = CliRunner().invoke(main, ["discover", "--product", "apVisit", "--where", "plate=5226"])
+    assert result.exit_code == 1
+    assert f"Error: no files found for this selection (file {mirror}); {hint}" in result.output

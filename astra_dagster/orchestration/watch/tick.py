@@ -191,6 +191,7 @@ class _Ticking:
         )
         made.notes += [f"cannot be examined: {path}" for path in made.look.unreachable]
         made.notes += [printable(f"skipped {skipped.path}: {skipped.reason}") for skipped in made.look.skipped]
+        made.notes += made.look.elsewhere
         self._tell_gone()
         made.waits = self._under_way()
         if not made.waits:

@@ -19,6 +19,7 @@ from astra_dagster.orchestration.watch.requests import named, stretches
 from astra_dagster.orchestration.watch.sensors import run_request
 from astra_dagster.orchestration.watch.settings import watched
 from astra_dagster.orchestration.watch.tick import state_path
+from astra_dagster_tests.archive.renamed import rename_reduction
 from astra_dagster_tests.orchestration.watch.arrivals import (
     FOLDER,
     KEY,
@@ -52,6 +53,12 @@ def test_everything_that_is_there_is_registered_recorded_and_analysed(daemon: Da
         assert str(made).startswith("0 new, 0 changed, 0 gone; no run requested; 22 folders, ")
         assert made.notes == []
     assert made.look.listed == 0
+
+
+def test_other_reductions_are_noted_where_nothing_is_found(daemon: Daemon, mirror: Path) -> None:
+    rename_reduction(mirror, "r13")
+    (note,) = daemon.tick().notes
+    assert note.startswith("apVisit in DR17: nothing found; its folders have files of apred r13, DR17 has apred dr17; ")
 
 
 def test_a_run_is_requested_until_there_is_one(daemon: Daemon) -> None:
