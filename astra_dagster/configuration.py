@@ -107,6 +107,8 @@ class Configuration:
         Folders besides SAS_BASE_DIR from which a launch may have a run read a table.
     fetch
         Whether files that are not on this disk are fetched.
+    web_url
+        Address of the web UI, to which pages of nights lead.
     releases
         Tables ``[releases.NAME]`` (see `astra_dagster.datamodel.releases`).
     database
@@ -123,6 +125,7 @@ class Configuration:
     defs: str | None = _option(None, 'the name of a package or folder, for example defs = "defs"')
     workers: str = _option("processes", 'text, for example workers = "processes:4"')
     fetch: bool = _option(False, "true or false")
+    web_url: str = _option("http://localhost:3000", 'the address of the web UI, for example "http://localhost:3000"')
     clusters: Mapping[str, str] = field(
         default_factory=dict, metadata={"expected": '[clusters] with addresses by name: main = "dask:tcp://host:8786"'}
     )

@@ -106,6 +106,7 @@ def write_ap_visit(data_id: DataID, root: Path, *, dithered: bool = True, star: 
     error[lost] = 1e10
     flux32, error32 = flux.astype(">f4"), error.astype(">f4")
     named = data_id.release not in ("DR12", "DR13", "DR14", "DR15", "DR16", "DR17")
+    ra, dec = _STAR_POSITION if star else _place_on_plate(data_id)
     primary = fits.PrimaryHDU()
     primary.header.update(
         TELESCOP=values["telescope"],
@@ -114,6 +115,8 @@ def write_ap_visit(data_id: DataID, root: Path, *, dithered: bool = True, star: 
         FIBERID=int(values["fibre"]),
         OBJID=star or f"2M{rng.integers(10**8):08d}+{rng.integers(10**7):07d}",
         OBJTYPE="STAR",
+        RA=ra,
+        DEC=dec,
         NPAIRS="4",
         SNR=float(f"{np.median(flux32[1] / error32[1]):.6g}"),
         BC=correction,
@@ -140,6 +143,16 @@ def write_ap_visit(data_id: DataID, root: Path, *, dithered: bool = True, star: 
         fits.Column("MJD", "J", array=[int(values["mjd"])]),
     ]
     return _write([*hdus, fits.BinTableHDU.from_columns(columns)], data_id, root)
+
+
+def _place_on_plate(data_id: DataID) -> tuple[float, float]:
+    """Choose a position, in degrees, within a degree and a half of the middle of the field."""
+    field, fibre = _make_rng(data_id.values["field"]), _make_rng(f"position {data_id.key}")
+    middle, up = field.uniform(0, 360), field.uniform(-60, 60)
+    distance, angle = 1.5 * np.sqrt(fibre.random()), fibre.uniform(0, 2 * np.pi)
+    dec = up + distance * np.sin(angle)
+    ra = (middle + distance * np.cos(angle) / np.cos(np.radians(dec))) % 360
+    return round(float(ra), 6), round(float(dec), 6)
 
 
 def write_ap_star(data_id: DataID, root: Path, visits: int) -> Path:

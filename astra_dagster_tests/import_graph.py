@@ -26,7 +26,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "outputs",
         "planning",
         "execution tables cleanup",
-        "checks",
+        "checks night",
         "orchestration",
         "results",
         "definitions demo",

@@ -12,12 +12,13 @@ import dagster as dg
 from astra_dagster import settings
 from astra_dagster.archive.discovery import FoundFile, file_version
 from astra_dagster.datamodel.products import SEED_PRODUCTS, DataID, Product, product
-from astra_dagster.errors import UnknownProductError
+from astra_dagster.errors import ConfigurationError, UnknownProductError
 from astra_dagster.orchestration import records
 from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.internals import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 from astra_dagster.orchestration.partitions import partitions_def
 from astra_dagster.orchestration.watch.settings import tells_by_content
+from astra_dagster.outputs import layout
 from astra_dagster.planning import inputs
 from astra_dagster.planning.inputs import Input
 from astra_dagster.planning.planner import Planner
@@ -73,6 +74,15 @@ def asset_products() -> list[Product]:
     return list(dict.fromkeys([*source_products(), *required, *common]))
 
 
+def _make_nights_metadata(item: Product) -> dict[str, dg.MetadataValue]:
+    """Return metadata that name the list of pages of nights, for a product whose keys have one."""
+    try:
+        path = settings.outputs_dir() / layout.night_path("index")
+    except ConfigurationError:
+        return {}
+    return {"nights": dg.MetadataValue.path(str(path))} if layout.NIGHT in item.parts else {}
+
+
 def source_asset(item: Product) -> dg.AssetsDefinition:
     """Make the source asset of a product. A run of it records the files that are new or have changed."""
     page = _PAGES.get(item.name)
@@ -90,6 +100,7 @@ def source_asset(item: Product) -> dg.AssetsDefinition:
             "product": item.name,
             "partition_key": item.key_order,
             "data_model": dg.MetadataValue.url(_MODEL + (page or "")),
+            **_make_nights_metadata(item),
         },
         output_required=False,
         dagster_type=dg.Nothing,

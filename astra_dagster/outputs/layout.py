@@ -8,6 +8,7 @@
     <task>/<digest>/<release>/.../<task>-<parts>.<suffix>.failed      the note of a failure, beside the output
     <task>/<digest>/<release>/.../<task>-<parts>.<name>-<hash>.<any>  a file that the task made besides, with its hash
     pages/<task>-<digest>-<parts>.html                                a page with a spectrum
+    nights/<mjd>.html                                                 the page of a night
 
 The parts are those of the partition key without those that the release lacks; all but the last are folders. The key of
 a group that is a whole release has no parts, and its output lies beside ``parameters.json``. While a
@@ -23,6 +24,9 @@ from enum import Enum
 from astra_dagster.datamodel.keys import ABSENT
 
 PARAMETERS = "parameters.json"
+
+NIGHT = "mjd"
+"""The part of a key that tells the night: its modified Julian date."""
 
 HASH = 12
 """Digits of the hash in the name of a file that a task made besides its output."""
@@ -121,6 +125,11 @@ def table_name(family: str, suffix: str) -> str:
 def page_path(task: str, digest: str, key: str) -> str:
     """Return the path of the page of a partition below the outputs folder."""
     return f"pages/{task}-{digest}-{key.replace('/', '-')}.html"
+
+
+def night_path(mjd: str) -> str:
+    """Return the path of the page of a night below the outputs folder."""
+    return f"nights/{mjd}.html"
 
 
 def temporary_name() -> str:

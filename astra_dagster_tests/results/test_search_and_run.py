@@ -84,6 +84,7 @@ def test_a_run_that_is_interrupted_records_what_is_finished(
     config = 'packages = ["astra_dagster_tests.execution.deadly"]\nworkers = "processes:2"\n'
     (tmp_path / "astra.toml").write_text(config)
     task, outputs = find_task("deadly"), tmp_path / "outputs" / "deadly"
+
     def interrupt() -> None:
         while not list(outputs.rglob("deadly-*.json")):
             time.sleep(0.02)

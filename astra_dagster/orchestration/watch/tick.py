@@ -45,6 +45,7 @@ from astra_dagster.orchestration import records, sources
 from astra_dagster.orchestration.internals import NOT_FINISHED_STATUSES, RUN_KEY_TAG, SENSOR_NAME_TAG
 from astra_dagster.orchestration.partitions import chunks, register
 from astra_dagster.orchestration.runs.signs_of_life import declare_dead
+from astra_dagster.orchestration.watch import nights
 from astra_dagster.orchestration.watch.requests import Request, requests_for
 from astra_dagster.orchestration.watch.settings import Watched
 from astra_dagster.outputs.store import OutputStore
@@ -203,6 +204,7 @@ class _Ticking:
         made.writing = len(unfinished) + self.watch.count(State.WAITING)
         made.later = self.watch.count(State.READY, due=False)
         made.more = not made.waits and (not made.look.complete or self.watch.count(State.READY) > 0)
+        made.notes += nights.write_due(self.instance, self.watch, self.deadline)
 
     def _follow(self) -> set[int]:
         """Check the runs that were requested, and return the numbers of those that are under way."""
@@ -219,6 +221,7 @@ class _Ticking:
                 elif dg.DagsterRunStatus.FAILURE in statuses:
                     undone = set(requested)
                 with self.watch.transaction():
+                    nights.remember(self.watch, (self._data_id(one.release, one.path) for one in requested))
                     self.watch.try_again(undone)
                     self.watch.mark([sighting for sighting in requested if sighting not in undone], None)
                     self.watch.forget_request(number)
