@@ -9,18 +9,24 @@ from collections.abc import Iterable, Sequence
 
 from astra_dagster.checks.check import Check, Finding, Verdict
 from astra_dagster.checks.sample import OutputSample
+from astra_dagster.spectra.products.ap_star import AP_STAR
+from astra_dagster.spectra.products.ap_visit import AP_VISIT
 from astra_dagster.spectra.products.spec import SPEC
 from astra_dagster.tasks.columns import name_flags
 from astra_dagster.tasks.parameters import descriptions
 from astra_dagster.tasks.task import Task
 
-HEADER_SNR = {"apVisit": "snr_green", "apStar": "snr_all", **dict.fromkeys(SPEC, "snr_median")}
+HEADER_SNR = {
+    **dict.fromkeys(AP_VISIT, "snr_green"),
+    **dict.fromkeys(AP_STAR, "snr_all"),
+    **dict.fromkeys(SPEC, "snr_median"),
+}
 """Column by product that is the file's SNR card, or SN_MEDIAN_ALL; of several spectra the first."""
 
-SNR_RELATIVE, SNR_ABSOLUTE = {"apVisit": 1e-3, "apStar": 1e-3, **dict.fromkeys(SPEC, 0.05)}, 1e-3
+SNR_RELATIVE, SNR_ABSOLUTE = {**dict.fromkeys((*AP_VISIT, *AP_STAR), 1e-3), **dict.fromkeys(SPEC, 0.05)}, 1e-3
 """Largest difference of the two: in real files at most 2e-4 of the ratio in apVisit, 2e-6 in apStar, 0.022 in spec."""
 
-BAD_PIXELS = {"apVisit": 0.10, "apStar": 0.25, **dict.fromkeys(SPEC, 0.20)}
+BAD_PIXELS = {**dict.fromkeys(AP_VISIT, 0.10), **dict.fromkeys(AP_STAR, 0.25), **dict.fromkeys(SPEC, 0.20)}
 """Largest fraction of bad pixels that is as expected, by product.
 
 In real files it is 0.7 to 1.7 % in apVisit, 6 to 14 % in apStar, where the gaps between the chips are 12 %, and up to

@@ -21,6 +21,7 @@ from astra_dagster.outputs.record import Record
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.output import read_output
+from astra_dagster.spectra.products.ap_visit import AP_VISIT
 
 NUMBERS = frozenset(["int", "float", "[int]", "[float]", "[]"])
 """Kinds of values, as `column_types` names them, that are numbers or lists of numbers."""
@@ -179,7 +180,7 @@ class OutputSample:
             with FitsFile(path) as file:
                 hdu = file.hdu(1)
                 shape = hdu.shape or (0,)
-                across = math.prod(shape) if product.name == "apVisit" else shape[-1]
+                across = math.prod(shape) if product.name in AP_VISIT else shape[-1]
                 return InputFile(file.hdu(0).header.number("SNR"), shape[0] if hdu.kind == "table" else across)
         except InputMissingError:
             return None

@@ -45,7 +45,8 @@ def _list_templates(name: str) -> tuple[str, ...]:
         text for texts in templates if name in texts for text in _fill_folder(name, texts[name].partition("/")[2])
     )
     # A name that begins with a value, such as {plate}.fits, could be that of any file.
-    return tuple(text for text in found if _BEGINNING.search(text))
+    telescope = "apo1m" if name.endswith("-1m") else "{telescope}"
+    return tuple(text.replace("{telescope}", telescope) for text in found if _BEGINNING.search(text))
 
 
 def _fill_folder(name: str, text: str) -> tuple[str, ...]:

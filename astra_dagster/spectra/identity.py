@@ -106,6 +106,8 @@ _COMBINED = tuple(claim for claim in _SPEC if claim.part != "mjd")
 CLAIMS: Mapping[str, tuple[Claim, ...]] = {
     "apVisit": _VISIT,
     "apStar": _STAR,
+    "apVisit-1m": tuple(claim for claim in _VISIT if claim.part in ("telescope", "mjd")),
+    "apStar-1m": (_TELESCOPE,),
     "aspcapStar": _STAR,
     **dict.fromkeys(SPEC, _SPEC),
     **dict.fromkeys(COMBINED, _COMBINED),

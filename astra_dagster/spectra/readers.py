@@ -105,6 +105,10 @@ def _make_spec_reader(verified: str, *, sdss5: bool, lite: bool) -> Reader:
 READERS: Mapping[str, Reader] = {
     "apVisit": Reader(read_ap_visit, is_ap_visit, verified="real files of DR13 and DR17"),
     "apStar": Reader(read_ap_star, is_ap_star, several=True, verified="real files of DR13 and DR17"),
+    "apVisit-1m": Reader(read_ap_visit, partial(is_ap_visit, one_metre=True), verified="the data model of DR17"),
+    "apStar-1m": Reader(
+        read_ap_star, partial(is_ap_star, one_metre=True), several=True, verified="the data model of DR17"
+    ),
     "aspcapStar": Reader(read_aspcap_star, is_aspcap_star, verified="real files of DR13"),
     "spec": _make_spec_reader("real files of DR12 and DR17", sdss5=False, lite=False),
     "spec-lite": _make_spec_reader("real files of DR14 and DR17", sdss5=False, lite=True),

@@ -18,6 +18,8 @@ from astra_dagster.files import check_may_read
 from astra_dagster.presence import is_file
 from astra_dagster.spectra import pixel_flags
 from astra_dagster.spectra.batch import SpectrumBatch
+from astra_dagster.spectra.products.ap_star import AP_STAR
+from astra_dagster.spectra.products.ap_visit import AP_VISIT
 from astra_dagster.spectra.products.mwm import MWM
 from astra_dagster.spectra.products.spec import SPEC
 from astra_dagster.tasks.columns import Column
@@ -226,8 +228,7 @@ _COLUMNS: dict[str, Any] = {
 _APOGEE, _BOSS = {**_COLUMNS, **APOGEE}, {**_COLUMNS, **BOSS}
 
 
-@spectrum_task(requires=product("apVisit"), parameters=ContinuumParameters, version="2", columns=_APOGEE, bitmask=True)
-def ap_visit_continuum(spectra: SpectrumBatch, parameters: ContinuumParameters) -> SpectrumBatch:
+def _ap_visit_continuum(spectra: SpectrumBatch, parameters: ContinuumParameters) -> SpectrumBatch:
     """Each visit spectrum divided by its continuum, chip by chip: sines and cosines, fitted to all good pixels.
 
     With pixels="regions" and frame="rest" the regions are shifted by the velocity at which they are clearest, as
@@ -236,10 +237,25 @@ def ap_visit_continuum(spectra: SpectrumBatch, parameters: ContinuumParameters) 
     return _normalise_all(spectra, parameters, APOGEE, brackett=True)
 
 
-@spectrum_task(requires=product("apStar"), parameters=ContinuumParameters, version="2", columns=_APOGEE, bitmask=True)
-def ap_star_continuum(spectra: SpectrumBatch, parameters: ContinuumParameters) -> SpectrumBatch:
+def _ap_star_continuum(spectra: SpectrumBatch, parameters: ContinuumParameters) -> SpectrumBatch:
     """Each combined and visit spectrum of a star divided by its continuum, chip by chip."""
     return _normalise_all(spectra, parameters, APOGEE, brackett=True, velocity=np.zeros(len(spectra)))
+
+
+(ap_visit_continuum, ap_visit_1m_continuum), (ap_star_continuum, ap_star_1m_continuum) = (
+    [
+        spectrum_task(
+            requires=product(name),
+            parameters=ContinuumParameters,
+            version="2",
+            columns=_APOGEE,
+            bitmask=True,
+            name=f"{product(name).asset_name}_continuum",
+        )(function)
+        for name in names
+    ]
+    for names, function in ((AP_VISIT, _ap_visit_continuum), (AP_STAR, _ap_star_continuum))
+)
 
 
 def _spec_continuum(spectra: SpectrumBatch, parameters: OpticalContinuumParameters) -> SpectrumBatch:

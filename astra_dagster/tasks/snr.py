@@ -8,6 +8,8 @@ from astra_dagster.arrays import FloatArray
 from astra_dagster.datamodel.products import product
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.pixel_flags import BOSS, BOSS_REJECTED
+from astra_dagster.spectra.products.ap_star import AP_STAR
+from astra_dagster.spectra.products.ap_visit import AP_VISIT
 from astra_dagster.spectra.products.mwm import MWM
 from astra_dagster.spectra.products.spec import SPEC
 from astra_dagster.tasks import identity
@@ -69,21 +71,7 @@ def _ratios(spectra: SpectrumBatch, snr: FloatArray, factor: float) -> dict[str,
     }
 
 
-@spectrum_task(
-    requires=product("apVisit"),
-    parameters=SNRParameters,
-    version="3",
-    columns={
-        **COLUMNS,
-        "snr_blue": "Median over all pixels of the blue chip.",
-        "snr_green": "Median over all pixels of the green chip: the SNR card of the file's header.",
-        "snr_red": "Median over all pixels of the red chip.",
-        **identity.APOGEE,
-    },
-    wavelength=False,
-    bitmask=True,
-)
-def ap_visit_snr(spectra, parameters):  # type: ignore[no-untyped-def]
+def _ap_visit_snr(spectra, parameters):  # type: ignore[no-untyped-def]
     """Signal-to-noise ratio of each visit spectrum, from its own flux, error and mask."""
     spectra = parameters.apply_to(spectra)
     snr = pixel_snr(spectra.flux, spectra.error)
@@ -92,20 +80,27 @@ def ap_visit_snr(spectra, parameters):  # type: ignore[no-untyped-def]
     return {**_ratios(spectra, snr, factor), **chips, **identity.identity(spectra, identity.APOGEE)}
 
 
-@spectrum_task(
-    requires=product("apStar"),
-    parameters=SNRParameters,
-    version="2",
-    columns={
-        "row": "Which spectrum of the file: a combination or a visit.",
-        **COLUMNS,
-        "snr_all": "Median over all pixels: for the first spectrum the SNR card of the file's header.",
-        **identity.APOGEE,
-    },
-    wavelength=False,
-    bitmask=True,
+ap_visit_snr, ap_visit_1m_snr = (
+    spectrum_task(
+        requires=item,
+        parameters=SNRParameters,
+        version="3",
+        columns={
+            **COLUMNS,
+            "snr_blue": "Median over all pixels of the blue chip.",
+            "snr_green": "Median over all pixels of the green chip: the SNR card of the file's header.",
+            "snr_red": "Median over all pixels of the red chip.",
+            **identity.APOGEE,
+        },
+        wavelength=False,
+        bitmask=True,
+        name=f"{item.asset_name}_snr",
+    )(_ap_visit_snr)
+    for item in map(product, AP_VISIT)
 )
-def ap_star_snr(spectra, parameters):  # type: ignore[no-untyped-def]
+
+
+def _ap_star_snr(spectra, parameters):  # type: ignore[no-untyped-def]
     """Signal-to-noise ratio of each combined and visit spectrum of a star."""
     spectra = parameters.apply_to(spectra)
     snr = pixel_snr(spectra.flux, spectra.error)
@@ -116,6 +111,25 @@ def ap_star_snr(spectra, parameters):  # type: ignore[no-untyped-def]
         "snr_all": factor * median_snr(snr),
         **identity.identity(spectra, identity.APOGEE),
     }
+
+
+ap_star_snr, ap_star_1m_snr = (
+    spectrum_task(
+        requires=item,
+        parameters=SNRParameters,
+        version="2",
+        columns={
+            "row": "Which spectrum of the file: a combination or a visit.",
+            **COLUMNS,
+            "snr_all": "Median over all pixels: for the first spectrum the SNR card of the file's header.",
+            **identity.APOGEE,
+        },
+        wavelength=False,
+        bitmask=True,
+        name=f"{item.asset_name}_snr",
+    )(_ap_star_snr)
+    for item in map(product, AP_STAR)
+)
 
 
 def _mwm_snr(spectra, parameters):  # type: ignore[no-untyped-def]

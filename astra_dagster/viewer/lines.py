@@ -7,6 +7,8 @@ from importlib.resources import files
 
 from astra_dagster.analysis.velocity import LIGHT
 from astra_dagster.spectra.batch import SpectrumBatch
+from astra_dagster.spectra.products.ap_star import AP_STAR
+from astra_dagster.spectra.products.ap_visit import AP_VISIT
 from astra_dagster.spectra.products.astra import ASTRA
 from astra_dagster.spectra.products.mwm import MWM
 from astra_dagster.spectra.products.spec import SPEC
@@ -57,8 +59,8 @@ class Frame:
 _REST = Frame("rest frame of the star")
 _SPEC = Frame("heliocentric, redshift not removed", "z")
 FRAMES = {
-    "apVisit": Frame("as observed", "v_observed", velocity=True),
-    **dict.fromkeys(("apStar", "aspcapStar", *MWM, *ASTRA), _REST),
+    **dict.fromkeys(AP_VISIT, Frame("as observed", "v_observed", velocity=True)),
+    **dict.fromkeys((*AP_STAR, "aspcapStar", *MWM, *ASTRA), _REST),
     **dict.fromkeys(SPEC, _SPEC),
 }
 """Frames by SDSS name of the product; the frame of other products is not known."""

@@ -6,6 +6,8 @@ import pytest
 
 from astra_dagster.datamodel.file_names import match_name
 from astra_dagster.datamodel.products import products
+from astra_dagster.spectra.products.ap_star import AP_STAR
+from astra_dagster.spectra.products.ap_visit import AP_VISIT
 from astra_dagster.spectra.readers import READERS
 from astra_dagster_tests.datamodel.real_names import RealName, real_names
 
@@ -15,7 +17,9 @@ COADDS = ("specLite_coadd", "specFull_coadd")
 
 
 def fits(name: RealName) -> tuple[str, ...]:
-    """Products that a path fits; up to v6_1 a combination of all nights lies where a field of its name would."""
+    """Products that a path fits: of the 1-m telescope and, up to v6_1, of all nights combined there are two."""
+    if "/apo1m/" in name.path and name.product in ("apStar", "apStar-1m"):
+        return "apStar", "apStar-1m"
     for kind in ("Lite", "Full"):
         if f"/spectra/{kind.lower()}/allepoch/" in name.path:
             return (f"spec{kind}", f"spec{kind}_coadd")
@@ -36,7 +40,12 @@ def test_a_name_alone_tells_what_it_can() -> None:
     for name in NAMES:
         found = match_name(PurePath("downloads", PurePath(name.path).name), READERS)
         specs = (*SPECS, *COADDS) if "spec-allepoch" in name.path else SPECS
-        assert found == (specs if name.product in (*SPECS, *COADDS) else (name.product,))
+        family = next((names for names in (AP_VISIT, AP_STAR, (*SPECS, *COADDS)) if name.product in names), None)
+        if family in (AP_VISIT, AP_STAR):
+            assert name.product in found
+            assert set(found) <= set(family)
+        else:
+            assert found == (specs if family else (name.product,))
 
 
 @pytest.mark.parametrize("name", ["x.fits", "apVisit.fits", "apVisit-r13.txt", "my-apStar-a-b.fits", "0266.fits", ""])

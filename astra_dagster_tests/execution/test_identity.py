@@ -22,7 +22,14 @@ from astra_dagster.spectra.readers import READERS, read_spectra
 from astra_dagster.tasks.snr import ap_visit_snr
 from astra_dagster.tasks.task import Task
 from astra_dagster_tests.execution.work import find_work, run, work_of
-from astra_dagster_tests.spectra.synthetic import write_ap_star, write_aspcap_star, write_astra, write_mwm, write_spec
+from astra_dagster_tests.spectra.synthetic import (
+    write_ap_star,
+    write_aspcap_star,
+    write_astra,
+    write_mwm,
+    write_one_metre,
+    write_spec,
+)
 
 
 def write_models(path: Path, pipeline: str, star: bool) -> Path:
@@ -31,6 +38,7 @@ def write_models(path: Path, pipeline: str, star: bool) -> Path:
 
 SPEC = {"run2d": "26", "plate": 266, "mjd": 60000, "fibre": 31}
 SDSSV = {"field": 112360, "mjd": 60000, "catalogid": 27021598150202075}
+ONE_METRE = {"telescope": "apo1m", "field": "calibration", "reduction": "VESTA"}
 NIGHTS = {"coadd": "allepoch", "obs": "apo", "mjd": 60000, "catalogid": 27021598150202075}
 VISIT = {"telescope": "apo25m", "field": "120+12", "plate": 5226, "mjd": 56000, "fibre": 77}
 STAR = {"telescope": "apo25m", "field": "N2243", "obj": "2M00000002+0000001"}
@@ -42,6 +50,8 @@ FILES: Mapping[str, tuple[str, Mapping[str, Any], Callable[[Path], Path]]] = {
         {"telescope": "apo25m", "field": "120+12", "obj": "2M00000032+5737103"},
         lambda path: write_aspcap_star(path / "file.fits"),
     ),
+    "apVisit-1m": ("DR17", {**ONE_METRE, "mjd": 56000}, partial(write_one_metre, name="apVisit-1m")),
+    "apStar-1m": ("DR17", ONE_METRE, partial(write_one_metre, name="apStar-1m")),
     "spec": ("DR17", SPEC, lambda path: write_spec(path / "file.fits", "26", full=True)),
     "spec-lite": ("DR17", SPEC, lambda path: write_spec(path / "file.fits", "26")),
     "specLite": ("DR19", SDSSV, lambda path: write_spec(path / "file.fits")),
@@ -75,6 +85,7 @@ OTHERS: Mapping[str, Any] = {
 }
 NOT_COMPARED = {
     *(("apVisit", "field"), ("aspcapStar", "telescope"), ("spec", "run2d"), ("spec-lite", "run2d")),
+    *((f"{name}-1m", part) for name in ("apVisit", "apStar") for part in ("field", "reduction")),
     *((f"spec{kind}_epoch", "mjd") for kind in ("Lite", "Full")),
     *((f"spec{kind}_coadd", part) for kind in ("Lite", "Full") for part in ("mjd", "coadd", "obs")),
 }

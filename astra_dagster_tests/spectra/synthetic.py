@@ -35,6 +35,20 @@ def write_ap_visit(root: Path, *, release: str = "DR17", dithered: bool = True) 
     return demo.write_ap_visit(product("apVisit").data_id(release, **values), root, dithered=dithered)
 
 
+def write_one_metre(root: Path, name: str, release: str = "DR17") -> Path:
+    """Write an apVisit-1m or apStar-1m file at its place: as those of the other telescope, in all but the header."""
+    values = {"telescope": "apo1m", "field": "calibration", "reduction": "VESTA"}
+    data_id = product(name).data_id(release, **values, **({"mjd": 56000} if name == "apVisit-1m" else {}))
+    written = write_ap_visit(root / "other") if name == "apVisit-1m" else write_ap_star_dr17(root / "other", 2)
+    with fits.open(written, mode="update", memmap=False) as hdus:
+        hdus[0].header.update(TELESCOP="apo1m", LOCID=1)
+        for card in ("PLATE", "FIELD"):
+            hdus[0].header.remove(card, ignore_missing=True)
+    path = data_id.path(root)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return written.rename(path)
+
+
 def write_ap_star(path: Path, visits: int) -> Path:
     """Write an apStar file of DR12-16: f4 and i2, 10 HDUs, one-dimensional where there is one visit."""
     rng = np.random.default_rng(visits)

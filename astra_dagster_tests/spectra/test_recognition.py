@@ -9,6 +9,7 @@ import pytest
 from astropy.io import fits
 
 from astra_dagster import ap_star, ap_visit, product, read_spectra, register_reader
+from astra_dagster.archive.discovery import find_files
 from astra_dagster.errors import (
     CutShortError,
     InputMissingError,
@@ -30,6 +31,7 @@ from astra_dagster_tests.spectra.synthetic import (
     write_ap_visit,
     write_astra,
     write_mwm,
+    write_one_metre,
     write_spec,
 )
 
@@ -42,6 +44,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     writers["spec, full"] = lambda folder: write_spec(folder / "x.fits", "v5_13_2", full=True)
     writers["specFull"] = lambda folder: write_spec(folder / "x.fits", full=True)
     writers["specLite, nights"] = lambda folder: write_spec(folder / "x.fits", nights=True)
+    for name in ("apVisit-1m", "apStar-1m"):
+        writers[name] = partial(write_one_metre, name=name)
     for name, (pipeline, star) in ASTRA.items():
         writers[name] = partial(write_astra_to, pipeline=pipeline, star=star)
     made = {kind: write(root / str(number)) for number, (kind, write) in enumerate(writers.items())}
@@ -69,9 +73,11 @@ def test_headers_decide_where_the_name_tells_nothing(written: dict[str, Path]) -
     expected = {kind: name for kind, (name, _) in WRITERS.items()}
     expected |= {"spec, legacy": "spec-lite", "spec, full": "spec", "specFull": "specFull"}
     expected |= {name: name for name in ASTRA} | {"specLite, nights": "specLite"}
+    expected |= {"apVisit-1m": "apVisit", "apStar-1m": "apStar"}
     found = {kind: recognise(path) for kind, path in written.items()}
     alike = {name: (name, f"{name}_epoch", f"{name}_coadd") for name in ("specLite", "specFull")}
     families = {kind: alike.get(name, (name,)) for kind, name in expected.items()}
+    families |= {f"{name}-1m": (name, f"{name}-1m") for name in ("apVisit", "apStar")}
     assert {kind: item.by_headers for kind, item in found.items()} == families
     assert {name for names in families.values() for name in names} == set(READERS), "each product is recognised"
     for kind, path in written.items():
@@ -85,6 +91,44 @@ def test_the_name_decides_where_the_headers_tell_less(tmp_path: Path) -> None:
         del hdus[3:]
     assert recognise(path).by_headers == ("spec", "spec-lite")
     assert recognise(path).choose() == "spec-lite"
+
+
+@pytest.mark.parametrize("release", ["DR16", "DR17", "DR19", "DR20", "sdsswork"])
+def test_visits_and_stars_of_the_1m_telescope(release: str, tmp_path: Path) -> None:
+    visit, star = (write_one_metre(tmp_path, name, release) for name in ("apVisit-1m", "apStar-1m"))
+    assert recognise(visit).choose() == "apVisit-1m"
+    assert recognise(star).choose() == "apStar"  # up to DR17 they are one file
+    for name, path in (("apVisit-1m", visit), ("apStar-1m", star)):
+        item = product(name)
+        data_id = item.parse_path(path, release, tmp_path)
+        assert data_id.values["reduction"] == "VESTA"
+        spectra = read_spectra(path, item)
+        assert same(spectra, read_spectra(path))
+        assert set(spectra.meta["telescope"]) == {"apo1m"}
+        check_identity(spectra, item, data_id.key, path)
+
+
+@pytest.mark.parametrize("release", ["DR16", "DR17", "DR19", "DR20", "sdsswork"])
+def test_visits_and_stars_of_las_campanas(release: str, tmp_path: Path) -> None:
+    """They are those of Apache Point, with another telescope; in DR16 and DR17 their names begin with as."""
+    visit = {"field": "000+02", "plate": 5226, "mjd": 58000, "fibre": 7}
+    field = {"field": "000+02"} if release in ("DR16", "DR17") else {"healpix": 123456}
+    for name, values, written in (
+        ("apVisit", visit, write_ap_visit(tmp_path / "written")),
+        ("apStar", {"obj": "2M00000032+5737103", **field}, write_ap_star(tmp_path / "star.fits", 3)),
+    ):
+        item = product(name)
+        data_id = item.data_id(release, telescope="lco25m", **values)
+        path = data_id.path(tmp_path)
+        path.parent.mkdir(parents=True)
+        written.rename(path)
+        fits.setval(path, "TELESCOP", value="lco25m")
+        assert path.name.startswith("as" if release in ("DR16", "DR17") else "ap")
+        assert item.parse_path(path, release, tmp_path) == data_id
+        assert [file.data_id for file in find_files(item, release, tmp_path, {"telescope": "lco25m"})[0]] == [data_id]
+        assert recognise(path).choose() == name
+        spectra = read_spectra(path)
+        assert set(spectra.meta["telescope"]) == {"lco25m"}
 
 
 @pytest.mark.parametrize("full", [False, True])

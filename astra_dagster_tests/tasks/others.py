@@ -5,7 +5,7 @@ from pathlib import Path
 from astra_dagster import product
 from astra_dagster.tasks import continuum, snr
 from astra_dagster.tasks.task import Task
-from astra_dagster_tests.spectra.synthetic import write_aspcap_star, write_mwm, write_spec
+from astra_dagster_tests.spectra.synthetic import write_aspcap_star, write_mwm, write_one_metre, write_spec
 
 SNR, CONTINUUM = ([task for task in vars(m).values() if isinstance(task, Task)] for m in (snr, continuum))
 OTHERS = [task for task in (*SNR, *CONTINUUM) if task.domain.name not in ("apVisit", "apStar", "spec")]
@@ -30,5 +30,7 @@ def write_others(root: Path) -> None:
         write_spec(product(f"spec{kind}_epoch").data_id("DR19", field=112360, **nights).path(root), full=kind == "Full")
         coadd = product(f"spec{kind}_coadd").data_id("DR20", coadd="allepoch", obs="apo", **nights)
         write_spec(coadd.path(root), full=kind == "Full", nights=True)
+    for name in ("apVisit-1m", "apStar-1m"):
+        write_one_metre(root, name)
     star = {"telescope": "apo25m", "field": "120+12", "obj": "2M00000032+5737103"}
     write_aspcap_star(product("aspcapStar").data_id("DR17", **star).path(root))

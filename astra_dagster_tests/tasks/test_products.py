@@ -10,6 +10,8 @@ from astra_dagster.cli import main
 from astra_dagster.errors import ParameterError, UnknownFlagError
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.spectra.output import read_output
+from astra_dagster.spectra.products.ap_star import AP_STAR
+from astra_dagster.spectra.products.ap_visit import AP_VISIT
 from astra_dagster.spectra.products.astra import ASTRA
 from astra_dagster.spectra.products.spec import SPEC
 from astra_dagster.spectra.readers import READERS, read_spectra
@@ -37,7 +39,7 @@ def test_every_product_with_a_reader_has_its_tasks() -> None:
 
 
 @pytest.mark.parametrize("tasks", [SNR, CONTINUUM], ids=["snr", "continuum"])
-@pytest.mark.parametrize("family", [SPEC, ("mwmStar", "mwmVisit")])
+@pytest.mark.parametrize("family", [AP_VISIT, AP_STAR, SPEC, ("mwmStar", "mwmVisit")])
 def test_a_family_is_one_definition(family: tuple[str, ...], tasks: list[Task]) -> None:
     first, *rest = (task for task in tasks if task.domain.name in family)
     assert len(rest) == len(family) - 1

@@ -2,6 +2,9 @@
 
 Data models: https://data.sdss.org/datamodel/files/APOGEE_REDUX/APRED_VERS/stars/TELESCOPE/FIELD/apStar.html and
 https://data.sdss.org/datamodel/files/APOGEE_ASPCAP/APRED_VERS/ASPCAP_VERS/TELESCOPE/FIELD/aspcapStar.html
+
+Stars of the 1-m telescope are `apStar-1m`, whose paths have the name of the star in the reduction. Up to DR17 the same
+files are apStar files too. They have no data model of their own, and are unverified on a real file.
 """
 
 import functools
@@ -19,6 +22,9 @@ from astra_dagster.spectra.batch import FLUX_UNIT, SpectrumBatch
 from astra_dagster.spectra.masks import find_flagged, from_errors, to_native, wrap_values
 from astra_dagster.spectra.pixel_flags import APOGEE, APOGEE_REJECTED, order_names
 from astra_dagster.spectra.recognition import find_shape
+
+AP_STAR = ("apStar", "apStar-1m")
+"""Products whose files are apStar files."""
 
 PIXELS = 8575
 
@@ -166,10 +172,11 @@ def read_aspcap_star(
         )
 
 
-def is_ap_star(file: FitsFile) -> bool:
-    """Whether the headers of a file are those of an apStar file."""
+def is_ap_star(file: FitsFile, *, one_metre: bool = False) -> bool:
+    """Whether the headers of a file are those of an apStar file, and if asked, of one of the 1-m telescope."""
     shape = find_shape(file, "ffi")
-    return shape is not None and len(shape) <= 2 and shape[-1] == PIXELS
+    found = shape is not None and len(shape) <= 2 and shape[-1] == PIXELS
+    return found and (not one_metre or file.hdu(0).header.text("TELESCOP") == "apo1m")
 
 
 def is_aspcap_star(file: FitsFile) -> bool:

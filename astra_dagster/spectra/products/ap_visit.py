@@ -1,6 +1,10 @@
 """Reader of apVisit files: one visit of a star, extracted from the three APOGEE chips.
 
 Data model: https://data.sdss.org/datamodel/files/APOGEE_REDUX/APRED_VERS/visit/TELESCOPE/FIELD/PLATE_ID/MJD5/apVisit.html
+
+Visits by the 1-m telescope, `apVisit-1m`, have no plate, and their paths have the name of the star in the reduction.
+The same program writes them, ``pro/apogeereduce/apvisit_output.pro`` of https://github.com/sdss/apogee; they have no
+data model of their own, and are unverified on a real file.
 """
 
 from collections.abc import Iterable
@@ -15,6 +19,9 @@ from astra_dagster.spectra.batch import FLUX_UNIT, SpectrumBatch
 from astra_dagster.spectra.masks import check_increasing, find_flagged, from_errors, to_native, wrap_values
 from astra_dagster.spectra.pixel_flags import APOGEE, APOGEE_REJECTED, order_names
 from astra_dagster.spectra.recognition import find_shape
+
+AP_VISIT = ("apVisit", "apVisit-1m")
+"""Products whose files are apVisit files."""
 
 SHAPES: tuple[Shape, ...] = ((3, 2048), (3, 4096))
 """Number of chips and of pixels in each, for undithered and for dithered visits."""
@@ -99,9 +106,10 @@ def read_ap_visit(
         )
 
 
-def is_ap_visit(file: FitsFile) -> bool:
-    """Whether the headers of a file are those of an apVisit file."""
-    return find_shape(file, "ffif") in SHAPES
+def is_ap_visit(file: FitsFile, *, one_metre: bool = False) -> bool:
+    """Whether the headers of a file are those of an apVisit file, and if asked, not those of a larger telescope."""
+    larger = file.hdu(0).header.text("TELESCOP") in ("apo25m", "lco25m")
+    return find_shape(file, "ffif") in SHAPES and not (one_metre and larger)
 
 
 def _read_chips(file: FitsFile, index: int, name: str, kinds: str, shapes: tuple[Shape, ...]) -> AnyArray:

@@ -11,7 +11,10 @@ import pytest
 
 from astra_dagster.datamodel.products import product as find_product
 from astra_dagster.errors import InputMissingError, SpectrumFileError, UnknownProductError
+from astra_dagster.spectra.products.ap_star import AP_STAR
+from astra_dagster.spectra.products.ap_visit import AP_VISIT
 from astra_dagster.spectra.products.astra import ASTRA
+from astra_dagster.spectra.products.mwm import MWM
 from astra_dagster.spectra.products.spec import SPEC
 from astra_dagster.spectra.readers import READERS, read_spectra, reader
 from astra_dagster_tests.mirrors import find_some
@@ -20,12 +23,13 @@ from astra_dagster_tests.spectra.wrong.files import ALIKE, OPTIONS, check_valid,
 
 
 def test_every_product_has_its_reader() -> None:
-    assert {product for product, _ in WRITERS.values()} | {*SPEC, "mwmVisit", *ASTRA} == set(READERS)
+    families = {*AP_VISIT, *AP_STAR, *SPEC, *MWM, *ASTRA}
+    assert {product for product, _ in WRITERS.values()} | families == set(READERS)
     for name, item in READERS.items():
         assert reader(name) is item
         assert reader(find_product(name).name) is item
     assert reader("ap_visit") is READERS["apVisit"]
-    assert [name for name, item in READERS.items() if item.several] == ["apStar", "mwmStar", "mwmVisit", *ASTRA]
+    assert [name for name, item in READERS.items() if item.several] == [*AP_STAR, "mwmStar", "mwmVisit", *ASTRA]
     for name in ("apField", "no such product"):
         with pytest.raises(UnknownProductError):
             reader(name)
