@@ -15,7 +15,8 @@ from astra_dagster.datamodel.tree import tree, tree_names
 _TOKEN = re.compile(r"(\{[^}]+\}|(?:^|(?<=/))@\w+\|/|@\w+\|)")
 _BEGINNING = re.compile(r"(?:^|/)(\{prefix\}|@apgprefix\|)?([A-Za-z]{2}[^/{@]*)[^/]*$")
 _PREFIXES = ("ap", "as")
-_LAYOUTS = ("v6_1_3", "v6_2_1")
+_LAYOUTS = ("v6_1_3", "v6_2_1")  # reductions of BOSS with the folders before v6_2, and with those since
+# No reduction is called epoch, which is a folder beside it; and what combines all nights is called by a word.
 _VALUES = {"{prefix}": "a[ps]", "{run2d}": "(?!epoch/)[^/]+", "{coadd}": "[A-Za-z][^/]*"}
 _SUFFIX = f"(?:{'|'.join(map(re.escape, COMPRESSIONS))})?"
 

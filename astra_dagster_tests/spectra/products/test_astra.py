@@ -8,11 +8,11 @@ from astropy.io import fits
 from specutils import Spectrum
 
 from astra_dagster.errors import OtherProductError, SpectrumFileError, UnknownFlagError
-from astra_dagster.spectra.batch import FLUX_UNIT, stack
+from astra_dagster.spectra.batch import FLUX_UNIT, SpectrumBatch, stack
 from astra_dagster.spectra.products.astra import ASTRA
 from astra_dagster.spectra.readers import read_spectra
 from astra_dagster_tests.spectra.loaded import complete, theirs
-from astra_dagster_tests.spectra.synthetic import MARKERS, SPECTROGRAPHS, write_astra
+from astra_dagster_tests.spectra.synthetic import MARKERS, SPECTROGRAPHS, write_aspcap_star, write_astra
 
 
 @pytest.mark.parametrize("rows", [(1, 0), (0, 2), (2, 3)])
@@ -73,6 +73,19 @@ def test_models_of_some_of_the_spectra(tmp_path: Path) -> None:
     np.testing.assert_array_equal(spectra[[2, 0]].models["continuum"], spectra.models["continuum"][[2, 0]])
     np.testing.assert_array_equal(stack([spectra[0], spectra[1]]).models["model_flux"], spectra.flux[:2])
     assert spectra.to_spectrum(1).meta["models"]["model_flux"].shape == (4648,)
+
+
+def test_models_have_the_shape_of_the_flux() -> None:
+    with pytest.raises(ValueError, match=r"model sky has shape \(1, 2\), flux has \(1, 3\)"):
+        SpectrumBatch(np.ones(3), np.ones(3), models={"sky": np.ones(2)})
+    one = SpectrumBatch(np.ones(3), np.ones(3), models={"model": np.arange(3)})
+    assert one.models["model"].tolist() == [[0, 1, 2]]
+    assert stack([one, SpectrumBatch(np.ones(3), np.ones(3))]).models == {}
+
+
+def test_the_model_beside_an_aspcap_star_spectrum(tmp_path: Path) -> None:
+    path = write_aspcap_star(tmp_path / "aspcapStar.fits")
+    np.testing.assert_array_equal(read_spectra(path).models["model_flux"][0], fits.getdata(path, 3))
 
 
 def test_a_model_that_is_not_a_number_is_bad(tmp_path: Path) -> None:
