@@ -5,15 +5,18 @@ As a command it prints the numbers: ``python -m astra_dagster_tests.datamodel.ag
 
 import json
 import random
+import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from astra_dagster import DataID, product, release
 from astra_dagster.datamodel.keys import Key
-from astra_dagster.datamodel.tree import tree
-from astra_dagster.errors import AstraError, InvalidKeyError
+from astra_dagster.datamodel.tree import tree, tree_names
+from astra_dagster.errors import AstraError, ConfigurationError, InvalidKeyError, UnresolvableTemplateError
+from astra_dagster.spectra.readers import READERS
 
 RELEASES = ("DR13", "DR16", "DR17", "DR19", "DR20", "sdsswork")
 ROOT = "/nowhere/sas"
@@ -36,19 +39,28 @@ CHOICES = {
     "ftype": ("fits", "parquet"),
 }
 
+VERSIONS = {"apred": "x1", "apstar": "stars", "aspcap": "x2", "results": "x3", "run2d": "v6_1_3", "v_astra": "0.6.0"}
+"""Versions for trees that have no default."""
+
 PEER = """
 import json, os, sys
-release, root, questions, answers = sys.argv[1:]
+root, asked, answered = sys.argv[1:]
 os.environ["SAS_BASE_DIR"] = root
 from sdss_access.path import Path
-path = Path(release=release)
-found = []
-for name, values in json.load(open(questions)):
-    try:
-        found.append(path.full(name, **values))
-    except Exception as error:
-        found.append(f"!{type(error).__name__}: {error}")
-json.dump(found, open(answers, "w"))
+for release, questions in json.load(open(asked)).items():
+    if os.fork():
+        os.wait()
+        continue
+    path = Path(release=release)
+    found = []
+    for name, values in questions:
+        try:
+            found.append(path.full(name, **values))
+        except Exception as error:
+            found.append(f"!{type(error).__name__}: {error}")
+    with open(f"{answered}-{release}", "w") as stream:
+        json.dump(found, stream)
+    os._exit(0)
 """
 
 
@@ -98,14 +110,14 @@ def sdss_values(data_id: DataID) -> dict[str, str | int]:
     return values
 
 
-def ask_sdss_access(release_name: str, questions: list[tuple[str, dict]]) -> list[str]:
-    """Full paths from sdss_access, in a process of its own: its state is global."""
+def ask_sdss_access(questions: Mapping[str, list[tuple[str, dict]]]) -> dict[str, list[str]]:
+    """Full paths from sdss_access by release, each in a process of its own: its state is global."""
     with tempfile.TemporaryDirectory() as folder:
         asked, answered = Path(folder) / "questions", Path(folder) / "answers"
         asked.write_text(json.dumps(questions))
-        command = [sys.executable, "-W", "ignore", "-c", PEER, release_name, ROOT, str(asked), str(answered)]
+        command = [sys.executable, "-W", "ignore", "-c", PEER, ROOT, str(asked), str(answered)]
         subprocess.run(command, check=True, capture_output=True)
-        return json.loads(answered.read_text())
+        return {name: json.loads(Path(f"{answered}-{name}").read_text()) for name in questions}
 
 
 def unresolved(release_name: str) -> dict[str, str]:
@@ -131,9 +143,56 @@ def compare(release_name: str, each: int = 3) -> tuple[int, int, list[tuple[str,
         for data_id in drawn:
             questions.append((name, sdss_values(data_id)))
             ours.append(str(data_id.path(ROOT)))
-    theirs = ask_sdss_access(release_name, questions)
+    theirs = ask_sdss_access({release_name: questions})[release_name]
     pairs = zip(questions, ours, theirs, strict=True)
     return len(names), len(ours), [(name, mine, their) for (name, _), mine, their in pairs if mine != their], refused
+
+
+def write_own_releases() -> str:
+    """Write releases for a configuration file, ``OWN-DR11``, that give the versions for which trees have no default."""
+    lines = []
+    for name in tree_names():
+        used = {key for text in tree(name).templates.values() for key in re.findall(r"\{(\w+)", text)}
+        lacking = [key for key, value in release(name).versions if value is None and key in used]
+        if lacking:
+            lines += [f'[releases.OWN-{name}]\ntree = "{name}"', *(f'{key} = "{VERSIONS[key]}"' for key in lacking)]
+    return "\n".join(lines)
+
+
+Pairs = set[tuple[str, str]]
+"""Pairs of tree and product."""
+
+
+def compare_readers(each: int = 8) -> tuple[Pairs, Pairs, Pairs]:
+    """Compare all products with a reader, in every tree that has them; those that differ, and those that lead nowhere.
+
+    There must be releases as `write_own_releases` writes them.
+    """
+    questions: dict[str, list[tuple[str, dict]]] = {}
+    ours: dict[str, list[str]] = {}
+    nowhere: Pairs = set()
+    for name, tree_name in ((item, found) for item in READERS for found in product(item).releases):
+        rng = random.Random(f"{tree_name} {name}")
+        made = release(tree_name)
+        try:
+            made.template(name)
+        except ConfigurationError:
+            made = release(f"OWN-{tree_name}")
+        except UnresolvableTemplateError:
+            nowhere.add((tree_name, name))
+            continue
+        for data_id in [found for _ in range(4 * each) if (found := some_data_id(name, made.name, rng))][:each]:
+            assert product(name).parse_key(data_id.key) == data_id
+            assert product(name).parse_path(data_id.relative_path, made.name) == data_id
+            questions.setdefault(tree_name, []).append((name, sdss_values(data_id)))
+            ours.setdefault(tree_name, []).append(str(data_id.path(ROOT)))
+    theirs = ask_sdss_access(questions)
+    same: Pairs = set()
+    different: Pairs = set()
+    for tree_name, asked in questions.items():
+        for (name, _), mine, their in zip(asked, ours[tree_name], theirs[tree_name], strict=True):
+            (same if mine == their else different).add((tree_name, name))
+    return same - different, different, nowhere
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Round trips for every template, and agreement with sdss_access."""
 
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +10,15 @@ from hypothesis import strategies as st
 from astra_dagster import product, release
 from astra_dagster.datamodel.corrections import CORRECTIONS
 from astra_dagster.datamodel.products import products
-from astra_dagster_tests.datamodel.agreement import RELEASES, compare, some_data_id, unresolved
+from astra_dagster.spectra.readers import READERS
+from astra_dagster_tests.datamodel.agreement import (
+    RELEASES,
+    compare,
+    compare_readers,
+    some_data_id,
+    unresolved,
+    write_own_releases,
+)
 
 _EBOSS_GALAXIES = (
     "portsmouth_stellarmass portsmouth_emlinekin portsmouth_emlinekin_full portsmouth portsmouth_masspdf "
@@ -94,3 +103,17 @@ def test_agrees_with_sdss_access(name: str) -> None:
     assert refused == []
     assert templates + len(unresolved_names(name)) == len(release(name).products)
     assert compared > 2.9 * templates
+
+
+NOWHERE = {("DR8", "spec-lite"), ("IPL3", "aspcapStar"), ("IPL4", "aspcapStar")}
+"""Products with a reader, and trees whose templates of them lead nowhere, as a variable is not defined."""
+
+
+def test_every_product_with_a_reader_agrees_in_every_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "astra.toml").write_text(write_own_releases())
+    monkeypatch.setenv("ASTRA_CONFIG", str(tmp_path / "astra.toml"))
+    same, different, nowhere = compare_readers()
+    corrected = {(tree, name) for tree, names in CORRECTIONS.items() for name in names}
+    assert different == {(tree, name) for tree, name in corrected if name in READERS}
+    assert nowhere == NOWHERE
+    assert same | different | nowhere == {(tree, name) for name in READERS for tree in product(name).releases}
