@@ -110,6 +110,7 @@ CLAIMS: Mapping[str, tuple[Claim, ...]] = {
     "apStar-1m": (_TELESCOPE,),
     "aspcapStar": _STAR,
     **dict.fromkeys(SPEC, _SPEC),
+    **dict.fromkeys(("spSpec", "spPlate"), _SPEC),
     **dict.fromkeys(COMBINED, _COMBINED),
     **dict.fromkeys((*MWM, *ASTRA), (Claim("sdss_id", "sdss_id", _to_number, ("sdss_id",)),)),
 }

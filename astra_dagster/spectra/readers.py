@@ -30,6 +30,8 @@ from astra_dagster.spectra.products.ap_star import is_ap_star, is_aspcap_star, r
 from astra_dagster.spectra.products.ap_visit import is_ap_visit, read_ap_visit
 from astra_dagster.spectra.products.astra import ASTRA, is_astra, read_astra
 from astra_dagster.spectra.products.mwm import find_instruments, is_mwm, read_mwm
+from astra_dagster.spectra.products.sp_plate import is_sp_plate, read_sp_plate
+from astra_dagster.spectra.products.sp_spec import is_sp_spec, read_sp_spec
 from astra_dagster.spectra.products.spec import COMBINED, is_spec, read_spec
 from astra_dagster.spectra.recognition import Recognise, Recognition, find_other, recognise_file
 
@@ -115,6 +117,8 @@ READERS: Mapping[str, Reader] = {
     "specLite": _make_spec_reader(_DR19, sdss5=True, lite=True),
     "specFull": _make_spec_reader(_DR19, sdss5=True, lite=False),
     **{name: _make_spec_reader(_DR19, sdss5=True, lite=name.startswith("specLite")) for name in COMBINED},
+    "spSpec": Reader(read_sp_spec, is_sp_spec, verified="the data model of DR7, and of DR20"),
+    "spPlate": Reader(read_sp_plate, is_sp_plate, several=True, verified="the data model of DR7, and of DR17"),
     "mwmStar": _make_mwm_reader(star=True),
     "mwmVisit": _make_mwm_reader(star=False),
     **{name: _make_astra_reader(pipeline, star) for name, (pipeline, star) in ASTRA.items()},

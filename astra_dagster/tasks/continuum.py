@@ -24,7 +24,7 @@ from astra_dagster.spectra.products.mwm import MWM
 from astra_dagster.spectra.products.spec import SPEC
 from astra_dagster.tasks.columns import Column
 from astra_dagster.tasks.decorator import spectrum_task
-from astra_dagster.tasks.identity import APOGEE, BOSS, identity
+from astra_dagster.tasks.identity import APOGEE, BOSS, PLATE, identity
 from astra_dagster.tasks.identity import MWM as MWM_COLUMNS
 from astra_dagster.tasks.parameters import descriptions, parameter
 from astra_dagster.tasks.rejection import InstrumentParameters, RejectingParameters
@@ -277,6 +277,7 @@ def _spec_continuum(spectra: SpectrumBatch, parameters: OpticalContinuumParamete
     spec_full_epoch_continuum,
     spec_lite_coadd_continuum,
     spec_full_coadd_continuum,
+    sp_spec_continuum,
 ) = (
     spectrum_task(
         requires=item,
@@ -286,8 +287,23 @@ def _spec_continuum(spectra: SpectrumBatch, parameters: OpticalContinuumParamete
         bitmask=True,
         name=f"{item.asset_name}_continuum",
     )(_spec_continuum)
-    for item in map(product, SPEC)
+    for item in map(product, (*SPEC, "spSpec"))
 )
+
+
+@spectrum_task(
+    requires=product("spPlate"),
+    parameters=OpticalContinuumParameters,
+    version="1",
+    columns={**_COLUMNS, **PLATE},
+    bitmask=True,
+)
+def sp_plate_continuum(spectra: SpectrumBatch, parameters: OpticalContinuumParameters) -> SpectrumBatch:
+    """The spectrum of each fibre of a plate divided by its continuum.
+
+    As the files tell neither class nor redshift, none is flagged for having no true continuum.
+    """
+    return _normalise_all(spectra, parameters, PLATE, velocity=np.full(len(spectra), np.nan))
 
 
 def _mwm_continuum(spectra: SpectrumBatch, parameters: MWMContinuumParameters) -> SpectrumBatch:

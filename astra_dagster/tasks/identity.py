@@ -42,6 +42,15 @@ BOSS: Mapping[str, Column] = MappingProxyType(
 )
 """Columns for spec files."""
 
+PLATE: Mapping[str, Column] = MappingProxyType(
+    {
+        "fibre": _column("Number of the fibre.", ucd="meta.id;instr"),
+        "objtype": _column("What the fibre was plugged for: GALAXY, QSO, SKY and so on.", ucd="meta.code.class"),
+        **{name: column for name, column in _ALL.items() if name != "header_snr"},
+    }
+)
+"""Columns for spPlate files."""
+
 MWM: Mapping[str, Column] = MappingProxyType(
     {
         **{name: column for name, column in _ALL.items() if name not in ("ra", "dec")},

@@ -151,6 +151,7 @@ def _spec_snr(spectra, parameters):  # type: ignore[no-untyped-def]
     spec_full_epoch_snr,
     spec_lite_coadd_snr,
     spec_full_coadd_snr,
+    sp_spec_snr,
 ) = (
     spectrum_task(
         requires=item,
@@ -161,8 +162,21 @@ def _spec_snr(spectra, parameters):  # type: ignore[no-untyped-def]
         bitmask=True,
         name=f"{item.asset_name}_snr",
     )(_spec_snr)
-    for item in map(product, SPEC)
+    for item in map(product, (*SPEC, "spSpec"))
 )
+
+
+@spectrum_task(
+    requires=product("spPlate"),
+    parameters=OpticalSNRParameters,
+    version="1",
+    columns={**COLUMNS, **identity.PLATE},
+    wavelength=False,
+    bitmask=True,
+)
+def sp_plate_snr(spectra, parameters):  # type: ignore[no-untyped-def]
+    """Signal-to-noise ratio of the spectrum of each fibre of a plate, the sky's too."""
+    return _measure(spectra, parameters, identity.PLATE)
 
 
 @spectrum_task(

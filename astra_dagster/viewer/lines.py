@@ -61,7 +61,7 @@ _SPEC = Frame("heliocentric, redshift not removed", "z")
 FRAMES = {
     **dict.fromkeys(AP_VISIT, Frame("as observed", "v_observed", velocity=True)),
     **dict.fromkeys((*AP_STAR, "aspcapStar", *MWM, *ASTRA), _REST),
-    **dict.fromkeys(SPEC, _SPEC),
+    **dict.fromkeys((*SPEC, "spSpec", "spPlate"), _SPEC),
 }
 """Frames by SDSS name of the product; the frame of other products is not known."""
 

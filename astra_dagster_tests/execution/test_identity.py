@@ -28,6 +28,8 @@ from astra_dagster_tests.spectra.synthetic import (
     write_astra,
     write_mwm,
     write_one_metre,
+    write_sp_plate,
+    write_sp_spec,
     write_spec,
 )
 
@@ -37,6 +39,7 @@ def write_models(path: Path, pipeline: str, star: bool) -> Path:
 
 
 SPEC = {"run2d": "26", "plate": 266, "mjd": 60000, "fibre": 31}
+PLATE = {"run2d": "v5_13_2", "plate": 266, "mjd": 51602}
 SDSSV = {"field": 112360, "mjd": 60000, "catalogid": 27021598150202075}
 ONE_METRE = {"telescope": "apo1m", "field": "calibration", "reduction": "VESTA"}
 NIGHTS = {"coadd": "allepoch", "obs": "apo", "mjd": 60000, "catalogid": 27021598150202075}
@@ -60,6 +63,8 @@ FILES: Mapping[str, tuple[str, Mapping[str, Any], Callable[[Path], Path]]] = {
     "specFull_epoch": ("DR19", SDSSV, lambda path: write_spec(path / "file.fits", full=True)),
     "specLite_coadd": ("DR20", NIGHTS, lambda path: write_spec(path / "file.fits", nights=True)),
     "specFull_coadd": ("DR20", NIGHTS, lambda path: write_spec(path / "file.fits", full=True, nights=True)),
+    "spSpec": ("DR20", SDSSV, lambda path: write_sp_spec(path / "file.fits", sdss5=True)),
+    "spPlate": ("DR17", PLATE, lambda path: write_sp_plate(path / "file.fits")),
     "mwmStar": ("DR19", {"sdss_id": 103020000}, lambda path: write_mwm(path / "file.fits", (0, 0, 1, 1))),
     "mwmVisit": (
         "DR19",
@@ -84,8 +89,9 @@ OTHERS: Mapping[str, Any] = {
     "sdss_id": 103020001,
 }
 NOT_COMPARED = {
-    *(("apVisit", "field"), ("aspcapStar", "telescope"), ("spec", "run2d"), ("spec-lite", "run2d")),
     *((f"{name}-1m", part) for name in ("apVisit", "apStar") for part in ("field", "reduction")),
+    *(("apVisit", "field"), ("aspcapStar", "telescope")),
+    *((name, "run2d") for name in ("spec", "spec-lite", "spPlate")),
     *((f"spec{kind}_epoch", "mjd") for kind in ("Lite", "Full")),
     *((f"spec{kind}_coadd", part) for kind in ("Lite", "Full") for part in ("mjd", "coadd", "obs")),
 }
@@ -120,7 +126,7 @@ def test_a_file_at_the_path_of_another(name: str, tmp_path: Path) -> None:
     assert right.written is not None, right.error
     compared = set()
     for part, value in values.items():
-        other = 112361 if part == "field" and name.startswith("spec") else OTHERS.get(part)
+        other = 112361 if part == "field" and name.startswith(("spec", "spSpec")) else OTHERS.get(part)
         if (name, part) in NOT_COMPARED:
             continue
         compared.add(part)

@@ -155,6 +155,60 @@ def write_spec(path: Path, run2d: str = "v6_1_3", *, full: bool = False, nights:
     return _write(path, hdus)
 
 
+def write_sp_spec(path: Path, *, sdss5: bool = False) -> Path:
+    """Write an spSpec file of SDSS-I and II, an image of five rows, or one of SDSS-V."""
+    if sdss5:
+        write_spec(path, full=True)
+        with fits.open(path, memmap=False) as hdus:
+            values = {"OBJTYPE": "QSO", "CATALOGID": "27021598150202075", "SDSS_ID": 114999999, "RA": 148.5, "DEC": 2.5}
+            plug_map = fits.BinTableHDU.from_columns(
+                [_column(name, [value]) for name, value in values.items()], name="PLUGMAP"
+            )
+            kept = [hdu.copy() for hdu in (*hdus[:2], *hdus[4:])]
+        kept.insert(2, plug_map)
+        return _write(path, kept)
+    rng = np.random.default_rng(7)
+    flux, error = _noisy(rng, (3850,))
+    error[rng.random(3850) < 0.02] = 0
+    mask = np.where(rng.random(3850) < 0.4, 1 << rng.integers(0, 24, 3850), 0)
+    primary = fits.PrimaryHDU(np.array([flux, flux - 50, error, mask, mask], "f4"))
+    primary.header.update(TELESCOP="SDSS 2.5-M", PLATEID=292, MJD=51609, FIBERID=84, COEFF0=3.5805, COEFF1=1e-4)
+    primary.header.update(CRVAL1=3.5805, CD1_1=1e-4, CRPIX1=1, CTYPE1="WAVE-LOG", BUNIT="1.0E-17 erg/cm/s/Ang")
+    primary.header.update(RA=147.0, DEC=-1.0, RAOBJ=146.714, DECOBJ=-1.0413, Z=0.0213, SPEC_CLN=2, Z_WARNIN=0)
+    primary.header["DC-Flag"] = 1
+    table = fits.BinTableHDU.from_columns([_column("wave", [np.float32(4863), np.float32(6564)])])
+    return _write(path, [primary, *[table] * 6])
+
+
+def write_sp_plate(path: Path, run2d: str = "v5_13_2", fibres: int = 3) -> Path:
+    """Write an spPlate file of BOSS, or of the SDSS spectrographs for other run2d, which the header does not tell."""
+    rng = np.random.default_rng(fibres)
+    boss = run2d.startswith("v")
+    shape = (fibres, 4600 if boss else 3850)
+    flux, error = _noisy(rng, shape)
+    ivar = np.where(rng.random(shape) < 0.02, 0, error**-2)
+    mask = np.where(rng.random(shape) < 0.4, 1 << rng.integers(0, 31, shape), 0)
+    first = 3.5525 if boss else 3.5805
+    cards = {"CRVAL1": first, "CD1_1": 1e-4, "CRPIX1": 1, "CTYPE1": "LINEAR", "DC-FLAG": 1}
+    primary = fits.PrimaryHDU(flux.astype("f4"))
+    primary.header.update(TELESCOP="SDSS 2.5-M", PLATEID=266, MJD=51602, RA=145.9, DEC=0.06, COEFF0=first, COEFF1=1e-4)
+    primary.header.update(cards, BUNIT="1E-17 erg/cm^2/s/Ang", **({"RUN2D": run2d} if boss else {}))
+    arrays = {"IVAR": ivar.astype("f4"), "ANDMASK": mask.astype("i4"), "ORMASK": mask.astype("i4")}
+    images = [fits.ImageHDU(array, name=name) for name, array in arrays.items()]
+    rows = range(fibres)
+    columns = [
+        _column("OBJTYPE", [("GALAXY", "SKY", "QSO")[i % 3] for i in rows]),
+        _column("RA", [145.5 + i / 10 for i in rows]),
+        _column("DEC", [-0.5 + i / 10 for i in rows]),
+        fits.Column("FIBERID", "J", array=[i + 1 for i in rows]),
+    ]
+    last = [fits.ImageHDU(error.astype("f4"), name=name) for name in ("WAVEDISP", "SKY")]
+    plug_map = fits.BinTableHDU.from_columns(columns, name="PLUGMAP")
+    for hdu in images:
+        hdu.header.update(cards)
+    return _write(path, [primary, *images, last[0], plug_map, last[1]])
+
+
 def write_mwm(path: Path, rows: Sequence[int], *, star: bool = True, flags: str = "E") -> Path:
     """Write an mwmStar (or else mwmVisit) file.
 
@@ -277,6 +331,8 @@ WRITERS: Mapping[str, tuple[str, Callable[[Path], Path]]] = {
     "spec, legacy": ("spec", lambda root: write_spec(root / "spec-26.fits", "26")),
     "spec, SDSS-IV": ("spec-lite", lambda root: write_spec(root / "spec-v5.fits", "v5_13_2")),
     "spec, SDSS-V": ("specLite", lambda root: write_spec(root / "spec-v6.fits")),
+    "spSpec": ("spSpec", lambda root: write_sp_spec(root / "spSpec-51609-0292-084.fit")),
+    "spPlate": ("spPlate", lambda root: write_sp_plate(root / "spPlate.fits")),
     "mwmStar": ("mwmStar", lambda root: write_mwm(root / "mwmStar.fits", (0, 0, 1, 1))),
     "mwmVisit": ("mwmVisit", lambda root: write_mwm(root / "mwmVisit.fits", (3, 1, 0, 0), star=False)),
     "astraStar": ("astraStarASPCAP", lambda root: write_astra(root / "astraStar.fits", "ASPCAP")),

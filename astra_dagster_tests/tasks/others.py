@@ -5,7 +5,14 @@ from pathlib import Path
 from astra_dagster import product
 from astra_dagster.tasks import continuum, snr
 from astra_dagster.tasks.task import Task
-from astra_dagster_tests.spectra.synthetic import write_aspcap_star, write_mwm, write_one_metre, write_spec
+from astra_dagster_tests.spectra.synthetic import (
+    write_aspcap_star,
+    write_mwm,
+    write_one_metre,
+    write_sp_plate,
+    write_sp_spec,
+    write_spec,
+)
 
 SNR, CONTINUUM = ([task for task in vars(m).values() if isinstance(task, Task)] for m in (snr, continuum))
 OTHERS = [task for task in (*SNR, *CONTINUUM) if task.domain.name not in ("apVisit", "apStar", "spec")]
@@ -32,5 +39,9 @@ def write_others(root: Path) -> None:
         write_spec(coadd.path(root), full=kind == "Full", nights=True)
     for name in ("apVisit-1m", "apStar-1m"):
         write_one_metre(root, name)
+    plate = product("spPlate").data_id("DR17", run2d="v5_13_2", plate=266, mjd=51602)
+    write_sp_plate(plate.path(root))
+    target = product("spSpec").data_id("DR20", field=112360, mjd=60000, catalogid=27021598150202075)
+    write_sp_spec(target.path(root), sdss5=True)
     star = {"telescope": "apo25m", "field": "120+12", "obj": "2M00000032+5737103"}
     write_aspcap_star(product("aspcapStar").data_id("DR17", **star).path(root))

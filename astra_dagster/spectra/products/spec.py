@@ -116,9 +116,22 @@ def is_spec(file: FitsFile, *, sdss5: bool, lite: bool) -> bool:
     lite
         Whether it must be lite, or else full; where it cannot be told, it may be either.
     """
-    if len(file.hdus()) < 2 or file.hdus()[1].kind != "table" or not set(file.columns(1)) >= _IS_SPECTRUM:
+    if not is_coadd(file) or has_plug_map(file):
         return False
     return _is_of_sdss5(file) == sdss5 and _find_lite(file) in (None, lite)
+
+
+def is_coadd(file: FitsFile) -> bool:
+    """Whether the first table of a file is a coadded spectrum."""
+    return len(file.hdus()) > 1 and file.hdus()[1].kind == "table" and set(file.columns(1)) >= _IS_SPECTRUM
+
+
+def has_plug_map(file: FitsFile) -> bool:
+    """Whether a plug map follows the coadded spectrum, as in spSpec files, and not the pipeline's row."""
+    if len(file.hdus()) < 3 or file.hdus()[2].kind != "table":
+        return False
+    columns = file.columns(2)
+    return "objtype" in columns and _IS_ROW.isdisjoint(columns)
 
 
 def _is_of_sdss5(file: FitsFile) -> bool:
@@ -157,13 +170,11 @@ def _read_meta(file: FitsFile) -> dict[str, Scalar]:
     row: dict[str, Scalar] = {}
     hdus = file.hdus()
     if len(hdus) > 2 and hdus[2].kind == "table" and not _IS_ROW.isdisjoint(file.columns(2, "row of the pipeline")):
-        details = dict.fromkeys(_DETAILS, PLAIN)
-        table = file.table(
-            2, {"z": PLAIN}, "row of the pipeline", rows=range(1, 2), width=_WIDTH_OF_DETAILS, optional=details
-        )
-        row = {name: to_plain(values[0]) for name, values in table.items()}
-    ra: Scalar = row.get("plug_ra", header.number("PLUG_RA"))
-    dec: Scalar = row.get("plug_dec", header.number("PLUG_DEC"))
+        row = _read_row(file, "row of the pipeline", ("z",), _DETAILS)
+    elif has_plug_map(file):
+        row = _read_row(file, "plug map", (), ("ra", "dec", *_IDENTIFIERS))
+    ra: Scalar = row.get("plug_ra", row.get("ra", header.number("PLUG_RA")))
+    dec: Scalar = row.get("plug_dec", row.get("dec", header.number("PLUG_DEC")))
     return {
         "frame": "HELIOCEN",
         "object": name_position(ra, dec) if isinstance(ra, float) and isinstance(dec, float) else None,
@@ -182,6 +193,12 @@ def _read_meta(file: FitsFile) -> dict[str, Scalar]:
         "zwarning": row.get("zwarning"),
         "snr": row.get("sn_median_all"),
     }
+
+
+def _read_row(file: FitsFile, what: str, required: Iterable[str], optional: Iterable[str]) -> dict[str, Scalar]:
+    wanted, details = dict.fromkeys(required, PLAIN), dict.fromkeys(optional, PLAIN)
+    table = file.table(2, wanted, what, rows=range(1, 2), width=_WIDTH_OF_DETAILS, optional=details)
+    return {name: to_plain(values[0]) for name, values in table.items()}
 
 
 def name_position(ra: float, dec: float) -> str:

@@ -21,7 +21,13 @@ KINDS = list(WRITERS)
 
 TABLES = [kind for kind in KINDS if kind.startswith(("spec", "mwm", "astra"))]
 
-IMAGES = [kind for kind in KINDS if kind not in TABLES and kind not in ("apVisit", "apVisit, DR19")]
+PRIMARY: Mapping[str, Callable[[Any], tuple[Any, Any]]] = {
+    "spSpec": lambda hdus: (hdus[0].data[0], hdus[0].data[2]),
+    "spPlate": lambda hdus: (hdus[0].data, hdus[1].data),
+}
+"""Products whose flux is in the first HDU: function to their flux, and their error or inverse variance."""
+
+IMAGES = [kind for kind in KINDS if kind.startswith("ap") and kind not in ("apVisit", "apVisit, DR19")]
 
 MODELS = [kind for kind in KINDS if kind.startswith("astra")]
 """Kinds of files that have models alone, without errors and mask."""
@@ -29,7 +35,7 @@ MODELS = [kind for kind in KINDS if kind.startswith("astra")]
 ALIKE = (set(SPEC),)
 """Products that are alike on disk, and of which one is read where another is asked for."""
 
-NEEDED = {"apVisit": 4, "apStar": 3, "aspcapStar": 3, "spec": 1, "mwm": 4, "astra": 4}
+NEEDED = {"apVisit": 4, "apStar": 3, "aspcapStar": 3, "spec": 1, "spSpec": 0, "spPlate": 5, "mwm": 4, "astra": 4}
 """Last HDU that a reader cannot do without."""
 
 OPTIONS = ({}, {"bitmask": True}, {"wavelength": False, "bitmask": True})
@@ -40,14 +46,14 @@ def family(product: str) -> str:
 
 
 def arrays_of(path: Path, product: str) -> dict[int, tuple[str, ...]]:
-    """HDUs that hold what the reader decodes, and for tables the columns."""
+    """HDUs after the first that hold what the reader decodes, and for tables the columns; see `PRIMARY` for others."""
     if family(product) == "spec":
         return {1: ("flux", "ivar", "loglam")}
     if family(product) in ("mwm", "astra"):
         names = {"mwm": ("flux", "ivar"), "astra": ("model_flux",)}[family(product)]
         with fits.open(path) as hdus:
             return {i: names for i in range(1, 5) if len(hdus[i].data)}
-    return dict.fromkeys(range(1, NEEDED[product] + 1), ())
+    return {} if product in PRIMARY else dict.fromkeys(range(1, NEEDED[product] + 1), ())
 
 
 def check_valid(batch: SpectrumBatch) -> None:

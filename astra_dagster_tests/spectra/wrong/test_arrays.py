@@ -17,6 +17,7 @@ from astra_dagster_tests.spectra.wrong.files import (
     MODELS,
     NEEDED,
     OPTIONS,
+    PRIMARY,
     TABLES,
     arrays_of,
     changed,
@@ -131,6 +132,8 @@ def test_all_pixels_bad(value: float, path: Path, product: str) -> None:
                 hdus[index].data["ivar"][:] = np.inf if value == 1e10 else value
             elif index == 2:
                 hdus[index].data[:] = value
+        if product in PRIMARY:
+            PRIMARY[product](hdus)[1][:] = np.inf if (value, product) == (1e10, "spPlate") else value
         if product == "aspcapStar":
             del hdus[0].header["AKWISE"]
     holds_no_data(path, product)
@@ -143,6 +146,8 @@ def test_no_finite_flux(path: Path, product: str) -> None:
                 hdus[index].data[names[0]][:] = np.nan
             elif index == 1:
                 hdus[index].data[:] = np.inf
+        if product in PRIMARY:
+            PRIMARY[product](hdus)[0][:] = np.inf
         if product == "aspcapStar":
             del hdus[0].header["AKWISE"]
     holds_no_data(path, product)

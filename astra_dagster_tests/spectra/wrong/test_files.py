@@ -29,7 +29,13 @@ def test_every_product_has_its_reader() -> None:
         assert reader(name) is item
         assert reader(find_product(name).name) is item
     assert reader("ap_visit") is READERS["apVisit"]
-    assert [name for name, item in READERS.items() if item.several] == [*AP_STAR, "mwmStar", "mwmVisit", *ASTRA]
+    assert [name for name, item in READERS.items() if item.several] == [
+        *AP_STAR,
+        "spPlate",
+        "mwmStar",
+        "mwmVisit",
+        *ASTRA,
+    ]
     for name in ("apField", "no such product"):
         with pytest.raises(UnknownProductError):
             reader(name)
