@@ -11,7 +11,14 @@ class Searchable:
     __slots__ = ()
 
     def search(
-        self, *, release: str | Iterable[str] = (), where: Mapping[str, Any] | None = None, **parts: object
+        self,
+        *,
+        release: str | Iterable[str] = (),
+        where: Mapping[str, Any] | None = None,
+        star: str | Iterable[str] = (),
+        near: Any = None,
+        radius: Any = None,
+        **parts: object,
     ) -> Any:
         """Return the registered files with these parts of their keys: ``search(plate=5226, mjd="56000..56100")``.
 
@@ -21,6 +28,11 @@ class Searchable:
             Release, or several; by default all.
         where, parts
             What the parts of the key may be: a value, several, a range ``"56000..56100"`` or a pattern ``"120*"``.
+        star
+            Only files of this star, or of several, by their 2MASS names: ``"2M00000032+5737103"``.
+        near, radius
+            Only files of objects within an angle, ``"5 arcsec"``, of a SkyCoord, or of one of several. Objects are
+            known where keys hold 2MASS names, and by results with the columns ``object``, ``ra`` and ``dec``.
 
         Returns
         -------
@@ -30,9 +42,11 @@ class Searchable:
         Raises
         ------
         InvalidKeyError
-            If a part is unknown, a value cannot be understood, or nothing is registered as this.
+            If a part or a star is unknown, a value cannot be understood, or nothing is registered as this.
+        InputMissingError
+            If it is not known of any file which object it is of.
         """
-        return _module("search").Found.search(self, release, where, parts)
+        return _module("search").Found.search(self, release, where, parts, star=star, near=near, radius=radius)
 
 
 class AtHand:

@@ -15,6 +15,7 @@ from astra_dagster.orchestration.runs.instance import open_instance
 from astra_dagster.planning.ledger import make_none_registered, select_keys
 from astra_dagster.results.columns import align
 from astra_dagster.results.results import SHOWN, make_selection
+from astra_dagster.results.sky import keep_near
 from astra_dagster.spectra.batch import SpectrumBatch, stack
 from astra_dagster.spectra.readers import read_spectra
 
@@ -39,7 +40,15 @@ class Found(Sequence[DataID]):
 
     @classmethod
     def search(
-        cls, product: Product, release: str | Iterable[str], where: Mapping[str, Any] | None, parts: Mapping[str, Any]
+        cls,
+        product: Product,
+        release: str | Iterable[str],
+        where: Mapping[str, Any] | None,
+        parts: Mapping[str, Any],
+        *,
+        star: str | Iterable[str],
+        near: Any,
+        radius: Any,
     ) -> Self:
         """Search as `Product.search` describes it."""
         both = {**(where or {}), **parts}
@@ -52,6 +61,10 @@ class Found(Sequence[DataID]):
             error = make_none_registered(product, selected=bool(both or release))
             add_reductions(error, product, chosen.releases or releases(), both)
             raise error
+        if star or near is not None or radius is not None:
+            keys = keep_near(product, keys, star, near, radius)
+            if not keys:
+                raise InvalidKeyError(f"no file of {product.name} is known to be there", hint="within a larger radius?")
         return cls(product, tuple(keys))
 
     def __len__(self) -> int:

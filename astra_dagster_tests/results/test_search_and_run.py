@@ -11,6 +11,8 @@ import dagster as dg
 import numpy as np
 import psutil
 import pytest
+from astropy.coordinates import Angle, SkyCoord
+from astropy.io import fits
 from click.testing import CliRunner
 
 from astra_dagster import ap_star, ap_visit, product
@@ -63,6 +65,39 @@ def test_from_a_search_to_results() -> None:
     assert len(results) == 3
     assert np.all(results["snr"] > 0)
     assert ap_visit_snr.run(()).computed == 0
+
+
+@pytest.mark.usefixtures("discovered")
+def test_files_of_stars_and_of_places_are_found() -> None:
+    assert ap_star.search(star="2M00000032+5737103")[0].values["obj"] == "2M00000032+5737103"
+    stars = ["2m17335483-2753043", "2MASS J00000032+5737103"]
+    assert [one.values["obj"][2:4] for one in ap_star.search(star=stars)] == ["17", "00"]
+    near = SkyCoord("00:00:00.32 +57:37:10.3", unit=("hourangle", "deg"))
+    assert ap_star.search(near=near, radius="1 arcsec").keys == ap_star.search(star="2M00000032+5737103").keys
+    assert len(ap_star.search(near=SkyCoord([near, near]), radius=Angle("6 deg"))) == 2
+    with pytest.raises(InvalidKeyError, match=r"star '2M00000032\+5737104'; did you mean 2M00000032\+5737103"):
+        ap_star.search(star="2M00000032+5737104")
+    with pytest.raises(InvalidKeyError, match="known to be there"):
+        ap_star.search(near=SkyCoord(80, -80, unit="deg"), radius="1 arcsec")
+    with pytest.raises(InvalidKeyError, match=r"radius cannot be 5; .*5 arcsec"):
+        ap_star.search(near=near, radius=5)
+    with pytest.raises(InvalidKeyError, match="belong together"):
+        ap_star.search(near=near)
+
+
+def test_of_other_files_results_tell_the_star(discovered: Path) -> None:
+    with pytest.raises(InputMissingError, match=r"not known which objects.*run astra-dagster run ap_visit_snr"):
+        ap_visit.search(star="2M00000032+5737103")
+    keys = [f"{PLATE}/001", f"{PLATE}/002"]
+    paths = ap_visit.search(plate=5226).paths
+    fits.setval(paths[0], "RA", value=10.5)
+    fits.setval(paths[0], "DEC", value=-20.25)
+    fits.setval(paths[1], "OBJID", value="2M00000032+5737103")
+    ap_visit_snr.run(keys)
+    assert ap_visit.search(star="2M00000032+5737103").keys == (keys[1],)
+    near = SkyCoord([10.5, 0], [-20.25, 57.6], unit="deg")
+    assert ap_visit.search(near=near, radius="0.5 arcsec").keys == (keys[0],)
+    assert ap_visit.search(near=near, radius="2 arcmin").keys == tuple(keys)
 
 
 def test_keys_are_matched_once(discovered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
