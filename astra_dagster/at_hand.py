@@ -49,6 +49,39 @@ class Searchable:
         return _module("search").Found.search(self, release, where, parts, star=star, near=near, radius=radius)
 
 
+class Drawable:
+    """The methods of a batch of spectra by which it is seen. What draws it is imported when one is called."""
+
+    __slots__ = ()
+
+    def plot(self, row: int = 0, title: str = "") -> Any:
+        """Make the interactive page of the spectra, that of ``astra-dagster show``; a notebook shows it.
+
+        Parameters
+        ----------
+        row
+            Number of the spectrum that is shown at first; the others can be switched on.
+        title
+            What they are; by default what is known of it.
+
+        Returns
+        -------
+        Page
+            ``.save("spectra.html")`` writes it.
+
+        Raises
+        ------
+        AstraError
+            If there is no such spectrum, or it has no wavelengths.
+        TooManyRowsError
+            If there are too many for a page.
+        """
+        return _module("pages").plot_batch(self, row, title)
+
+    def _repr_html_(self) -> str:
+        return str(_module("pages").tabulate_batch(self))
+
+
 class AtHand:
     """The methods of a task that look at its records. Dagster is imported when one is called, not before.
 

@@ -25,7 +25,7 @@ def read_output(task: Task, key: str, parameters: Mapping[str, Any]) -> Spectrum
     store = _store(task, parameters)
     data_id = store.task.domain.parse_key(key)
     found = store.read(data_id)
-    provenance = describe_origin(store.read_origin(data_id))
+    provenance = {"key": data_id.key, **describe_origin(store.read_origin(data_id))}
     if isinstance(found, SpectrumBatch):
         return replace(found, provenance=provenance)
     found.provenance = provenance

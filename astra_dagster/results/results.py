@@ -14,7 +14,8 @@ from astra_dagster.orchestration.records import DagsterLedger, record_texts
 from astra_dagster.orchestration.runs.instance import open_instance
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.planning.ledger import Selection, make_none_registered, select_keys
-from astra_dagster.results.columns import make_qtable
+from astra_dagster.results.columns import make_qtable, write_cell
+from astra_dagster.results.pages import make_table
 from astra_dagster.results.scan import find_library, list_columns, scan
 from astra_dagster.tables.collection import Gathered, gather
 from astra_dagster.tasks.task import Task
@@ -185,6 +186,10 @@ class Results:
         for name in columns:
             if name not in known:
                 raise UnknownColumnError(f"{self.task.name} has no column {name!r}", hint=nearest(name, known))
+
+    def _repr_html_(self) -> str:
+        rows = [[write_cell(value) for value in row.values()] for row in self._table.slice(0, SHOWN).to_pylist()]
+        return make_table(f"{self.task.name}: {len(self)} rows, {self.source}", self.columns, rows, len(self))
 
     def __repr__(self) -> str:
         lines = make_qtable(self._table.slice(0, SHOWN)).pformat(max_width=120)

@@ -14,6 +14,7 @@ from astra_dagster.orchestration.records import DagsterLedger
 from astra_dagster.orchestration.runs.instance import open_instance
 from astra_dagster.planning.ledger import make_none_registered, select_keys
 from astra_dagster.results.columns import align
+from astra_dagster.results.pages import Page, make_table, plot_files
 from astra_dagster.results.results import SHOWN, make_selection
 from astra_dagster.results.sky import keep_near
 from astra_dagster.spectra.batch import SpectrumBatch, stack
@@ -87,6 +88,30 @@ class Found(Sequence[DataID]):
         lines = align([names, *(key.split("/") for key in self.keys[:SHOWN])])
         more = [f"and {len(self) - SHOWN} more"] if len(self) > SHOWN else []
         return "\n".join([f"{len(self)} files of {self.product.name}", *lines, *more])
+
+    def _repr_html_(self) -> str:
+        rows = [key.split("/") for key in self.keys[:SHOWN]]
+        heading = f"{len(self)} files of {self.product.name}"
+        return make_table(heading, ("release", *self.product.parts), rows, len(self))
+
+    def plot(self, row: int = 0, instrument: str | None = None) -> Page:
+        """Make the interactive page of the files, a panel each, that of ``astra-dagster show``; a notebook shows it.
+
+        Parameters
+        ----------
+        row
+            Which spectrum of files with several is shown at first.
+        instrument
+            ``"BOSS"`` or ``"APOGEE"``, for mwm files.
+
+        Raises
+        ------
+        AstraError
+            If a file is not here, cannot be read, or has no such spectrum.
+        TooManyRowsError
+            If there are too many files for a page.
+        """
+        return plot_files(list(self), row, instrument)
 
     @property
     def paths(self) -> list[Path]:

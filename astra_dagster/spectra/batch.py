@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from astra_dagster.arrays import AnyArray, BitmaskArray, BoolArray, FloatArray, IndexArray
+from astra_dagster.at_hand import Drawable
 from astra_dagster.errors import AnalysisError
 from astra_dagster.spectra.pixel_flags import SKY, find_bits, order_names
 
@@ -28,8 +29,8 @@ TINY_ERROR = 1e-150
 _MAYBE = ("error", "bitmask", "continuum")
 
 
-@dataclass(frozen=True, eq=False)
-class SpectrumBatch:
+@dataclass(frozen=True, eq=False, repr=False)
+class SpectrumBatch(Drawable):
     """Spectra of one product that have the same number of pixels; a single spectrum is a batch of one.
 
     Arrays are read-only. One-dimensional flux, ivar, bad, error, bitmask and continuum are those of one spectrum.
@@ -129,6 +130,12 @@ class SpectrumBatch:
 
     def __len__(self) -> int:
         return int(self.flux.shape[0])
+
+    def __repr__(self) -> str:
+        number, pixels = self.flux.shape
+        grid = self.wavelength
+        span = "" if grid is None or not grid.size else f", {np.nanmin(grid):.0f} to {np.nanmax(grid):.0f} Angstrom"
+        return f"SpectrumBatch: {number} spectr{'um' if number == 1 else 'a'} of {pixels} pixels{span}"
 
     def __getitem__(self, rows: int | slice | Sequence[int] | IndexArray) -> "SpectrumBatch":
         """Return a batch of some of the spectra; a number selects one.

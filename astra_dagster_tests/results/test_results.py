@@ -66,6 +66,7 @@ def test_they_are_read_from_outputs_and_say_so(root: Path) -> None:
     assert found.to_arrow()["key"].to_pylist() == KEYS[:3]
     assert "visit_toy: 3 rows, 3 from outputs" in repr(found)
     assert KEYS[1] in repr(found)
+    assert f"<td>{KEYS[1]}</td><td>2.25</td><td>2</td>" in found._repr_html_()
 
 
 def test_what_the_table_has_is_taken_from_it(root: Path, instance: dg.DagsterInstance) -> None:

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -85,20 +85,14 @@ def _places(by: "pa.Table", order: list[tuple[str, str]]) -> "pa.Array":
 
 
 def _aligned(table: "pa.Table") -> str:
-    from astra_dagster.results.columns import align
+    from astra_dagster.results.columns import align, write_cell
 
     names = table.column_names
-    rows = [[_cell(row[name]) for name in names] for row in table.slice(0, SHOWN).to_pylist()]
+    rows = [[write_cell(row[name]) for name in names] for row in table.slice(0, SHOWN).to_pylist()]
     lines = align([names, *rows])
     more = len(table) - SHOWN
     lines += [f"and {more} more rows: --csv, --json or --votable has all"] if more > 0 else []
     return "\n".join(lines)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, list):
-        return f"[{', '.join(map(_cell, value[:3]))}{', ...' if len(value) > 3 else ''}]"
-    return f"{value:.6g}" if isinstance(value, float) else "-" if value is None else str(value)
 
 
 def _csv(table: "pa.Table") -> str:
