@@ -6,13 +6,14 @@ removes them.
 
 import contextlib
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from astra_dagster.cleanup import removal
 from astra_dagster.cleanup.known_tasks import Family
 from astra_dagster.cleanup.removal import Candidate
+from astra_dagster.datamodel.products import Where
 from astra_dagster.outputs import layout, own_files
 from astra_dagster.outputs.digests import meaning_of
 from astra_dagster.outputs.layout import Sort
@@ -49,13 +50,18 @@ HOUR, MINUTE, DAY = 3600.0, 60.0, 86400.0
 
 @dataclass(frozen=True)
 class Selection:
-    """The choice of what a clean-up considers, by default everything, and whether it removes other parameters too."""
+    """The choice of what a clean-up considers, by default everything, and whether it removes other parameters too.
+
+    With releases, or parts of keys in `where`, it considers files of registered and recorded partitions alone.
+    """
 
     tasks: Collection[str] = ()
     digests: Collection[str] = ()
     kinds: Collection[str] = ()
     older_days: float | None = None
     other_parameters: bool = False
+    releases: Sequence[str] = ()
+    where: Where = field(default_factory=dict)
 
 
 @dataclass
@@ -236,6 +242,10 @@ class _Finder:
         chosen = self.selection
         if chosen.kinds and kind not in chosen.kinds:
             return False
+        if (chosen.releases or chosen.where) and not (
+            self.known is not None and self.known.has_chosen(self.known.places.get(file.name.place))
+        ):
+            return False
         try:
             identity = identity_of(file.entry.stat(follow_symlinks=False))
         except OSError:  # it was removed just now
@@ -273,7 +283,7 @@ class _Finder:
         for digest, keys in known.carried.items():
             for key in sorted(keys) if self.selected(digest) else ():
                 place = f"{layout.digest_folder(self.root, self.name, digest)}/{layout.place_of(self.name, key)}"
-                if _missing(f"{place}.{known.tasks[0].output}"):
+                if known.has_chosen(key) and _missing(f"{place}.{known.tasks[0].output}"):
                     self.found.candidates.append(Candidate("lost", self.name, digest, key, kept=kept))
 
 

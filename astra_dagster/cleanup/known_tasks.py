@@ -29,6 +29,8 @@ class Family:
         whose input never existed or is of too few, are left out, so that NO_INPUT means that the input was removed.
     altered
         Keys of outputs that differ from their records, by digest, if the plan was to read them.
+    chosen
+        Keys whose files may be removed; None for all.
     """
 
     tasks: Sequence[Task]
@@ -36,6 +38,7 @@ class Family:
     records: Mapping[str, Mapping[str, Record]] = field(default_factory=dict)
     statuses: Mapping[str, Mapping[str, Status]] = field(default_factory=dict)
     altered: Mapping[str, Collection[str]] = field(default_factory=dict)
+    chosen: Collection[str] | None = None
 
     @cached_property
     def today(self) -> dict[str, list[Task]]:
@@ -59,6 +62,10 @@ class Family:
             for key, record in records.items():
                 found.setdefault(record.digest, set()).add(key)
         return found
+
+    def has_chosen(self, key: str | None) -> bool:
+        """Whether a key, None for one that was never heard of, is among those whose files may be removed."""
+        return self.chosen is None or key in self.chosen
 
     def leads_to(self, root: str, digest: str) -> bool:
         """Whether parameters can be set today that have a digest of which there are outputs."""

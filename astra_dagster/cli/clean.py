@@ -4,7 +4,15 @@ from collections.abc import Sequence
 
 import click
 
-from astra_dagster.cli.common import TaskCommand, json_option, open_instance, put_json, verify_option
+from astra_dagster.cli.common import (
+    TaskCommand,
+    json_option,
+    open_instance,
+    put_json,
+    selection,
+    verify_option,
+    where_of,
+)
 from astra_dagster.errors import printable
 
 
@@ -17,6 +25,7 @@ from astra_dagster.errors import printable
 @click.option("--kind", "kinds", multiple=True, metavar="KIND", help="Only this kind; repeatable.")
 @click.option("--other-parameters", is_flag=True, help="Remove outputs of other parameters too.")
 @click.option("--records", is_flag=True, help="Records that later ones have replaced, instead of files.")
+@selection
 @verify_option
 @json_option
 def clean(
@@ -28,6 +37,8 @@ def clean(
     kinds: Sequence[str],
     other_parameters: bool,
     records: bool,
+    releases: Sequence[str],
+    where: Sequence[str],
     verify: bool,
     as_json: bool,
 ) -> None:
@@ -64,7 +75,7 @@ def clean(
     Example: astra-dagster clean --task ap_visit_snr --older 30 --list
     """  # noqa: D301 (click takes the character itself)
     if records:
-        if paths or digests or kinds or other_parameters or verify:
+        if paths or digests or kinds or other_parameters or releases or where or verify:
             raise click.UsageError("--records goes with --task, --older, --yes and --json alone")
         _clean_records(tasks, older or 0.0, yes=yes, as_json=as_json)
         return
@@ -78,6 +89,8 @@ def clean(
         older_days=older,
         kinds=list(kinds),
         other_parameters=other_parameters,
+        releases=list(releases),
+        where=where_of(where),
     )
     with open_instance() as instance:
         found = survey(instance, root, config.selection(root), verify=verify)

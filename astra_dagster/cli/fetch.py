@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from astra_dagster import settings
-from astra_dagster.cli.common import data_id_of, json_option, open_instance, put_json, selection, where_of
+from astra_dagster.cli.common import data_id_of, json_option, keys_option, open_instance, put_json, selection, where_of
 from astra_dagster.errors import AstraError, DiskFullError, UnreachableError
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ product = click.option("--product", "name", metavar="NAME", help="What the files
 @click.argument("keys", nargs=-1, metavar="[KEY]...")
 @product
 @selection
+@keys_option
 @click.option("--workers", type=click.IntRange(1, 64), default=8, show_default=True, help="Requests at a time.")
 @click.option("--overwrite", is_flag=True, help="Fetch files again that are here.")
 @click.option("--dry-run", is_flag=True, help="Say what is here, what would be fetched, and from where.")
@@ -31,12 +32,13 @@ def fetch(
     name: str | None,
     releases: Sequence[str],
     where: Sequence[str],
+    listed: str | None,
     workers: int,
     overwrite: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Fetch files from the Science Archive Server into SAS_BASE_DIR: those of KEYs, or registered ones.
+    """Fetch files from the Science Archive Server into SAS_BASE_DIR: those of KEYs, of a list, or registered ones.
 
     Files that are here stay as they are, but for those that are shorter than their headers say, and with --overwrite;
     what has come when it breaks off is kept for the next time. Proprietary
@@ -49,7 +51,7 @@ def fetch(
     from astra_dagster.archive.sas import Archive
 
     archive = Archive.from_settings()
-    wanted = _data_ids(keys, name, releases, where)
+    wanted = _data_ids(keys, name, releases, where, listed)
     if dry_run:
         places = [_place(archive, data_id) for data_id in wanted]
         if as_json:
@@ -61,13 +63,13 @@ def fetch(
             raise click.ClickException(f"{unknown} of {len(places)} cannot be looked at")
         return
     came, received, failed = 0, 0, 0
-    listed = []
+    done = []
     with tqdm(total=len(wanted), unit="file", disable=None) as progress:
         try:
             for result in archive.fetch(wanted, workers, overwrite=overwrite):
                 progress.update()
                 told = {"received": result.received, "error": str(result.error) if result.error else None}
-                listed.append({**_named(archive, result.data_id, result.path), **told})
+                done.append({**_named(archive, result.data_id, result.path), **told})
                 if result.error is not None:
                     failed += 1
                     with progress.external_write_mode(file=sys.stderr):
@@ -75,11 +77,11 @@ def fetch(
                 elif result.received:
                     came, received = came + 1, received + result.received
         except DiskFullError as error:
-            error.message += f"; {came} fetched, {len(wanted) - len(listed)} left to fetch"
+            error.message += f"; {came} fetched, {len(wanted) - len(done)} left to fetch"
             raise
     here = len(wanted) - came - failed
     if as_json:
-        put_json(listed)
+        put_json(done)
     else:
         click.echo(f"{came} fetched ({received / 1e6:.1f} MB), {here} here already, {failed} failed")
     if failed:
@@ -129,16 +131,22 @@ def _place(archive: "Archive", data_id: "DataID") -> dict[str, Any]:
 
 
 def _data_ids(
-    keys: Sequence[str], name: str | None, releases: Sequence[str] = (), where: Sequence[str] = ()
+    keys: Sequence[str],
+    name: str | None,
+    releases: Sequence[str] = (),
+    where: Sequence[str] = (),
+    listed: str | None = None,
 ) -> list[Any]:
-    """Return the data IDs of the given keys, or else of the selected registered ones."""
+    """Return the data IDs of the given keys and those of a list, or else of the selected registered ones."""
     from astra_dagster.datamodel.products import product as find_product
 
+    if listed is not None:
+        keys = [*keys, *_keys_of_list(listed, name)]
     if keys and (releases or where):
         raise click.UsageError("give keys, or --release and --where, not both")
     if not keys:
         if not releases and not where:
-            raise click.UsageError("give keys, or select registered ones by --release or --where")
+            raise click.UsageError("give keys, or --keys, or select registered ones by --release or --where")
         if not name:
             raise click.UsageError("registered files are those of a product: give --product too")
         from astra_dagster.orchestration.records import DagsterLedger
@@ -153,3 +161,22 @@ def _data_ids(
                 hint="astra-dagster register takes them from a table",
             )
     return [data_id_of(key, name) for key in dict.fromkeys(keys)]
+
+
+def _keys_of_list(listed: str, name: str | None) -> list[str]:
+    """Return the keys in a list, and those of registered files that it names otherwise."""
+    from astra_dagster.datamodel.key_lists import match_entries, read_list
+    from astra_dagster.datamodel.products import product as find_product
+    from astra_dagster.orchestration.records import DagsterLedger
+    from astra_dagster.planning.ledger import select_keys
+
+    entries = read_list(listed)
+    others = [entry for entry in entries if "/" not in entry]
+    if not others:
+        return entries
+    if not name:
+        raise click.UsageError(f"{others[0][:80]!r} is no key, and names files of any product: give --product too")
+    item = find_product(name)
+    with open_instance() as instance:
+        known = select_keys(DagsterLedger(instance), item)
+    return [key for key in entries if "/" in key] + match_entries(others, known, item.parts, item.asset_name)

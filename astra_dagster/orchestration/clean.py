@@ -1,10 +1,10 @@
 """The job `clean`: what is no longer needed below the outputs folder, by what Dagster and a plan know of it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import dagster as dg
 from pydantic import Field
@@ -14,7 +14,15 @@ from astra_dagster.cleanup import cleaning
 from astra_dagster.cleanup.cleaning import KINDS, Found, Selection
 from astra_dagster.cleanup.known_tasks import Family
 from astra_dagster.cleanup.removal import Removal, remove
-from astra_dagster.errors import AstraError, ConfigurationError, nearest, printable
+from astra_dagster.datamodel.releases import release
+from astra_dagster.errors import (
+    AstraError,
+    ConfigurationError,
+    InvalidKeyError,
+    UnknownProductError,
+    nearest,
+    printable,
+)
 from astra_dagster.orchestration import records
 from astra_dagster.orchestration.causes import plain_failures
 from astra_dagster.orchestration.internals import NOT_FINISHED_STATUSES
@@ -51,6 +59,10 @@ class CleanConfig(dg.Config):
     other_parameters: bool = Field(
         default=False, description="Remove outputs of other parameters too, unless the latest records carry them."
     )
+    releases: list[str] = Field(default=[], description="Only files of partitions of these releases.")
+    where: dict[str, Any] = Field(
+        default={}, description='Only files of partitions with these parts of the key: {"mjd": "56000..56100"}.'
+    )
     verify: bool = Field(default=False, description="Read all outputs; those that differ from their records go too.")
     remove: bool = Field(default=False, description="Remove what is listed; else it is only listed.")
 
@@ -74,7 +86,15 @@ class CleanConfig(dg.Config):
                 registry.find_task(name)
         if self.older_days is not None and not self.older_days >= 0:
             raise AstraError(f"older_days cannot be {self.older_days}", hint="expected 0 days or more")
-        return Selection(self.tasks, self.digests, self.kinds, self.older_days, self.other_parameters)
+        return Selection(
+            self.tasks,
+            self.digests,
+            self.kinds,
+            self.older_days,
+            self.other_parameters,
+            tuple(release(name).name for name in self.releases),
+            self.where,
+        )
 
 
 def survey(instance: dg.DagsterInstance, root: Path, selection: Selection, *, verify: bool = False) -> Found:
@@ -102,7 +122,32 @@ def survey(instance: dg.DagsterInstance, root: Path, selection: Selection, *, ve
         names = {name, *(task.name for task in tasks)}
         if not selection.tasks or not names.isdisjoint(selection.tasks):
             families[name] = _family(instance, root, tasks, selection, verify)
+    if selection.releases or selection.where:
+        families = _choose(families, selection)
     return cleaning.find(root, families, selection, began=began, held=held)
+
+
+def _choose(families: Mapping[str, Family], selection: Selection) -> dict[str, Family]:
+    """Choose keys of families by release and by parts; those whose keys have no such parts have none.
+
+    Raises
+    ------
+    InvalidKeyError
+        If none of the families has keys that could be chosen so.
+    """
+    chosen: dict[str, frozenset[str]] = {}
+    refusal: InvalidKeyError | None = None
+    for name, family in families.items():
+        try:
+            keys = family.tasks[0].domain.select([*set(family.places.values())], selection.releases, selection.where)
+            chosen[name] = frozenset(keys)
+        except UnknownProductError:  # the release lacks it
+            pass
+        except InvalidKeyError as error:
+            refusal = error
+    if refusal is not None and not any(chosen.values()):
+        raise refusal
+    return {name: replace(family, chosen=chosen.get(name, frozenset())) for name, family in families.items()}
 
 
 def carry_out(instance: dg.DagsterInstance, root: Path, found: Found, own_run: str = "") -> Removal:

@@ -145,3 +145,19 @@ def test_what_makes_no_sense(arguments: tuple[str, ...], code: int, message: str
 def test_the_help_explains_every_kind() -> None:
     text = astra("clean", "--help").output
     assert [kind for kind in KINDS if f"\n  {kind} " not in text] == []
+
+
+def test_partitions_are_chosen_by_parts_of_their_keys(outputs: Path) -> None:
+    other = store(outputs, fudge_factor=2)
+    keys = [path.name for path in sorted(other.folder.rglob("*-3148-*.json"))]
+    assert len(keys) == 3
+    told = astra("clean", "--other-parameters", "--where", "plate=3148", "--where", "fibre=1..50", "--list")
+    listed = [line.rpartition("/")[2] for line in told.output.splitlines() if line.startswith("remove  ")]
+    assert listed == keys[:2], told.output
+    some = ["clean", "--other-parameters", "--where", "plate=3148", "--where", "fibre=1..50", "--yes"]
+    assert "2 removed" in astra(*some).output
+    assert (other.folder / "parameters.json").exists()
+    assert "nothing to clean" in astra("clean", "--release", "DR17").output
+    assert "did you mean" in astra("clean", "--release", "DR18x").stderr
+    assert "a range is of whole numbers" in astra("clean", "--where", "mjd=5..x").stderr
+    assert "has no colour" in astra("clean", "--where", "colour=red").stderr

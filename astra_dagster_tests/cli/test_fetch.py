@@ -54,6 +54,22 @@ def test_keys(server: Server, tmp_path: Path) -> None:
     assert summary == "Error: 1 of 3 could not be fetched"
 
 
+def test_a_list_of_keys_and_of_fibres(server: Server, tmp_path: Path) -> None:
+    listed = tmp_path / "mine.txt"
+    listed.write_text(f"# mine\n{KEYS[0]}\n")
+    came = astra("fetch", "--product", "apVisit", "--keys", str(listed), "--dry-run")
+    assert came.output == f"fetch  {KEYS[0]}  {server.url}/{IDS[0].relative_path}\n"
+    listed.write_text(f"{KEYS[0]}\n5226-56000-2\n")
+    assert "is no key, and names files of any product" in astra("fetch", "--keys", str(listed)).stderr
+    table = tmp_path / "table.csv"
+    table.write_text("telescope,field,plate,mjd,fibre\napo25m,120+12,5226,56000,2\n")
+    assert astra("register", str(table), "--product", "apVisit", "--release", "DR17").exit_code == 0
+    assert astra("fetch", "--product", "apVisit", "--keys", str(listed)).stdout.startswith("2 fetched")
+    listed.write_text("5226-56000-9\n")
+    unknown = astra("fetch", "--product", "apVisit", "--keys", str(listed)).stderr
+    assert "no ap_visit partition is registered as 5226-56000-9" in unknown
+
+
 def test_registered_files_that_are_not_here(server: Server, tmp_path: Path) -> None:
     """A night's table is registered first; then its files are fetched."""
     table = tmp_path / "table.csv"

@@ -18,7 +18,7 @@ from astra_dagster.orchestration import records
 from astra_dagster.orchestration.checks import inputs
 from astra_dagster.orchestration.clean import CleanConfig, survey
 from astra_dagster.orchestration.partitions import register, registered, unregister
-from astra_dagster.orchestration.runs.jobs import jobs_of
+from astra_dagster.orchestration.runs.jobs import jobs_of, match_keys
 from astra_dagster.orchestration.watch.settings import watched
 from astra_dagster.outputs import document
 from astra_dagster.outputs.store import OutputStore
@@ -147,6 +147,13 @@ def stored(name: str, key: str) -> dict[str, Any]:
     task = registry.tasks()[name]
     store = OutputStore(Path(os.environ["ASTRA_OUTPUTS"]), task, task.values())
     return dict(document.read(store.path(task.domain.parse_key(key)), task.output).results)
+
+
+def test_a_group_is_chosen_by_the_key_of_a_member(instance: dg.DagsterInstance, visits: Sequence[str]) -> None:
+    member = next(key for key in visits if "/5226/" in key)
+    assert match_keys(records.DagsterLedger(instance), registry.tasks()["plate_snr"], [member, PLATE]) == [PLATE]
+    assert "plate_snr: 1 partitions" in astra("plan", "plate_snr", member)
+    assert registry.tasks()["plate_snr"].run(member).computed == 9  # of eight visits first
 
 
 def test_groups_of_groups_up_to_a_whole_release(instance: dg.DagsterInstance, visits: Sequence[str]) -> None:
