@@ -52,6 +52,8 @@ class Watch:
         Whether sensor and daily schedule are on, unless they are switched in the web UI.
     releases
         Releases to look at; all if there are none.
+    where
+        What parts of the keys of the files may be, as in a selection; a run is requested for these alone.
     tasks
         Tasks to run on what comes; if there are none, all whose partitions are the product's files, or groups of them.
     interval
@@ -70,6 +72,9 @@ class Watch:
 
     running: bool = _option(False, "true or false")
     releases: tuple[str, ...] = _option((), "a list of releases")
+    where: Mapping[str, int | str | tuple[int | str, ...]] = field(
+        default_factory=dict, metadata={"expected": 'parts of keys: where = {plate = [5226, 5227], mjd = "56000.."}'}
+    )
     tasks: tuple[str, ...] = _option((), "a list of tasks")
     interval: int = _option(15, "a whole number of seconds")
     daily: str = _option("0 12 * * *", 'five fields as in a crontab, for example "0 12 * * *"')
@@ -226,7 +231,8 @@ def _mistake(
     if kind in ("dict_type", "dataclass_type"):
         if within:
             return f"{full} must be a table", f"begin it with [{full}]"
-        return f"{full} must be {'made of tables' if kind == 'dict_type' else 'a table'}", f"expected {known[name]}"
+        many = kind == "dict_type" and not above
+        return f"{full} must be {'made of tables' if many else 'a table'}", f"expected {known[name]}"
     expected = f"expected {known.get(name) or known[str(keys[0])]}"
     if isinstance(value, (Mapping, list)):  # which may hold a password
         return f"{where}{name} cannot be a {'table' if isinstance(value, Mapping) else 'list'}", expected

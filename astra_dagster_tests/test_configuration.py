@@ -118,6 +118,8 @@ MISTAKES = {
     "[watch.ap_visit]\ninterval = 1.5": "[watch.ap_visit]: interval cannot be 1.5; expected",
     "[watch.ap_visit]\nsettle = nan": "[watch.ap_visit]: settle cannot be nan; expected a number of seconds",
     "[watch.ap_visit]\npartitions = '9'": "[watch.ap_visit]: partitions cannot be '9'; expected",
+    "[watch.ap_visit]\nwhere = 5": "watch.ap_visit.where must be a table; expected parts of keys",
+    "[watch.ap_visit]\nwhere = {plate = 1.5}": "[watch.ap_visit.where]: plate cannot be 1.5; expected parts of keys",
     "[watch.ap_visit.more]": "no table [watch.ap_visit.more]; ",
 }
 
@@ -145,6 +147,7 @@ def test_all_mistakes_are_told(refused: Callable[[str], str]) -> None:
         "[database]",
         "[watch.ap_visit]\nsettle = 0",
         "[watch.ap_visit]\nsettle = 0.5",
+        "[watch.ap_visit]\nwhere = {plate = [5226, '5227'], mjd = '56000..'}",
     ],
 )
 def test_values_that_are_accepted(text: str, tmp_path: Path) -> None:

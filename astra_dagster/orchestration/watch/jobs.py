@@ -111,7 +111,7 @@ def any_run_config(item: Product, partitions: Sequence[str]) -> dict[str, object
 def _all(context: dg.OpExecutionContext, seen: Watched) -> list[str]:
     """Find, register and record all files; return the registered keys without those still being written."""
     unfinished: set[str] = set()
-    config = DiscoverConfig(products=[seen.product.name], releases=list(seen.releases))
+    config = DiscoverConfig(products=[seen.product.name], releases=list(seen.releases), where=dict(seen.where))
     for found in search(context.instance, config):
         written = {f.data_id.key for f in found.to_record if f.file and _still_written(f.file, seen.settle)}
         unfinished |= written
@@ -125,7 +125,7 @@ def _all(context: dg.OpExecutionContext, seen: Watched) -> list[str]:
         )
     if unfinished:
         context.log.info(f"{len(unfinished)} still being written, left for later")
-    keys = select_keys(records.DagsterLedger(context.instance), seen.product, Selection(seen.releases))
+    keys = select_keys(records.DagsterLedger(context.instance), seen.product, Selection(seen.releases, seen.where))
     return [key for key in keys if key not in unfinished]
 
 

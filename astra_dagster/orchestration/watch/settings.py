@@ -4,17 +4,18 @@
 """
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from astra_dagster import settings
 from astra_dagster.configuration import Watch
-from astra_dagster.datamodel.products import Product, product
+from astra_dagster.datamodel.products import DataID, Product, Where, product
 from astra_dagster.datamodel.releases import release
 from astra_dagster.datamodel.releases import releases as all_releases
 from astra_dagster.errors import (
     AstraError,
     ConfigurationError,
+    InvalidKeyError,
     UnknownProductError,
     UnknownReleaseError,
     UnknownTaskError,
@@ -58,6 +59,13 @@ class Watched(Watch):
         """Return the chosen tasks and all that they require, which come first."""
         return list({other.name: other for task in self.chosen() for other in task.chain}.values())
 
+    def selects(self, data_id: DataID) -> bool:
+        """Whether a run is to be requested for a file."""
+        if not self.where:
+            return True
+        allowed = self.product.allowed(data_id.release, self.where)
+        return allowed is not None and data_id.matches(allowed)
+
     @property
     def by_range(self) -> bool:
         """Whether all these tasks run on all these files, so that one range of partitions serves all."""
@@ -86,10 +94,35 @@ def watched(item: Product) -> Watched:
             names.append(release(name).name)
         except UnknownReleaseError as error:
             raise _error(item, f"releases: {error.message}", error.hint) from None
+    try:
+        _check_where(item, names or all_releases(), found.where)
+    except InvalidKeyError as error:
+        raise _error(item, f"where: {error.message}", error.hint) from None
     if not is_valid_cron_schedule(found.daily):
         expected = Watch.__dataclass_fields__["daily"].metadata["expected"]
         raise _error(item, f"daily cannot be {found.daily!r}", f"expected {expected}")
     return replace(found, releases=tuple(names))
+
+
+def _check_where(item: Product, names: Iterable[str], where: Where) -> None:
+    """Check that files of a product can be selected in a release that has it.
+
+    Raises
+    ------
+    InvalidKeyError
+        If they can in none.
+    """
+    refusal: InvalidKeyError | None = None
+    for name in names if where else ():
+        try:
+            item.allowed(name, where)
+            return
+        except InvalidKeyError as error:
+            refusal = error
+        except AstraError:  # the release does not have it
+            continue
+    if refusal is not None:
+        raise refusal
 
 
 def tells_by_content(item: Product) -> bool:

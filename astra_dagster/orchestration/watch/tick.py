@@ -299,6 +299,8 @@ class _Ticking:
                 data_id = self._data_id(sighting.release, sighting.path)
                 if data_id is None:
                     marks[State.IGNORED].append(sighting)
+                elif not self.watched.selects(data_id):
+                    marks[None].append(sighting)
                 elif is_recent(self.watch, sighting.since) and _is_unfinished(Path(sighting.path)):
                     marks[State.UNFINISHED].append(sighting)
                 elif data_id in todo:  # a file and its compressed variant are one partition

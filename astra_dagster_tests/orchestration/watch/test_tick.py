@@ -195,6 +195,20 @@ def test_a_file_that_was_touched_is_told_by_content(daemon: Daemon, mirror: Path
     assert after.startswith("sha256-")
 
 
+def test_runs_are_requested_for_selected_files_alone(daemon: Daemon, mirror: Path, whole: bytes) -> None:
+    config = Path(os.environ["DAGSTER_HOME"]) / "astra.toml"
+    config.write_text('[watch.ap_visit]\nwhere = {plate = [5226, 5227], fiber = "1..3"}\n')
+    daemon.seen = watched(VISITS)
+    made, success = daemon()
+    assert (made.new, success) == (3, [True])
+    assert sorted(daemon.requested) == [KEY.format(fibre) for fibre in (1, 2, 3)] == registered(daemon.instance, VISITS)
+    put(mirror / FOLDER / NAME.format(50), whole)
+    assert daemon.tick().requests == []
+    config.write_text("[watch.ap_visit]\nwhere = {colour = 1}\n")
+    with pytest.raises(ConfigurationError, match=r"\[watch.ap_visit\]: where: apVisit has no colour"):
+        watched(VISITS)
+
+
 def test_what_is_gone_is_recorded_and_its_outputs_stay(daemon: Daemon, mirror: Path) -> None:
     daemon()
     before = outputs()
