@@ -6,9 +6,9 @@ that follow from the others. One file has exactly one key.
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath, PurePosixPath
+from pathlib import Path, PurePath
 
 from astra_dagster.at_hand import Searchable
 from astra_dagster.datamodel import keys as parts_of
@@ -279,17 +279,19 @@ class DataID:
         UnreachableError
             If that cannot be told: permission is denied, or the disk fails or is away.
         """
-        path = self.path(root)
-        candidates = [path, *(path.with_name(path.name + suffix) for suffix in COMPRESSIONS)]
-        if path.suffix in COMPRESSIONS:
-            candidates.append(path.with_suffix(""))
-        if self.product.name == "spec" and (other := Path(add_full(path.as_posix()))) != path:
-            candidates.append(other)
         try:
-            return next((candidate for candidate in candidates if is_file(candidate)), None)
+            return next((candidate for candidate in self._list_candidates(self.path(root)) if is_file(candidate)), None)
         except UnreachableError as error:
             error.key = self.key
             raise
+
+    def _list_candidates(self, path: Path) -> Iterator[Path]:
+        yield path
+        yield from (path.with_name(path.name + suffix) for suffix in COMPRESSIONS)
+        if path.suffix in COMPRESSIONS:
+            yield path.with_suffix("")
+        if self.product.name == "spec" and (other := Path(add_full(path.as_posix()))) != path:
+            yield other
 
     def matches(self, allowed: Mapping[str, Choice]) -> bool:
         """Whether each part has an allowed text."""
@@ -303,7 +305,7 @@ class DataID:
             raise AstraError(f"{self.product.name} is a software product, not on the SAS", key=self.key)
         public = release(self.release).tree.startswith("DR")
         host = "data.sdss.org" if public else "data.sdss5.org"
-        return f"https://{host}/sas/{PurePosixPath(self.relative_path)}"
+        return f"https://{host}/sas/{self.relative_path}"
 
     def __str__(self) -> str:
         return self.key
