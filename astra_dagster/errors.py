@@ -240,6 +240,10 @@ class TooManyRowsError(AstraError, ValueError):
     """More results are asked for than are taken into memory."""
 
 
+class ComparisonError(AstraError, ValueError):
+    """Two sets of results that cannot be compared."""
+
+
 class AnalysisError(AstraError, ValueError):
     """Arrays or parameters that an analysis cannot work with."""
 

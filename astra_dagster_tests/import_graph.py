@@ -26,6 +26,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "outputs",
         "planning",
         "execution tables cleanup",
+        "comparison",
         "checks night",
         "orchestration",
         "results",

@@ -12,6 +12,7 @@ from astra_dagster.cli.demo import demo
 from astra_dagster.cli.fetch import fetch, path, url
 from astra_dagster.cli.files import discover
 from astra_dagster.cli.init import init
+from astra_dagster.cli.looking.compare import compare
 from astra_dagster.cli.looking.night import night
 from astra_dagster.cli.looking.results import results
 from astra_dagster.cli.looking.show import show
@@ -35,7 +36,7 @@ def main() -> None:
 
 
 for command in (
-    *(discover, register, list_keys, forget, fetch, path, url, plan, run, results, show, table, night, clean),
+    *(discover, register, list_keys, forget, fetch, path, url, plan, run, results, show, table, compare, night, clean),
     *(init, demo, new),
 ):
     main.add_command(command)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from astra_dagster.outputs import document
 from astra_dagster.outputs.document import FORMAT, READABLE, input_version
-from astra_dagster.outputs.store import OutputStore, PartitionWork, StoredOutput
+from astra_dagster.outputs.store import UNREADABLE, OutputStore, PartitionWork, StoredOutput
 
 FIRST = 2
 """Layout of the outputs of records that do not say which it is."""
@@ -65,6 +66,18 @@ def make_pattern(digest: str, code_version: str) -> str:
 def record_of(store: OutputStore, work: PartitionWork, written: StoredOutput) -> Record:
     """Make the record of an output that is on disk."""
     return Record(written.version, store.digest, store.task.version, hash_inputs_of(work), written.size)
+
+
+def find_record(store: OutputStore, key: str) -> Record | None:
+    """Make the record of an output of a valid key from the output alone; None if there is no output of this code."""
+    try:
+        found = document.read(store.path_of(key), store.task.output)
+    except UNREADABLE:
+        return None
+    if found.origin.label != document.Label(key, store.task.family, store.digest, store.task.version):
+        return None
+    given = hash_inputs([item.version for item in found.origin.inputs], len(store.task.common))
+    return Record(found.version, store.digest, store.task.version, given, found.size)
 
 
 def hash_inputs_of(work: PartitionWork) -> str:

@@ -1,0 +1,79 @@
+"""Compare results of a task: those of two sets of parameters, releases, code versions or points in time."""
+
+from collections.abc import Sequence
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from astra_dagster import settings
+from astra_dagster.comparison.comparison import Comparison, compare_sides
+from astra_dagster.comparison.sides import Side, SideRequest, parse_side
+from astra_dagster.orchestration.runs.instance import open_instance
+from astra_dagster.outputs.store import OutputStore
+from astra_dagster.results.results import Results
+from astra_dagster.results.sides import make_side, read_side
+from astra_dagster.tables.table_columns import KEY
+from astra_dagster.tasks.task import Task
+
+
+def compare(a: Results, b: Results, *, by: str = "", columns: Sequence[str] = ()) -> Comparison:
+    """Compare two sets of results: ``compare(task.results(order=3), task.results(order=5))``.
+
+    Parameters
+    ----------
+    a, b
+        Results as `Task.results` selects them.
+    by
+        How rows are matched: by ``"key"``, by ``"visit"`` (telescope, plate, MJD and fibre), or by ``"object"``. By
+        default by key, and of different releases by visit, or by object where there is no plate.
+    columns
+        Columns to compare; by default all that both have.
+
+    Returns
+    -------
+    Comparison
+        ``.columns["snr"].median`` and so on, ``.summary()``, ``.list_outliers("snr")``, ``.table``, a pyarrow Table of
+        the matched rows, ``.figure("snr")`` and ``.page()``.
+
+    Raises
+    ------
+    ComparisonError
+        If nothing is in common, or columns have different types or units.
+    UnknownColumnError
+        If a side does not have one of the columns.
+    """
+    with open_instance() as instance:
+        return compare_sides(_read(instance, a), _read(instance, b), by=by, columns=columns)
+
+
+def compare_requests(task: Task, a: str, b: str, *, by: str = "", columns: Sequence[str] = ()) -> Comparison:
+    """Compare two sides of a task that are given in words, as ``astra-dagster compare`` takes them.
+
+    Raises
+    ------
+    UnknownReleaseError, ParameterError
+        If a word names no release, or no parameter of the task.
+    AstraError
+        See `compare`.
+    """
+    requests = parse_side(a), parse_side(b)
+    for one in requests:
+        task.setting(one.parameters)  # a mistake in the second shows before the first is read
+    with open_instance() as instance:
+        left, right = (read_side(instance, task, one) for one in requests)
+    return compare_sides(left, right, by=by, columns=columns)
+
+
+def _read(instance: dg.DagsterInstance, results: Results) -> Side:
+    """Read the rows of selected results."""
+    task, selection = results.task, results.selection
+    values, usual = task.values().as_dict(all=True), task.parameters.from_mapping({}).as_dict(all=True)
+    changed = {name: value for name, value in values.items() if usual.get(name) != value}
+    name = " ".join([*(f"{key}={value}" for key, value in changed.items()), *selection.releases]) or "default"
+    side = read_side(instance, task, SideRequest(name, {}, tuple(selection.releases)))
+    keys = side.table[KEY].to_pylist()
+    kept = results.keys or task.domain.select(keys, selection.releases, selection.where)
+    table = side.table.filter(pc.is_in(side.table[KEY], value_set=pa.array(kept, pa.string())))
+    store = OutputStore(settings.outputs_dir(), task, task.values())
+    return make_side(name, store, table, side.source, changed)
