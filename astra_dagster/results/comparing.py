@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from astra_dagster import settings
 from astra_dagster.comparison.comparison import Comparison, compare_sides
 from astra_dagster.comparison.sides import Side, SideRequest, parse_side
+from astra_dagster.orchestration.records import DagsterLedger
 from astra_dagster.orchestration.runs.instance import open_instance
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.results.results import Results
@@ -44,7 +44,8 @@ def compare(a: Results, b: Results, *, by: str = "", columns: Sequence[str] = ()
         If a side does not have one of the columns.
     """
     with open_instance() as instance:
-        return compare_sides(_read(instance, a), _read(instance, b), by=by, columns=columns)
+        ledger = DagsterLedger(instance)
+        return compare_sides(_read(ledger, a), _read(ledger, b), by=by, columns=columns)
 
 
 def compare_requests(task: Task, a: str, b: str, *, by: str = "", columns: Sequence[str] = ()) -> Comparison:
@@ -61,17 +62,17 @@ def compare_requests(task: Task, a: str, b: str, *, by: str = "", columns: Seque
     for one in requests:
         task.setting(one.parameters)  # a mistake in the second shows before the first is read
     with open_instance() as instance:
-        left, right = (read_side(instance, task, one) for one in requests)
+        left, right = (read_side(DagsterLedger(instance), task, one) for one in requests)
     return compare_sides(left, right, by=by, columns=columns)
 
 
-def _read(instance: dg.DagsterInstance, results: Results) -> Side:
+def _read(ledger: DagsterLedger, results: Results) -> Side:
     """Read the rows of selected results."""
     task, selection = results.task, results.selection
     values, usual = task.values().as_dict(all=True), task.parameters.from_mapping({}).as_dict(all=True)
     changed = {name: value for name, value in values.items() if usual.get(name) != value}
     name = " ".join([*(f"{key}={value}" for key, value in changed.items()), *selection.releases]) or "default"
-    side = read_side(instance, task, SideRequest(name, {}, tuple(selection.releases)))
+    side = read_side(ledger, task, SideRequest(name, {}, tuple(selection.releases)))
     keys = side.table[KEY].to_pylist()
     kept = results.keys or task.domain.select(keys, selection.releases, selection.where)
     table = side.table.filter(pc.is_in(side.table[KEY], value_set=pa.array(kept, pa.string())))

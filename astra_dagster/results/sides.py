@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -36,7 +35,7 @@ MARGIN = 3600.0
 """Seconds before a table was written from which on records are looked at: it may have taken long to make."""
 
 
-def read_side(instance: dg.DagsterInstance, task: Task, request: SideRequest) -> Side:
+def read_side(ledger: DagsterLedger, task: Task, request: SideRequest) -> Side:
     """Read the rows of a side of a comparison of a task's results.
 
     Raises
@@ -51,9 +50,9 @@ def read_side(instance: dg.DagsterInstance, task: Task, request: SideRequest) ->
     if request.path is not None:
         table, source = _read_kept(request.path), "a kept table"
     elif request.before is not None or request.code_version is not None:
-        table, source = _read_past(instance, store, request), "records, which keep four digits"
+        table, source = _read_past(ledger, store, request), "records, which keep four digits"
     else:
-        table, source = _read_today(instance, store, request)
+        table, source = _read_today(ledger, store, request)
     if request.releases:
         release = pc.list_element(pc.split_pattern(table[KEY], "/", max_splits=1), 0)
         table = table.filter(pc.is_in(release, value_set=pa.array(request.releases)))
@@ -89,14 +88,13 @@ def _write(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _read_today(instance: dg.DagsterInstance, store: OutputStore, request: SideRequest) -> tuple[pa.Table, str]:
+def _read_today(ledger: DagsterLedger, store: OutputStore, request: SideRequest) -> tuple[pa.Table, str]:
     """Return the rows as they are today, and where they are from."""
     path = table_path(store)
     table = read_table(store, path)
-    newer = None if table is None else _count_newer(instance, store, table, path)
+    newer = None if table is None else _count_newer(ledger, store, table, path)
     if table is not None and len(table) and newer == 0:
         return table, f"{len(table)} from the table"
-    ledger = DagsterLedger(instance)
     keys = select_keys(ledger, store.task.domain, Selection(request.releases or store.task.releases))
     made = gather(store, _find_records(ledger, store, keys))
     read = len(made.table) - made.kept
@@ -107,11 +105,11 @@ def _read_today(instance: dg.DagsterInstance, store: OutputStore, request: SideR
     return made.table, ", ".join(said)
 
 
-def _count_newer(instance: dg.DagsterInstance, store: OutputStore, table: pa.Table, path: Path) -> int | None:
+def _count_newer(ledger: DagsterLedger, store: OutputStore, table: pa.Table, path: Path) -> int | None:
     """Return the number of results that a table lacks; None if they are too many to say."""
     if (table.schema.metadata or {}).get(b"code_version", b"").decode() != store.task.version:
         return None
-    records = records_since(instance, store.task, path.stat().st_mtime - MARGIN, MOST_NEWER)
+    records = records_since(ledger.instance, store.task, path.stat().st_mtime - MARGIN, MOST_NEWER)
     if records is None:
         return None
     latest: dict[str, Record] = {}
@@ -132,7 +130,7 @@ def _find_records(ledger: DagsterLedger, store: OutputStore, keys: list[str]) ->
             yield key, mine or record
 
 
-def _read_past(instance: dg.DagsterInstance, store: OutputStore, request: SideRequest) -> pa.Table:
+def _read_past(ledger: DagsterLedger, store: OutputStore, request: SideRequest) -> pa.Table:
     """Return the rows that records have, of another time or code version."""
     version = request.code_version
 
@@ -140,7 +138,7 @@ def _read_past(instance: dg.DagsterInstance, store: OutputStore, request: SideRe
         return record.digest == store.digest and version in (None, record.code_version)
 
     before = request.before.timestamp() if request.before else None
-    found = past_results(instance, store.task, fits, before)
+    found = past_results(ledger.instance, store.task, fits, before)
     if not found:
         raise ComparisonError(
             f"no record of {store.task.name} is of {request.name}", hint="Dagster's records say what there was"
