@@ -108,12 +108,17 @@ class Comparison:
             for row in column.outliers[:most].tolist()
         ]
 
+    def spectrum_of(self, row: int) -> int:
+        """Return which spectrum of its file a matched row is."""
+        several = SPECTRUM in self.a.table.column_names
+        return int(self.a.table[SPECTRUM][int(self.matches.a[row])].as_py()) if several else 0
+
     def _name_row(self, row: int) -> dict[str, Any]:
         named: dict[str, Any] = {KEY: self.keys[row]}
         if self.keys_b[row] != self.keys[row]:
             named["key_b"] = self.keys_b[row]
         if SPECTRUM in self.a.table.column_names:
-            named[SPECTRUM] = self.a.table[SPECTRUM][int(self.matches.a[row])].as_py()
+            named[SPECTRUM] = self.spectrum_of(row)
         return named
 
     def _name_outliers(self) -> pa.Array:
@@ -125,6 +130,20 @@ class Comparison:
     @staticmethod
     def _take(side: Side, name: str, rows: IndexArray) -> pa.ChunkedArray:
         return side.table[name].take(pa.array(rows))
+
+
+def tabulate(made: Comparison) -> list[list[str]]:
+    """Return the statistics of all columns of numbers as texts, the names first; without what no column has."""
+    rows = made.summary()
+    names = [name for name in (rows[0] if rows else ()) if any(row[name] not in (None, "") for row in rows)]
+    names = [name for name in names if name != "one_sided" or any(row[name] for row in rows)]
+    heads = [name.replace("_in_errors", "/error").replace("one_sided", "one-sided") for name in names]
+    return [heads, *([write_cell(row[name]) for name in names] for row in rows)]
+
+
+def write_cell(value: float | str | None) -> str:
+    """Return a value as text for people; empty if there is none."""
+    return f"{value:.6g}" if isinstance(value, float) else "" if value is None else str(value)
 
 
 def compare_sides(a: Side, b: Side, *, by: str = "", columns: Sequence[str] = ()) -> Comparison:

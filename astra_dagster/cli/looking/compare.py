@@ -58,7 +58,7 @@ def compare(
     except MISTAKES as error:
         raise click.UsageError(str(error)) from error
     for path in outputs:
-        _write(path, made, task)
+        _write(path, made)
     if as_json:
         put_json(_document(made))
     else:
@@ -67,11 +67,15 @@ def compare(
         click.echo(f"wrote {path}", err=as_json)
 
 
-def _write(path: Path, made: "Comparison", task: str) -> None:
+def _write(path: Path, made: "Comparison") -> None:
     from astra_dagster.comparison.comparison import write_table
+    from astra_dagster.comparison.page import page
 
     with replacing(path, what="comparison", hint="make it writable, or say with --output where it goes") as stream:
-        write_table(stream, made, path.suffix)
+        if path.suffix == ".html":
+            stream.write(page(made).encode())
+        else:
+            write_table(stream, made, path.suffix)
 
 
 def _document(made: "Comparison") -> dict[str, Any]:
@@ -91,6 +95,7 @@ def _document(made: "Comparison") -> dict[str, Any]:
 
 
 def _lines(made: "Comparison") -> list[str]:
+    from astra_dagster.comparison.comparison import tabulate, write_cell
     from astra_dagster.results.columns import align
 
     matches = made.matches
@@ -101,19 +106,14 @@ def _lines(made: "Comparison") -> list[str]:
         lines += [f"{len(keys)} only in {label}: {', '.join([*keys[:SHOWN], *more])}"] if keys else []
     if matches.repeated:
         lines.append(f"{matches.repeated} left out: their {matches.by} is there several times")
-    summary = made.summary()
-    if summary:
-        names = ["column", "unit", "n", "changed", "median", "scatter", "median_in_errors", "scatter_in_errors"]
-        names = [name for name in [*names, "outliers"] if name != "unit" or any(row["unit"] for row in summary)]
-        names = [name for name in names if any(row[name] is not None for row in summary)]
-        heads = [name.replace("_in_errors", "/error") for name in names]
-        lines += ["", "b - a", *align([heads, *([_cell(row[name]) for name in names] for row in summary)])]
+    if made.columns:
+        lines += ["", "b - a", *align(tabulate(made))]
     lines += [f"{name}: {count} differ" for name, count in made.changed.items() if count]
     lines += [f"{name} is not compared: {why}" for name, why in made.left_out.items()]
     for name, column in made.columns.items():
         count = len(column.outliers)
         if count:
-            rows = [[_key(row), _cell(row["a"]), _cell(row["b"])] for row in made.list_outliers(name, SHOWN)]
+            rows = [[_key(row), write_cell(row["a"]), write_cell(row["b"])] for row in made.list_outliers(name, SHOWN)]
             more = [f"and {count - SHOWN} more: --json or --output has all"] if count > SHOWN else []
             lines += ["", *align([[f"outliers of {name}", "a", "b"], *rows]), *more]
     return lines
@@ -122,7 +122,3 @@ def _lines(made: "Comparison") -> list[str]:
 def _key(row: dict[str, Any]) -> str:
     texts = [row["key"], f"[{row['spectrum']}]" if row.get("spectrum") else "", f"= {row.get('key_b', '')}"]
     return " ".join(text for text in texts if text not in ("", "= "))
-
-
-def _cell(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else "" if value is None else str(value)
