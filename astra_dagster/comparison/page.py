@@ -23,8 +23,11 @@ if TYPE_CHECKING:  # slow to import, and only for pages
 WORST = 50
 """Number of rows whose spectra are in the page."""
 
-PIXELS = 3_000
+PIXELS = 2_000
 """Most pixels of a spectrum in the page; of a longer one several are averaged."""
+
+GAP = 3.0
+"""Number of typical steps in wavelength beyond which two pixels are not joined."""
 
 WIDTH, HEIGHT = 400, 270
 """Size of a panel in pixels of the screen."""
@@ -52,7 +55,7 @@ const at = points.selected.indices[0];
 if (at === undefined) return;
 const row = points.data.row[at], i = rows.data.row.indexOf(row), k = worst.indexOf(row);
 const escape = text => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
-const [key_a, key_b] = [rows.data.a[i], rows.data.b[i]];
+const [key_a, key_b] = [rows.data.a[i], (rows.data.b ?? rows.data.a)[i]];
 const value = name => points.data[name][at].toPrecision(6);
 let text = `<b>${escape(key_a)}</b>${key_a === key_b ? "" : " = " + escape(key_b)}<br>`;
 text += `${escape(select.value)}: ${value("a")} (a), ${value("b")} (b)`;
@@ -78,7 +81,9 @@ def page(made: Comparison) -> str:
     from bokeh.resources import INLINE
 
     document = Document()
-    document.add_root(_draw(made))
+    chosen = choose_panels(made)
+    document.add_root(_draw(made, chosen))
+    undrawn = sum(max(len(one.column.outliers) - len(one.rows), 0) for one in chosen.values())
     heads, *rows = tabulate(made)
     matches = made.matches
     only = ", ".join(f"{len(keys)} only in {label}" for label, keys in (("a", matches.only_a), ("b", matches.only_b)))
@@ -93,6 +98,7 @@ def page(made: Comparison) -> str:
                 "lines": [
                     *(f"{label}: {len(side.table)} rows, {side.source}" for label, side in made.sides),
                     f"{len(matches.a)} rows matched by {matches.by}, {only}",
+                    *([f"{undrawn} more outliers are in the table alone"] if undrawn else []),
                 ],
                 "heads": heads,
                 "rows": rows,
@@ -101,12 +107,11 @@ def page(made: Comparison) -> str:
     )
 
 
-def _draw(made: Comparison) -> Any:
+def _draw(made: Comparison, chosen: dict[str, ColumnPanels]) -> Any:
     """Draw the panels of the first column, with what is needed to switch to another, and the spectra below."""
     from bokeh.layouts import column, gridplot
     from bokeh.models import ColumnDataSource, CustomJS, Div, Select
 
-    chosen = choose_panels(made)
     if not chosen:
         return Div(text="There is no column of numbers.")
     first = next(iter(chosen.values()))
@@ -138,9 +143,10 @@ def _draw(made: Comparison) -> Any:
     worst, spectra = _read_spectra(made, numbers[np.argsort(-made.score[numbers], kind="stable")].tolist())
     shown = [_draw_spectrum(side, colour) for side, colour in zip((made.a, made.b), SIDES, strict=True)]
     shown[1][0].x_range = shown[0][0].x_range
-    rows = ColumnDataSource(
-        {"row": numbers.astype(np.int32), "a": [made.keys[i] for i in numbers], "b": [made.keys_b[i] for i in numbers]}
-    )
+    named: dict[str, Any] = {"row": numbers.astype(np.int32), "a": [made.keys[i] for i in numbers]}
+    if made.matches.by != "key":
+        named["b"] = [made.keys_b[i] for i in numbers]
+    rows = ColumnDataSource(named)
     click = {
         "points": points,
         "rows": rows,
@@ -178,7 +184,7 @@ def _draw_panel(of: ColumnPanels, number: int, points: "ColumnDataSource", densi
     )
     mapper = LinearColorMapper(Greys256[::-1], low=0, high=400)  # the darkest is left to the points
     made.image("image", x="x", y="y", dw="dw", dh="dh", source=density, color_mapper=mapper)
-    dots = made.scatter(f"x{number}", f"y{number}", source=points, size=5, color=POINT, alpha=0.6, line_color=None)
+    dots = made.scatter(*of.names[name], source=points, size=5, color=POINT, alpha=0.6, line_color=None)
     made.add_tools(HoverTool(renderers=[dots], tooltips=[("a", "@a{0.00000}"), ("b", "@b{0.00000}")]))
     return made
 
@@ -252,4 +258,6 @@ def _bin(wavelength: FloatArray, flux: FloatArray) -> tuple[Any, Any]:
     total = np.where(there, blocks, 0).sum(axis=1)
     mean = np.where(there.any(axis=1), total / np.maximum(there.sum(axis=1), 1), np.nan)
     centre = wavelength[:count].reshape(-1, several).mean(axis=1)
+    steps = np.diff(centre)
+    mean[:-1][steps > GAP * np.median(steps)] = np.nan  # no line crosses the gap between two detectors
     return centre.astype(np.float32), mean.astype(np.float32)

@@ -20,7 +20,7 @@ from astra_dagster.viewer.shown import find_limits
 FEW = 5_000
 """Number of rows up to which every row is a point."""
 
-POINTS = 60_000
+POINTS = 40_000
 """Most outliers that are points, of all columns together, those of each column from its worst."""
 
 CELLS = (120, 80)
@@ -106,12 +106,19 @@ class ColumnPanels:
     def points(self) -> dict[str, AnyArray]:
         """Return the points of all panels, moved to the edge where they are beyond, with number and both values."""
         data: dict[str, AnyArray] = {"row": self.rows.astype(np.int32)}
-        for i, (name, (x, y)) in enumerate(self.panels.items()):
-            for label, values, limits in zip("xy", (x, y), self.ranges[name], strict=True):
-                data[f"{label}{i}"] = np.clip(values[self.rows], *limits).astype(np.float32)
+        for name, (x, y) in self.panels.items():
+            for label, values, limits in zip(self.names[name], (x, y), self.ranges[name], strict=True):
+                if label not in data:
+                    data[label] = np.clip(values[self.rows], *limits).astype(np.float32)
         data["a"] = self.column.a[self.rows].astype(np.float32)
         data["b"] = self.column.b[self.rows].astype(np.float32)
         return data
+
+    @cached_property
+    def names(self) -> dict[str, tuple[str, str]]:
+        """Names of the columns of `points` across and up, by name of the panel."""
+        over = {f"b - a over {label}": (label, "difference") for label in self.axes.values}
+        return {"b over a": ("across", "up"), **over, "b - a over a": ("across", "difference")}
 
     def density(self, name: str) -> dict[str, list[Any]]:
         """Return the density of all rows in a panel, as the logarithm of their number; none if all are points."""
@@ -119,9 +126,13 @@ class ColumnPanels:
             return {label: [] for label in ("image", "x", "y", "dw", "dh")}
         (left, right), (low, high) = self.ranges[name]
         x, y = self.panels[name]
-        there = np.isfinite(x) & np.isfinite(y)
-        counts, _, _ = np.histogram2d(x[there], y[there], bins=CELLS, range=((left, right), (low, high)))
-        depth = np.log1p(counts.T)
+        wide, tall = CELLS
+        with np.errstate(invalid="ignore"):
+            column, line = (x - left) * (wide / (right - left)), (y - low) * (tall / (high - low))
+            there = (column >= 0) & (column < wide) & (line >= 0) & (line < tall)
+        cells = line[there].astype(np.int64) * wide + column[there].astype(np.int64)
+        counts = np.bincount(cells, minlength=wide * tall).reshape(tall, wide)
+        depth = np.log1p(counts)
         scaled = (255 * depth / (depth.max() or 1)).astype(np.uint8)
         return {"image": [scaled], "x": [left], "y": [low], "dw": [right - left], "dh": [high - low]}
 

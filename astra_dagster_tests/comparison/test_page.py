@@ -53,7 +53,7 @@ def test_of_few_rows_all_are_points_and_of_many_the_outliers(monkeypatch: pytest
     assert many.density("b over a")["image"][0].shape == (80, 120)
     assert many.histogram()["top"].sum() >= N
     low, high = many.spread
-    assert many.points()["y1"].tolist() == pytest.approx([high, high, low])
+    assert many.points()["difference"].tolist() == pytest.approx([high, high, low])
     assert many.points()["b"][0] - many.points()["a"][0] == pytest.approx(30, rel=1e-5)
 
 
@@ -66,7 +66,7 @@ def test_a_point_that_is_clicked_shows_both_spectra_or_the_commands(
     head, _, rest = text.rpartition("</body>")
     script = """<script>setTimeout(async () => {
       const all = [...Bokeh.documents[0]._all_models.values()], said = all.find(one => one.type === "Div");
-      const points = all.find(({data, selected}) => data?.x1 && Object.keys(selected.js_property_callbacks).length);
+      const points = all.find(one => one.data?.difference && Object.keys(one.selected.js_property_callbacks)[0]);
       const lines = all.filter(one => one.type === "GlyphRenderer" && one.glyph.type === "Line"), told = [];
       for (const row of [5, 9]) {
         points.selected.indices = [points.data.row.indexOf(row)];
