@@ -8,9 +8,8 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -132,51 +131,6 @@ def record_texts(
 def latest(instance: dg.DagsterInstance, task: Task) -> Iterator[tuple[str, str]]:
     """Yield registered keys of a task with the text of their latest record; those without a record are left out."""
     yield from record_texts(instance, task, registered(instance, task.domain), every=True)
-
-
-def past_results(
-    instance: dg.DagsterInstance, task: Task, fits: Callable[[Record], bool], before: float | None
-) -> dict[str, Mapping[str, Any]]:
-    """Return single values of the results in the latest record of each partition that fits, by key and column.
-
-    Numbers have the few digits that records keep; of several spectra a file it is the first.
-
-    Parameters
-    ----------
-    before
-        Time in seconds since 1970 from which on records are passed over; None for none.
-    """
-    found: dict[str, Mapping[str, Any]] = {}
-    for made, record in _walk_records(instance, task, before_timestamp=before):
-        if made.partition not in found and made.partition is not None and fits(record):
-            values = {name: made.metadata[name].value for name in task.result_columns if name in made.metadata}
-            found[made.partition] = {n: v for n, v in values.items() if isinstance(v, (bool, int, float, str))}
-    return found
-
-
-def records_since(instance: dg.DagsterInstance, task: Task, time: float, most: int) -> list[tuple[str, Record]] | None:
-    """Return keys and records that were made after a time, the newest first; None if there are more than `most`."""
-    walk = _walk_records(instance, task, after_timestamp=time)
-    found = [(made.partition, record) for made, record in islice(walk, most + 1) if made.partition is not None]
-    return found if len(found) <= most else None
-
-
-def _walk_records(
-    instance: dg.DagsterInstance, task: Task, **between: float | None
-) -> Iterator[tuple[dg.AssetMaterialization, Record]]:
-    """Yield all records of a task in a stretch of time, the newest first."""
-    wanted = dg.AssetRecordsFilter(asset_key=dg.AssetKey(task.name), **between)  # type: ignore[arg-type]
-    cursor: str | None = None
-    while True:
-        page = instance.fetch_materializations(wanted, limit=BATCH, cursor=cursor)
-        for event in page.records:
-            made = event.asset_materialization
-            record = Record.parse((made.tags or {}).get(DATA_VERSION_TAG, "")) if made else None
-            if made is not None and record is not None:
-                yield made, record
-        if not page.has_more:
-            return
-        cursor = page.cursor
 
 
 def event_pointers(instance: dg.DagsterInstance, asset: dg.AssetKey, keys: Sequence[str]) -> dict[str, int]:

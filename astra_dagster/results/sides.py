@@ -16,7 +16,8 @@ from astra_dagster.datamodel.products import DataID
 from astra_dagster.errors import ComparisonError
 from astra_dagster.files import open_file
 from astra_dagster.orchestration.partitions import chunks
-from astra_dagster.orchestration.records import LOOK_UP, DagsterLedger, past_results, records_since
+from astra_dagster.orchestration.records import LOOK_UP, DagsterLedger
+from astra_dagster.orchestration.storage.past_records import past_results, records_since
 from astra_dagster.outputs.pictures import shown_input, shown_output
 from astra_dagster.outputs.record import Record, find_record
 from astra_dagster.outputs.store import OutputStore
