@@ -11,6 +11,7 @@ from astra_dagster.orchestration.records import BATCH
 from astra_dagster.outputs.record import Record
 from astra_dagster.tasks.task import Task
 
+
 def past_results(
     instance: dg.DagsterInstance, task: Task, fits: Callable[[Record], bool], before: float | None
 ) -> dict[str, Mapping[str, Any]]:
