@@ -9,6 +9,7 @@ inherited.
 This uses internals of Dagster; tests compare it with Dagster's own storages, table by table and query by query.
 """
 
+import functools
 import itertools
 import os
 from abc import abstractmethod
@@ -133,6 +134,7 @@ class BatchedEventLogStorage(SqlEventLogStorage):
     def _make_rows(self, events: Sequence[dg.EventLogEntry]) -> list[Mapping[str, Any]]:
         """Return the rows of events of assets."""
         rows: list[Mapping[str, Any]] = []
+        name = functools.cache(dg.AssetKey.to_string)
         for entry, text in zip(events, write_texts(events), strict=True):
             event = entry.get_dagster_event()
             row = {
@@ -141,7 +143,7 @@ class BatchedEventLogStorage(SqlEventLogStorage):
                 "dagster_event_type": event.event_type_value,
                 "timestamp": self._event_insert_timestamp(entry),  # type: ignore[no-untyped-call]
                 "step_key": event.step_key,
-                "asset_key": event.asset_key.to_string() if event.asset_key else None,
+                "asset_key": name(asset) if (asset := event.asset_key) else None,
                 "partition": event.partition or None,
             }
             rows.append(row)

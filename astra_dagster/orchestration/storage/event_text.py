@@ -26,7 +26,7 @@ _VALUES: Mapping[type, tuple[str, str]] = {
 }
 """Kinds of metadata that records have: name and field in the text."""
 
-_as_json = json.JSONEncoder(sort_keys=True).encode
+_encode = json.JSONEncoder(sort_keys=True).encode
 _part = functools.lru_cache(1000)(dg.serialize_value)  # of parts that many events share
 
 
@@ -63,11 +63,15 @@ def _write_record(entry: dg.EventLogEntry) -> str | None:
     )
 
 
+def _as_json(value: Any) -> str:
+    """Return a value as JSON. The encoder gets ready anew for each number, which takes longer than all the rest."""
+    plain = type(value) is int or (type(value) is float and isfinite(value))
+    return repr(value) if plain else _encode(value)
+
+
 def _write_entry(label: str, value: dg.MetadataValue[Any]) -> str:
     before, after = _around(type(value), label)
-    held = value.value
-    # The encoder gets ready anew for each number, which takes longer than all the rest.
-    return f"{before}{held!r}{after}" if type(held) is float and isfinite(held) else f"{before}{_as_json(held)}{after}"
+    return f"{before}{_as_json(value.value)}{after}"
 
 
 @functools.lru_cache(1000)
