@@ -130,6 +130,44 @@ def _say_how_sure(found: dict[tuple[str, str], set[str]], release: str, name: st
     return "as in the tree" if release in names else "as in the tree, of another reduction"
 
 
+def support() -> Iterator[str]:
+    """What can be done with the files of each product with a reader, in each release that has the product."""
+    tasks = {(name.rpartition("_")[2], registry.find_task(name).domain.name): name for name in registry.tasks()}
+    yield "| product | release | key | discover | read | S/N | continuum | verified on |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for name, reader in readers.READERS.items():
+        item = product(name)
+        made = [f"`{task}`" if (task := tasks.get((kind, name))) else "no" for kind in ("snr", "continuum")]
+        rows = [(each, *_say_found(item, each), _say_verified(reader.verified, each)) for each in item.releases]
+        for cells, alike in itertools.groupby(rows, key=lambda row: row[1:]):
+            key, found, verified = cells
+            can = ["yes", *made] if key else ["", "", ""]
+            names = [row[0] for row in alike]
+            which = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
+            yield f"| `{name}` | {which} | {key} | {found} | {' | '.join(can)} | {verified if key else ''} |"
+
+
+def _say_found(item: Product, release: str) -> tuple[str, str]:
+    """Parts of a key in a release, and how files are discovered; no parts where the tree has no path."""
+    try:
+        named = {key.name for key in item.template(release).keys.values()}
+    except ConfigurationError as error:
+        needed = error.message.partition(" needs ")[2].partition(",")[0]
+        return f"`{item.key_order}`", f"needs `{needed}`, in a release of your own"
+    except AstraError as error:
+        return "", f"no: {error.message.partition(': ')[2]}"
+    parts = (part if part in named else ABSENT for part in item.parts)
+    how = "yes" if item.name in SEED_PRODUCTS else f"`--product {item.name}`"
+    return f"`{'/'.join(('release', *parts))}`", how
+
+
+def _say_verified(verified: str, release: str) -> str:
+    """On what a reader was verified, for one release; what was verified on no real file names a document."""
+    if not verified.startswith("real files"):
+        return verified
+    return "real files" if release in re.findall(r"DR\d+", verified) else f"{verified} alone"
+
+
 def checks() -> Iterator[str]:
     """Asset checks, and which tasks of the package have them."""
     yield "| check | of | what it looks for |"
@@ -160,6 +198,7 @@ TABLES: dict[str, Callable[[], Iterator[str]]] = {
     "parts": parts,
     "others": others,
     "names": names,
+    "support": support,
     "checks": checks,
     "flags": flags,
 }

@@ -163,13 +163,12 @@ Pairs = set[tuple[str, str]]
 """Pairs of tree and product."""
 
 
-def compare_readers(each: int = 8) -> tuple[Pairs, Pairs, Pairs]:
-    """Compare all products with a reader, in every tree that has them; those that differ, and those that lead nowhere.
+def draw_readable(each: int) -> tuple[dict[tuple[str, str], list[DataID]], Pairs]:
+    """Data IDs of all products with a reader, by tree and product, and those whose template leads nowhere.
 
     There must be releases as `write_own_releases` writes them.
     """
-    questions: dict[str, list[tuple[str, dict]]] = {}
-    ours: dict[str, list[str]] = {}
+    drawn: dict[tuple[str, str], list[DataID]] = {}
     nowhere: Pairs = set()
     for name, tree_name in ((item, found) for item in READERS for found in product(item).releases):
         rng = random.Random(f"{tree_name} {name}")
@@ -181,9 +180,23 @@ def compare_readers(each: int = 8) -> tuple[Pairs, Pairs, Pairs]:
         except UnresolvableTemplateError:
             nowhere.add((tree_name, name))
             continue
-        for data_id in [found for _ in range(4 * each) if (found := some_data_id(name, made.name, rng))][:each]:
+        found = (some_data_id(name, made.name, rng) for _ in range(4 * each))
+        drawn[tree_name, name] = [data_id for data_id in found if data_id][:each]
+    return drawn, nowhere
+
+
+def compare_readers(each: int = 8) -> tuple[Pairs, Pairs, Pairs]:
+    """Compare all products with a reader, in every tree that has them; those that differ, and those that lead nowhere.
+
+    There must be releases as `write_own_releases` writes them.
+    """
+    drawn, nowhere = draw_readable(each)
+    questions: dict[str, list[tuple[str, dict]]] = {}
+    ours: dict[str, list[str]] = {}
+    for (tree_name, name), data_ids in drawn.items():
+        for data_id in data_ids:
             assert product(name).parse_key(data_id.key) == data_id
-            assert product(name).parse_path(data_id.relative_path, made.name) == data_id
+            assert product(name).parse_path(data_id.relative_path, data_id.release) == data_id
             questions.setdefault(tree_name, []).append((name, sdss_values(data_id)))
             ours.setdefault(tree_name, []).append(str(data_id.path(ROOT)))
     theirs = ask_sdss_access(questions)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from astra_dagster import product, release
+from astra_dagster.archive.discovery import find_files
 from astra_dagster.datamodel.corrections import CORRECTIONS
 from astra_dagster.datamodel.products import products
 from astra_dagster.spectra.readers import READERS
@@ -15,6 +16,7 @@ from astra_dagster_tests.datamodel.agreement import (
     RELEASES,
     compare,
     compare_readers,
+    draw_readable,
     some_data_id,
     unresolved,
     write_own_releases,
@@ -105,7 +107,7 @@ def test_agrees_with_sdss_access(name: str) -> None:
     assert compared > 2.9 * templates
 
 
-NOWHERE = {("DR8", "spec-lite"), ("IPL3", "aspcapStar"), ("IPL4", "aspcapStar")}
+NOWHERE = {("DR8", "spec-lite"), ("DR8", "spPlate"), ("IPL3", "aspcapStar"), ("IPL4", "aspcapStar")}
 """Products with a reader, and trees whose templates of them lead nowhere, as a variable is not defined."""
 
 
@@ -117,3 +119,17 @@ def test_every_product_with_a_reader_agrees_in_every_release(tmp_path: Path, mon
     assert different == {(tree, name) for tree, name in corrected if name in READERS}
     assert nowhere == NOWHERE
     assert same | different | nowhere == {(tree, name) for name in READERS for tree in product(name).releases}
+
+
+def test_every_product_with_a_reader_is_discovered_in_every_release(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "astra.toml").write_text(write_own_releases())
+    monkeypatch.setenv("ASTRA_CONFIG", str(tmp_path / "astra.toml"))
+    for (tree, name), (data_id,) in draw_readable(1)[0].items():
+        root = tmp_path / tree / name
+        path = data_id.path(root)
+        path.parent.mkdir(parents=True)
+        path.write_text("")
+        files, _ = find_files(product(name), data_id.release, root)
+        assert [(file.data_id, file.path) for file in files] == [(data_id, path)]
