@@ -120,6 +120,8 @@ def the_record_tells_what_matters(page: "Page", mirror: Path) -> None:
 
 
 def the_record_shows_a_picture(page: "Page") -> None:
+    sketch = cell_after(page, "quicklook").get_by_role("img", name=KEYS[0])
+    assert sketch.evaluate("image => image.complete && image.naturalWidth") == 600
     cell_after(page, "preview").get_by_text("Show Markdown").click()
     dialog = page.get_by_role("dialog").filter(has_text="preview")
     picture = dialog.get_by_role("img", name=KEYS[0])

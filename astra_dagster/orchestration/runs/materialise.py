@@ -1,7 +1,7 @@
 """What a run does: plan tasks, record outputs that exist, compute the others on the workers, and record them."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from astra_dagster.orchestration.internals import (
     check_captured_interrupt,
 )
 from astra_dagster.orchestration.runs.fetch import fetch
-from astra_dagster.orchestration.runs.preview_metadata import FEW, make_preview_metadata
+from astra_dagster.orchestration.runs.preview_metadata import FEW, PAGE, make_preview_metadata
 from astra_dagster.orchestration.runs.summary import TaskSummary
 from astra_dagster.orchestration.sources import make_planner
 from astra_dagster.outputs.store import OutputStore, PartitionWork, StoredOutput
@@ -67,7 +67,8 @@ def materialise(
     """Bring partitions up to date and record them. Tasks that do not require one another are run together.
 
     If a run over a range of partitions has failed, or is part of a backfill, Dagster shows every partition as failed
-    that was not recorded in it. Complete partitions are then recorded again; with `record_all` they always are.
+    that was not recorded in it. Complete partitions are then recorded again; with `record_all` they always are. A run
+    over few records those again that have no picture yet, with one.
 
     Parameters
     ----------
@@ -105,11 +106,13 @@ def materialise(
             if without and failed:
                 context.log.warning(f"Dagster will show {without} partitions without input as failed as well")
             complete = plan.work(Status.COMPLETE)
-            if complete and (record_all or failed or BACKFILL_ID_TAG in context.run.tags):
+            everyone = record_all or bool(failed) or BACKFILL_ID_TAG in context.run.tags
+            if complete and (everyone or _is_for_few(context, [plan])):
                 recorder, preview = _Recorder(context, [plan]), _choose_preview(context, [plan])
-                for work in complete:
-                    if (written := plan.store.find(work)) is not None:
-                        recorder.add(plan.store, work, written, preview(plan.store, work))
+                for work in complete if everyone else _find_without_picture(context, plan):
+                    written, shown = plan.store.find(work), preview(plan.store, work)
+                    if written is not None and (everyone or PAGE in shown):
+                        recorder.add(plan.store, work, written, shown)
                 recorder.flush()
         every.update(done)
         planner = None  # the next level must see the outputs of this one
@@ -121,11 +124,26 @@ def _is_for_partitions(context: dg.OpExecutionContext) -> bool:
     return any(tag in context.run.tags for tag in (PARTITION_NAME_TAG, ASSET_PARTITION_RANGE_START_TAG))
 
 
+def _is_for_few(context: dg.OpExecutionContext, plans: Sequence[Plan]) -> bool:
+    return _is_for_partitions(context) and sum(len(plan.partitions) for plan in plans) <= FEW * len(plans)
+
+
+def _find_without_picture(context: dg.OpExecutionContext, plan: Plan) -> Iterator[PartitionWork]:
+    """Yield the complete partitions of a plan whose latest record has no picture, as of a run over many."""
+    asset = dg.AssetKey(plan.store.task.name)
+    for work in plan.work(Status.COMPLETE):
+        wanted = dg.AssetRecordsFilter(asset, asset_partitions=[work.data_id.key])
+        latest = context.instance.fetch_materializations(wanted, limit=1).records
+        made = latest[0].asset_materialization if latest else None
+        if made is not None and PAGE not in made.metadata:
+            yield work
+
+
 def _choose_preview(
     context: dg.OpExecutionContext, plans: Sequence[Plan]
 ) -> Callable[[OutputStore, PartitionWork], Mapping[str, Any]]:
     """Choose how the spectra of a run are shown in its records: with pictures if they are few, else not at all."""
-    few = _is_for_partitions(context) and sum(len(plan.partitions) for plan in plans) <= FEW * len(plans)
+    few = _is_for_few(context, plans)
     return lambda store, work: make_preview_metadata(store, work, settings.sas_base_dir()) if few else {}
 
 

@@ -14,6 +14,13 @@ from astra_dagster.outputs.pictures import shown_input, shown_output, write_page
 from astra_dagster.outputs.store import OutputStore, PartitionWork
 from astra_dagster.spectra.readers import find_reader
 from astra_dagster.viewer.preview import preview_png
+from astra_dagster.viewer.sketch import sketch
+
+PAGE = "page"
+"""Name of the page of a spectrum in a record, which only records with pictures have."""
+
+INLINE, LONGEST_RANGES = 999, 60
+"""Most characters of Markdown that the web UI shows without a click, and of the words below a sketch."""
 
 FEW = 4
 """Largest number of partitions of a run with pictures and pages, which take half a second for each."""
@@ -40,6 +47,8 @@ def make_preview_metadata(store: OutputStore, work: PartitionWork, root: Path) -
             shown = shown_input(data_id, root)
         else:
             return {}
+        title = escape_markdown(shown.title)
+        url, ranges = sketch(shown, INLINE - len(title) - LONGEST_RANGES)
         picture = base64.b64encode(preview_png(shown.batch, title=shown.title, product=shown.product)).decode()
         page = store.root / page_path(task.name, store.digest, data_id.key)
         write_page(page, [shown])
@@ -47,6 +56,7 @@ def make_preview_metadata(store: OutputStore, work: PartitionWork, root: Path) -
         reason = error.without_key() if isinstance(error, AstraError) else describe(error)
         return {"preview": f"cannot be shown: {reason}"}
     return {
-        "preview": dg.MetadataValue.md(f"![{escape_markdown(shown.title)}](data:image/png;base64,{picture})"),
-        "page": dg.MetadataValue.path(str(page)),
+        "quicklook": dg.MetadataValue.md(f"![{title}]({url})\n\n{ranges}"),
+        "preview": dg.MetadataValue.md(f"![{title}](data:image/png;base64,{picture})"),
+        PAGE: dg.MetadataValue.path(str(page)),
     }
