@@ -11,6 +11,7 @@ import click
 import dagster as dg
 
 from astra_dagster.errors import AstraError
+from astra_dagster.orchestration.causes import WithoutTrace
 from astra_dagster.orchestration.checks import check_job
 from astra_dagster.orchestration.clean import clean_job
 from astra_dagster.orchestration.component import task_definitions
@@ -49,7 +50,7 @@ def tell_errors() -> None:
     usual = sys.excepthook
 
     def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if isinstance(error, AstraError):
+        if isinstance(error, AstraError | WithoutTrace):
             click.ClickException(str(error)).show()
         else:
             usual(kind, error, trace)

@@ -92,6 +92,20 @@ def variables() -> set[str]:
     return named
 
 
+def test_every_message_that_is_explained_is_one_of_ours() -> None:
+    constants = [
+        node.value
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    seen = re.findall(r"^\| ([^|]+) \|", (DOCS / "how-to" / "troubleshooting.md").read_text(), re.MULTILINE)
+    messages = [message for cell in seen for message in re.findall("`([^`]+)`", cell)]
+    assert len(messages) > 20
+    for message in messages:
+        assert message == "database is locked" or any(message in text for text in constants), message
+
+
 def test_every_key_of_the_configuration_is_described() -> None:
     text = CONFIGURATION.partition("## astra.toml")[2].partition("\n## ")[0]
     top, _, below = text.partition("### Releases")

@@ -16,6 +16,9 @@ from astra_dagster_tests.documented import DOCS, as_shown, mistakes, mutated, pa
 FROM_NOTHING = {"index.md", "tutorial.md", "how-to/mirror.md"}
 """Pages that set everything up themselves; the others begin with the demo, as how-to/index.md says."""
 
+ITS_OWN = {"index.md", "ci.md"}
+"""Pages that start their processes themselves: the first that people read, and a script for machines."""
+
 DEMO = "export SAS_BASE_DIR=$PWD/demo/sas DAGSTER_HOME=$PWD/demo/dagster ASTRA_OUTPUTS=$PWD/demo/outputs\n"
 
 # A job of Slurm's is started at once, on this machine, with one process.
@@ -78,8 +81,8 @@ def test_every_command_does_what_the_page_says(
         (home / "bin" / name).write_text(script)
         (home / "bin" / name).chmod(0o755)
     steps = steps_of_page(page)
-    # The first page that people read starts its processes itself, as they do.
-    results = run(steps, home, Path(sys.executable).parent if page.name == "index.md" else programs, start, stand_ins)
+    own = Path(sys.executable).parent if page.name in ITS_OWN else programs
+    results = run(steps, home, own, start, stand_ins)
     assert "\n".join(mistakes(steps, results)) == ""
     for step, (_, real) in zip(steps, results, strict=True):
         if step.shown is not None:

@@ -8,7 +8,7 @@ import dagster as dg
 from astra_dagster import settings
 from astra_dagster.datamodel.products import Product
 from astra_dagster.orchestration import records, sources
-from astra_dagster.orchestration.causes import plain_failures
+from astra_dagster.orchestration.causes import PlainFailure, plain_failures
 from astra_dagster.orchestration.checks import evaluate
 from astra_dagster.orchestration.internals import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 from astra_dagster.orchestration.partitions import partitions_def
@@ -45,10 +45,7 @@ def task_asset(task: Task) -> dg.AssetsDefinition:
     def asset(context: dg.AssetExecutionContext, executor: ExecutorResource):  # type: ignore[no-untyped-def]
         later = _find_later_in_run(context, task)
         if not context.partition_keys:
-            raise dg.Failure(
-                "no partition is in this range: its first partition comes after its last",
-                allow_retries=False,
-            )
+            raise PlainFailure("no partition is in this range: its first partition comes after its last")
         with plain_failures():
             config, (mine,) = launchpad.read(context.op_execution_context)
             store = OutputStore(settings.check_outputs_dir(), mine, mine.values())

@@ -7,14 +7,32 @@ it is about. So this module, once imported, adds a note to every error of a data
 import contextlib
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import sqlalchemy as sa
 import yaml
 
 from astra_dagster.errors import AstraError, ConfigurationError, StorageError, in_one_line
+from astra_dagster.orchestration.internals import DagsterUserCodeProcessError, SerializableErrorInfo
+
+
+class WithoutTrace(DagsterUserCodeProcessError):
+    """An error of which Dagster shows the message alone, without the code that raised it: a user can mend it."""
+
+    def __init__(self, message: str) -> None:
+        told = SerializableErrorInfo(message, stack=[], cls_name=type(self).__name__)
+        super().__init__(message, user_code_process_error_infos=[told])  # type: ignore[no-untyped-call]
+
+
+class PlainFailure(dg.Failure, WithoutTrace):
+    """The failure of a step, told in words; what it is about does not change by trying again."""
+
+    def __init__(self, description: str, metadata: Mapping[str, Any] | None = None) -> None:
+        super().__init__(description, metadata, allow_retries=False)
+
 
 PLACE = "database: "
 """Prefix of the note that names the database of an error."""
@@ -107,7 +125,7 @@ def plain_failures() -> Iterator[None]:
         known = known_error(error)
         if known is None:
             raise
-        raise dg.Failure(str(known), allow_retries=False) from error
+        raise PlainFailure(str(known)) from error
 
 
 def opening_error(error: Exception, home: Path) -> AstraError:

@@ -24,7 +24,7 @@ from astra_dagster.errors import (
     printable,
 )
 from astra_dagster.orchestration import records
-from astra_dagster.orchestration.causes import plain_failures
+from astra_dagster.orchestration.causes import PlainFailure, plain_failures
 from astra_dagster.orchestration.internals import NOT_FINISHED_STATUSES
 from astra_dagster.orchestration.partitions import registered
 from astra_dagster.orchestration.records import table_name
@@ -292,7 +292,7 @@ def clean_outputs(context: dg.OpExecutionContext, config: CleanConfig) -> None:
     )
     if removal.failed or (found.problems and config.remove):
         told = [f"{printable(path)}: {reason}" for path, reason in (*removal.failed, *found.problems)]
-        raise dg.Failure(f"{len(told)} could not be removed\n" + "\n".join(told[:LISTED]), allow_retries=False)
+        raise PlainFailure(f"{len(told)} could not be removed\n" + "\n".join(told[:LISTED]))
 
 
 @dg.job(name="clean", description="List, and if asked remove, what is no longer needed below the outputs folder.")

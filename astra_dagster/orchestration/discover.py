@@ -27,7 +27,7 @@ from astra_dagster.errors import (
 )
 from astra_dagster.fits.truncation import is_cut_short
 from astra_dagster.orchestration import records, sources
-from astra_dagster.orchestration.causes import plain_failures
+from astra_dagster.orchestration.causes import PlainFailure, plain_failures
 from astra_dagster.orchestration.partitions import register, registered, unregister
 from astra_dagster.planning.inputs import Input
 from astra_dagster.tasks import registry
@@ -224,7 +224,7 @@ def discover_files(context: dg.OpExecutionContext, config: DiscoverConfig) -> No
             total += len(found.inputs)
             unreachable.update(found.unreachable)
     if unreachable:
-        raise dg.Failure(make_refusal(unreachable), allow_retries=False)
+        raise PlainFailure(make_refusal(unreachable))
     if not total:
         context.log.warning(f"no files found below {settings.sas_base_dir()}; is SAS_BASE_DIR right?")
 

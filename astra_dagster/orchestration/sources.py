@@ -14,7 +14,7 @@ from astra_dagster.archive.discovery import FoundFile, file_version
 from astra_dagster.datamodel.products import SEED_PRODUCTS, DataID, Product, product
 from astra_dagster.errors import ConfigurationError, UnknownProductError
 from astra_dagster.orchestration import records
-from astra_dagster.orchestration.causes import plain_failures
+from astra_dagster.orchestration.causes import PlainFailure, plain_failures
 from astra_dagster.orchestration.internals import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 from astra_dagster.orchestration.partitions import partitions_def
 from astra_dagster.orchestration.watch.settings import tells_by_content
@@ -121,9 +121,7 @@ def source_asset(item: Product) -> dg.AssetsDefinition:
         )
         if unreachable:
             listed = "\n".join(unreachable[:SHOWN])
-            raise dg.Failure(
-                f"{len(unreachable)} of {len(found)} files cannot be looked at\n{listed}", allow_retries=False
-            )
+            raise PlainFailure(f"{len(unreachable)} of {len(found)} files cannot be looked at\n{listed}")
         yield dg.Output(None, metadata={SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True})
 
     return source

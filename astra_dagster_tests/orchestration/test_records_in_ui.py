@@ -7,14 +7,18 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._utils.error import serializable_error_info_from_exc_info
 
 from astra_dagster import product
 from astra_dagster.definitions import defs
 from astra_dagster.orchestration.partitions import registered
 from astra_dagster.orchestration.runs.preview_metadata import FEW, escape_markdown
 from astra_dagster.orchestration.runs.summary import draw_histograms
+from astra_dagster.tasks import registry
+from astra_dagster.tasks.parameters import bounds
 
 VISITS = product("apVisit")
+LIMITS = bounds(registry.tasks()["ap_visit_continuum"].parameters)
 PICTURES = True
 
 
@@ -59,6 +63,11 @@ def test_the_record_of_a_partition(instance: dg.DagsterInstance, keys: list[str]
     png = base64.b64decode(text.partition(head)[2].removesuffix(")"))
     assert png.startswith(b"\x89PNG")
     assert len(png) < 60_000
+    quicklook = shown["quicklook"].value
+    assert len(quicklook) < 1000  # what is longer, the web UI hides behind a click
+    assert re.fullmatch(
+        r"!\[.*\]\(data:image/svg\+xml,[^ ()]+\)\n\n15\d+ to 169\d+ Angstrom, .*flux .* to .*", quicklook
+    )
     page = Path(shown["page"].value)
     assert page.read_text().startswith("<!DOCTYPE html>")
     assert page.parent == tmp_path / "outputs" / "pages"
@@ -68,6 +77,18 @@ def test_a_run_over_many_draws_nothing(instance: dg.DagsterInstance, keys: list[
     assert materialise(instance, keys[: FEW + 1], "ap_visit_snr").success
     assert "preview" not in metadata(instance, "ap_visit_snr")
     assert not (tmp_path / "outputs" / "pages").exists()
+
+
+def test_a_complete_partition_gets_its_picture_without_being_computed_again(
+    instance: dg.DagsterInstance, keys: list[str]
+) -> None:
+    assert materialise(instance, keys[: FEW + 1], "ap_visit_snr").success
+    for _ in range(2):
+        shown = summary(materialise(instance, keys[:1], "ap_visit_snr"), "ap_visit_snr")
+        assert (shown["complete before"].value, "computed" in shown) == (1, False)
+        assert "quicklook" in metadata(instance, "ap_visit_snr")
+    records = instance.fetch_materializations(dg.AssetKey("ap_visit_snr"), limit=100).records
+    assert len(records) == FEW + 2
 
 
 def summary(result: Any, asset: str) -> dict[str, Any]:
@@ -101,6 +122,8 @@ def test_a_run_that_fails_lists_its_failures(instance: dg.DagsterInstance, keys:
     broken.write_bytes(b"not FITS")
     result = materialise(instance, keys[:6], "ap_visit_snr")
     (event,) = [e for e in result.all_events if e.is_step_failure]
+    error = event.step_failure_data.error
+    assert (error.stack, error.cause, error.message.splitlines()[0]) == ([], None, "1 of 6 partitions failed")
     shown = event.step_failure_data.user_failure_data.metadata
     assert (shown["computed"].value, shown["failed"].value) == (5, 1)
     (row,) = shown["failures"].records
@@ -143,13 +166,15 @@ def test_the_launchpad_refuses_a_bad_value_before_there_is_a_run(
     instance: dg.DagsterInstance, keys: list[str], name: str, value: float, message: str
 ) -> None:
     config = {"ops": {"ap_visit_continuum": {"config": {name: value}}}}
-    with pytest.raises(dg.DagsterInvalidConfigError, match=message):
+    with pytest.raises(dg.DagsterInvalidConfigError, match=message) as refused:
         defs.resolve_implicit_global_asset_job_def().execute_in_process(
             instance=instance,
             asset_selection=[dg.AssetKey("ap_visit_continuum")],
             partition_key=keys[0],
             run_config=config,
         )
+    shown = serializable_error_info_from_exc_info((refused.type, refused.value, refused.tb))
+    assert shown.to_string() == f"{name} cannot be {value}; it must be {LIMITS[name]}"
     assert not [run for run in instance.get_runs() if run.job_name != "discover"]
 
 

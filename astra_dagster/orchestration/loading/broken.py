@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 import dagster as dg
 
 from astra_dagster.errors import AstraError
+from astra_dagster.orchestration.causes import PlainFailure
 from astra_dagster.orchestration.sources import asset_products
 from astra_dagster.orchestration.watch.settings import broken_watches
 from astra_dagster.tasks import registry
@@ -42,7 +43,7 @@ def _asset(name: str, error: AstraError) -> dg.AssetsDefinition:
         metadata={"error": line, **({"file": dg.MetadataValue.path(error.path)} if error.path else {})},
     )
     def asset() -> None:
-        raise dg.Failure(line, allow_retries=False)
+        raise PlainFailure(line)
 
     return asset
 

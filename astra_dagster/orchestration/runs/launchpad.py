@@ -10,7 +10,7 @@ from pydantic import Field, create_model
 from astra_dagster import settings
 from astra_dagster.errors import AstraError
 from astra_dagster.files import checked_by
-from astra_dagster.orchestration.internals import DagsterUserCodeProcessError, SerializableErrorInfo
+from astra_dagster.orchestration.causes import WithoutTrace
 from astra_dagster.tasks import registry
 from astra_dagster.tasks.parameters import bounds, descriptions
 from astra_dagster.tasks.task import Task
@@ -98,18 +98,12 @@ class _CheckedFields(dg.Shape):
         try:
             _set_tasks(self.task, value)
         except AstraError as error:
-            raise RefusedConfig(str(error), value) from None
+            raise RefusedConfig(str(error), [], value) from None  # type: ignore[no-untyped-call]
         return value
 
 
-class RefusedConfig(dg.DagsterInvalidConfigError, DagsterUserCodeProcessError):
-    """A configuration with a value that a task refuses: the web UI shows the sentence that says so, and no code."""
-
-    def __init__(self, sentence: str, value: Mapping[str, Any]) -> None:
-        told = SerializableErrorInfo(sentence, stack=[], cls_name=type(self).__name__)
-        super().__init__(  # type: ignore[no-untyped-call]
-            sentence, [], value, user_code_process_error_infos=[told]
-        )
+class RefusedConfig(dg.DagsterInvalidConfigError, WithoutTrace):
+    """A configuration with a value that a task refuses, told in words."""
 
 
 def describe_parameters(task: Task) -> dict[str, str]:

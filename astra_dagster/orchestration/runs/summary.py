@@ -9,6 +9,7 @@ import numpy as np
 
 from astra_dagster.errors import AstraError
 from astra_dagster.execution.runner import Outcome
+from astra_dagster.orchestration.causes import PlainFailure
 from astra_dagster.planning.plan import Plan
 from astra_dagster.planning.status import GONE, NEVER_CAME, ReasonKind, Status, sentence
 
@@ -128,7 +129,7 @@ def make_failure_table(failures: Sequence[FailedPartition]) -> dg.TableMetadataV
     )
 
 
-def make_failure(failures: Sequence[FailedPartition], total: int, metadata: Mapping[str, Any]) -> dg.Failure:
+def make_failure(failures: Sequence[FailedPartition], total: int, metadata: Mapping[str, Any]) -> PlainFailure:
     """Make the error of a run in which partitions failed; a reason that several share is told once."""
     groups: dict[str, list[FailedPartition]] = {}
     for one in failures:
@@ -141,10 +142,9 @@ def make_failure(failures: Sequence[FailedPartition], total: int, metadata: Mapp
     ]
     left = sum(map(len, [*groups.values()][SHOWN:]))
     more = f"\nand {left} more" if left else ""
-    return dg.Failure(
+    return PlainFailure(
         f"{len(failures)} of {total} partitions failed\n" + "\n".join(listed[:SHOWN]) + more,
-        metadata={**metadata, "failures": make_failure_table(failures)},
-        allow_retries=False,
+        {**metadata, "failures": make_failure_table(failures)},
     )
 
 
