@@ -34,7 +34,7 @@ def compare(a: Results, b: Results, *, by: str = "", columns: Sequence[str] = ()
     -------
     Comparison
         ``.columns["snr"].median`` and so on, ``.summary()``, ``.list_outliers("snr")``, ``.table``, a pyarrow Table of
-        the matched rows, ``.figure("snr")`` and ``.page()``.
+        the matched rows; `astra_dagster.comparison.page.page` makes a page of it.
 
     Raises
     ------
