@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 from astra_dagster.analysis import quality
 from astra_dagster.checks import output_checks as checking_outputs
+from astra_dagster.checks import reductions
 from astra_dagster.checks import table_checks as checking_tables
 from astra_dagster.datamodel.corrections import CORRECTIONS
 from astra_dagster.datamodel.keys import ABSENT
@@ -173,7 +174,7 @@ def checks() -> Iterator[str]:
     yield "| check | of | what it looks for |"
     yield "|---|---|---|"
     tasks = [registry.find_task(name) for name in registry.tasks()]
-    for suffix, found in (("", checking_outputs.CHECKS), ("_table", checking_tables.CHECKS)):
+    for suffix, found in (("", checking_outputs.CHECKS), ("_table", (*checking_tables.CHECKS, reductions.CHECK))):
         for check in found:
             of = [f"`{task.name}{suffix}`" for task in tasks if check.applies(task)]
             whose = f"every {'table' if suffix else 'task'}" if len(of) == len(tasks) else ", ".join(of)

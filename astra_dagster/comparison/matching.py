@@ -9,16 +9,10 @@ import pyarrow.compute as pc
 from astra_dagster.arrays import BoolArray, IndexArray
 from astra_dagster.comparison.sides import Side
 from astra_dagster.errors import ComparisonError
-from astra_dagster.tables.table_columns import KEY, SPECTRUM
+from astra_dagster.tables.table_columns import KEY, OBJECT, SPECTRUM, VISIT
 
 WAYS = ("key", "visit", "object")
 """Ways to match rows."""
-
-VISIT = ("telescope", "plate", "mjd", "fibre")
-"""Parts of a key that are the same in every reduction of a visit."""
-
-OBJECT = "object"
-"""Column with the name of the object; of several spectra a file the first is matched by it."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,6 +19,7 @@ from pydantic import Field
 
 from astra_dagster import settings
 from astra_dagster.checks import output_checks as checking_outputs
+from astra_dagster.checks import reductions
 from astra_dagster.checks import table_checks as checking_tables
 from astra_dagster.checks.check import LISTED, Check, Finding, Verdict
 from astra_dagster.checks.sample import OutputSample
@@ -113,7 +114,7 @@ def _look_at_newest(
 
 def table_checks(task: Task) -> dg.AssetChecksDefinition:
     """Make the checks of the table of a task as it was last built."""
-    checks = [check for check in checking_tables.CHECKS if check.applies(task)]
+    checks = [check for check in (*checking_tables.CHECKS, reductions.CHECK) if check.applies(task)]
     asset = table_name(task)
 
     @dg.multi_asset_check(name=f"{asset}_checks", specs=_make_specs(asset, checks), can_subset=True)

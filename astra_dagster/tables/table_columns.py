@@ -22,6 +22,12 @@ UCDS: Mapping[str, str] = {
 
 SPECTRUM, WHICH = "spectrum", "Which spectrum of the file, from 0."
 
+VISIT = ("telescope", "plate", "mjd", "fibre")
+"""Parts of a key that are the same in every reduction of a visit."""
+
+OBJECT = "object"
+"""The result that is the name of the object, if a task has it."""
+
 PROVENANCE = {
     "digest": "Digest of the parameters.",
     "code_version": "Code version of the task.",

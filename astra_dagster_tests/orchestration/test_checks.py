@@ -12,6 +12,7 @@ from astropy.io import fits
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluation
 
 from astra_dagster.checks import output_checks as checking_outputs
+from astra_dagster.checks import reductions
 from astra_dagster.checks import table_checks as checking_tables
 from astra_dagster.datamodel.products import SEED_PRODUCTS
 from astra_dagster.definitions import build_definitions, defs
@@ -109,7 +110,9 @@ def test_every_task_and_every_table_has_its_checks() -> None:
     expected = set()
     for name, task in TASKS.items():
         expected |= {f"{name}:{one.name}" for one in checking_outputs.CHECKS if one.applies(task)}
-        expected |= {f"{table_name(task)}:{one.name}" for one in checking_tables.CHECKS if one.applies(task)}
+        expected |= {
+            f"{table_name(task)}:{one.name}" for one in (*checking_tables.CHECKS, reductions.CHECK) if one.applies(task)
+        }
     assert found == expected
     assert {"ap_visit_snr:snr_as_in_header", "spec_snr:results_finite", "ap_visit_snr_table:nights_alike"} < found
     for checked in build_definitions().asset_checks or ():
@@ -135,6 +138,7 @@ def test_a_task_of_ones_own_has_checks(tmp_path: Path, monkeypatch: pytest.Monke
         "brightness_table:all_inputs_done",
         "brightness_table:no_duplicates",
         "brightness_table:nights_alike",
+        "brightness_table:reductions_alike",
     }
 
 
@@ -291,11 +295,11 @@ def test_the_table_of_a_task(instance: dg.DagsterInstance, visits: Sequence[str]
     (twice,) = listed(found["no_duplicates"])
     assert (twice["key"], twice["value"]) == (VISIT, f"same results as {OTHER}")
     assert {one.severity for one in found.values()} == {dg.AssetCheckSeverity.WARN}
-    assert looked_at(found) == {"all_inputs_done": 18, "no_duplicates": 17, "nights_alike": 0}
+    assert looked_at(found) == {"all_inputs_done": 18, "no_duplicates": 17, "nights_alike": 0, "reductions_alike": 0}
     (parquet,) = Path(os.environ["ASTRA_OUTPUTS"]).rglob("*.parquet")
     parquet.write_bytes(b"PAR1")
     found = check(instance, asset)
-    assert len(failing(found)) == 3
+    assert len(failing(found)) == 4
     assert {one.severity for one in found.values()} == {dg.AssetCheckSeverity.ERROR}
     assert "the table cannot be read" in listed(found["nights_alike"])[0]["value"]
 
