@@ -1,6 +1,6 @@
 """The combined spectrum of a star from its visits, and its S/N."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -23,6 +23,17 @@ from astra_dagster.tasks.columns import Column
 from astra_dagster.tasks.decorator import spectrum_task
 from astra_dagster.tasks.requirements import matching, visits_of_star
 from astra_dagster.tasks.snr import COLUMNS
+
+STAR_COLUMNS: Mapping[str, Column | str] = {
+    "object": Column("Name of the object.", ucd="meta.id;meta.main", identity=True),
+    **VELOCITY_COLUMNS,
+    "v_scatter": Column("Standard deviation of the velocities of the visits.", "km / s"),
+    "visits_used": "Number of visits that are in the combination.",
+    "v_visits": Column("Velocity of each visit relative to the barycentre.", "km / s"),
+    "jd_visits": Column("Julian date of the middle of each visit, UTC.", "d"),
+    "flags": Column("What is to be known of the velocity before it is used.", flags=VelocityFlag),
+}
+"""Columns of what `combine_visits` returns."""
 
 
 def combine_visits(visits: Sequence[SpectrumBatch], parameters: VelocityParameters) -> SpectrumBatch:
@@ -73,7 +84,7 @@ def combine_visits(visits: Sequence[SpectrumBatch], parameters: VelocityParamete
         "v_scatter": float(velocity[timed].std(ddof=1)) if len(timed) > 1 else None,
         "visits_used": len(made),
         "v_visits": velocity.tolist(),
-        "jd_visits": [visit.meta["jd"][0] for visit in visits],
+        "jd_visits": np.array([visit.meta["jd"][0] for visit in visits], float).tolist(),
         "flags": int(flags),
     }
     about = {name: first[name][0] for name in ("object", "telescope", "field", "ra", "dec") if name in first}
@@ -92,15 +103,7 @@ def combine_visits(visits: Sequence[SpectrumBatch], parameters: VelocityParamete
     requires=matching(visit_velocity.sharing(), product("apStar"), visits_of_star, minimum=0.5),
     parameters=VelocityParameters,
     version="1",
-    columns={
-        "object": Column("Name of the object.", ucd="meta.id;meta.main", identity=True),
-        **VELOCITY_COLUMNS,
-        "v_scatter": Column("Standard deviation of the velocities of the visits.", "km / s"),
-        "visits_used": "Number of visits that are in the combination.",
-        "v_visits": Column("Velocity of each visit relative to the barycentre.", "km / s"),
-        "jd_visits": Column("Julian date of the middle of each visit, UTC.", "d"),
-        "flags": Column("What is to be known of the velocity before it is used.", flags=VelocityFlag),
-    },
+    columns=STAR_COLUMNS,
     bitmask=True,
 )
 def star_combination(visits: Sequence[SpectrumBatch], parameters: VelocityParameters) -> SpectrumBatch:
@@ -113,9 +116,7 @@ def star_combination(visits: Sequence[SpectrumBatch], parameters: VelocityParame
     version="1",
     columns={
         **COLUMNS,
-        "v_barycentre": VELOCITY_COLUMNS["v_barycentre"],
-        "v_scatter": Column("Standard deviation of the velocities of the visits.", "km / s"),
-        "visits_used": "Number of visits that are in the combination.",
+        **{name: STAR_COLUMNS[name] for name in ("v_barycentre", "v_scatter", "visits_used")},
     },
     wavelength=False,
 )

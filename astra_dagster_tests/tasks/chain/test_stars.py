@@ -1,5 +1,6 @@
 """Velocities of visits and combinations of stars: synthetic ones, and real ones against the survey's."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,13 @@ def test_no_visit_with_good_pixels_is_flagged() -> None:
     assert star.bad.all()
     assert star.meta["flags"][0] & VelocityFlag.NO_VELOCITY
     assert star.meta["v_barycentre"] == (None,)
+
+
+def test_a_visit_of_unknown_time_has_no_date() -> None:
+    first, second, _ = make_batches()
+    star = combine_visits([first, replace(second, meta={**second.meta, "jd": (None,)})], PARAMETERS)
+    assert star.meta["jd_visits"][0][0] == first.meta["jd"][0]
+    assert np.isnan(star.meta["jd_visits"][0][1])
 
 
 def test_noise_is_flagged() -> None:
