@@ -46,7 +46,7 @@ def discover(
 
     Example: astra-dagster discover --release DR13 --product apVisit
     """
-    from astra_dagster.orchestration.discover import DiscoverConfig, discover_job, make_refusal, search
+    from astra_dagster.orchestration.discover import DiscoverConfig, make_discover_job, make_refusal, search
     from astra_dagster.orchestration.partitions import register
     from astra_dagster.orchestration.runs.start import run_job
     from astra_dagster.tasks import registry
@@ -82,7 +82,9 @@ def discover(
                 ),
             )
         if not dry_run and any(item.to_record or item.new or item.to_forget for item in found):
-            result = run_job(discover_job, instance, {"ops": {"discover_files": {"config": config.model_dump()}}})
+            result = run_job(
+                make_discover_job(found), instance, {"ops": {"discover_files": {"config": config.model_dump()}}}
+            )
             if not unreachable:  # otherwise it fails because of these, which are reported below
                 raise_failures(result)
         elif not dry_run:  # nothing is new, but a task may require groups of known files

@@ -212,24 +212,36 @@ def register_found(context: dg.OpExecutionContext, found: Discovery) -> None:
         context.log.warning(printable(f"incomplete, shorter than its headers say: {path}"))
 
 
-@dg.op(description="Find files below SAS_BASE_DIR, register their partition keys and record each file.")
-def discover_files(context: dg.OpExecutionContext, config: DiscoverConfig) -> None:
-    """Find files, and register and record those that are new or have changed."""
-    records.warn_if_slow(context)
-    total = 0
-    unreachable: Counter[str] = Counter()
-    with plain_failures():
-        for found in search(context.instance, config):
-            register_found(context, found)
-            total += len(found.inputs)
-            unreachable.update(found.unreachable)
-    if unreachable:
-        raise PlainFailure(make_refusal(unreachable))
-    if not total:
-        context.log.warning(f"no files found below {settings.sas_base_dir()}; is SAS_BASE_DIR right?")
+def make_discover_job(before: Sequence[Discovery] | None = None) -> dg.JobDefinition:
+    """Make the job that finds files, and registers and records those that are new or have changed.
+
+    Parameters
+    ----------
+    before
+        What a search with the same configuration has just found, if there was one.
+    """
+
+    @dg.op(description="Find files below SAS_BASE_DIR, register their partition keys and record each file.")
+    def discover_files(context: dg.OpExecutionContext, config: DiscoverConfig) -> None:
+        records.warn_if_slow(context)
+        total = 0
+        unreachable: Counter[str] = Counter()
+        with plain_failures():
+            for found in search(context.instance, config) if before is None else before:
+                register_found(context, found)
+                total += len(found.inputs)
+                unreachable.update(found.unreachable)
+        if unreachable:
+            raise PlainFailure(make_refusal(unreachable))
+        if not total:
+            context.log.warning(f"no files found below {settings.sas_base_dir()}; is SAS_BASE_DIR right?")
+
+    @dg.job(name="discover", description="Find new and changed SDSS files, register and record them.")
+    def job() -> None:
+        discover_files()
+
+    return job
 
 
-@dg.job(name="discover", description="Find new and changed SDSS files, register and record them.")
-def discover_job() -> None:
-    """Run `discover_files`; as a job it can be launched from the web UI and the command line."""
-    discover_files()
+discover_job = make_discover_job()
+"""The job as the web UI and schedules launch it, which searches by itself."""

@@ -188,7 +188,7 @@ def task_materialisation(
 ) -> dg.AssetMaterialization:
     """Record of an output, with `more` metadata and the provenance that Dagster's own staleness marks go by.
 
-    `pointers` and `parameters`, from `pointers_of` and `parameters_of`, are the same for all outputs of a run.
+    `pointers` and `parameters`, from `pointers_of` and `parameters_of`, are the same for all outputs of a batch.
     """
     task = store.task
     tags = {DATA_VERSION_TAG: str(record_of(store, work, written)), CODE_VERSION_TAG: task.version}

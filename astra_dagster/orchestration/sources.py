@@ -5,6 +5,7 @@ takes stale marks from observations only, and partition pages from materialisati
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 
 import dagster as dg
@@ -156,8 +157,8 @@ def make_planner(instance: dg.DagsterInstance, outputs: Path, root: Path, *, ver
 
 
 def record(context: dg.OpExecutionContext, item: Product, files: Iterable[Input]) -> None:
-    """Record the files whose latest record does not say what is on disk."""
-    made = [
+    """Record the files whose latest record does not say what is on disk; no more than a batch of records is held."""
+    changed = (
         records.source_materialisation(
             item,
             found.data_id.key,
@@ -171,5 +172,6 @@ def record(context: dg.OpExecutionContext, item: Product, files: Iterable[Input]
         )
         for found in files
         if found.file is not None and found.version is not None and not found.recorded
-    ]
-    records.write(context, made)
+    )
+    while made := list(islice(changed, records.BATCH)):
+        records.write(context, made)

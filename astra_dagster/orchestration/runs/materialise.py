@@ -108,11 +108,12 @@ def materialise(
             complete = plan.work(Status.COMPLETE)
             everyone = record_all or bool(failed) or BACKFILL_ID_TAG in context.run.tags
             if complete and (everyone or _is_for_few(context, [plan])):
-                recorder, preview = _Recorder(context, [plan]), _choose_preview(context, [plan])
+                recorder, preview = _Recorder(context), _choose_preview(context, [plan])
                 for work in complete if everyone else _find_without_picture(context, plan):
                     written, shown = plan.store.find(work), preview(plan.store, work)
                     if written is not None and (everyone or PAGE in shown):
                         recorder.add(plan.store, work, written, shown)
+                        recorder.flush_if_due()
                 recorder.flush()
         every.update(done)
         planner = None  # the next level must see the outputs of this one
@@ -163,10 +164,11 @@ def _run_plans(
     context: dg.OpExecutionContext, plans: Sequence[Plan], workers: Workers, done: Mapping[str, TaskSummary]
 ) -> None:
     """Run incomplete partitions and record them; outputs that exist without a record are only recorded."""
-    recorder, preview = _Recorder(context, plans), _choose_preview(context, plans)
+    recorder, preview = _Recorder(context), _choose_preview(context, plans)
     for plan in plans:
         for work, written in plan.to_record:
             recorder.add(plan.store, work, written, preview(plan.store, work))
+            recorder.flush_if_due()
     jobs = [(plan.store, to_do) for plan in plans if (to_do := plan.work(Status.TO_DO))]
     with capture_interrupts(), _Progress(context, sum(len(work) for _, work in jobs)) as progress:
         try:
@@ -195,20 +197,13 @@ def _run_plans(
 class _Recorder:
     """Collects outputs of some tasks, and records many at a time."""
 
-    def __init__(self, context: dg.OpExecutionContext, plans: Sequence[Plan]) -> None:
+    def __init__(self, context: dg.OpExecutionContext) -> None:
         self.context = context
-        self.pointers = {plan.store.task.name: self._find_pointers(plan) for plan in plans}
-        self.parameters = {plan.store.task.name: records.parameters_of(plan.store) for plan in plans}
-        self.waiting: list[dg.AssetMaterialization] = []
+        self.waiting: list[tuple[OutputStore, PartitionWork, StoredOutput, Mapping[str, Any]]] = []
         self.since = time.monotonic()
 
-    def _find_pointers(self, plan: Plan) -> Mapping[str, Mapping[str, int]]:
-        keys = [work.data_id.key for work in plan.work(Status.COMPLETE, Status.TO_DO, Status.TO_RECORD)]
-        return records.pointers_of(self.context.instance, plan.store.task, keys)
-
     def add(self, store: OutputStore, work: PartitionWork, written: StoredOutput, preview: Mapping[str, Any]) -> None:
-        pointers, parameters = self.pointers[store.task.name], self.parameters[store.task.name]
-        self.waiting.append(records.task_materialisation(store, work, written, pointers, parameters, preview))
+        self.waiting.append((store, work, written, preview))
 
     def flush_if_due(self) -> None:
         if len(self.waiting) >= RECORD or time.monotonic() - self.since > RECORD_AFTER:
@@ -217,7 +212,19 @@ class _Recorder:
     def flush(self) -> None:
         waiting, self.waiting = self.waiting, []  # outputs that cannot be recorded are not tried again
         self.since = time.monotonic()
-        records.write(self.context, waiting)
+        keys: dict[str, list[str]] = {}
+        for store, work, _, _ in waiting:
+            keys.setdefault(store.task.name, []).append(work.data_id.key)
+        stores = {store.task.name: store for store, *_ in waiting}
+        alike = {
+            name: (records.pointers_of(self.context.instance, store.task, keys[name]), records.parameters_of(store))
+            for name, store in stores.items()
+        }
+        made = [
+            records.task_materialisation(store, work, written, *alike[store.task.name], preview)
+            for store, work, written, preview in waiting
+        ]
+        records.write(self.context, made)
 
 
 class _Progress:
