@@ -4,6 +4,7 @@ A partition key is the release, then the keys of the product's path template in 
 that follow from the others. One file has exactly one key.
 """
 
+import contextlib
 import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -194,6 +195,17 @@ class Product(Searchable):
                 if all(values[name] in texts for name, texts in by_release[of].items()):
                     selected.append(key)
         return selected
+
+    def like(self, names: Sequence[str], where: Where) -> list[str]:
+        """Return patterns of SQL's LIKE: a key that `select` returns matches one of them, and so may others."""
+        patterns = []
+        for name in names or releases():
+            with contextlib.suppress(AstraError):  # `select` says what is wrong with it
+                allowed = self.allowed(name, where)
+                if allowed is not None:
+                    texts = (allowed[part].pattern if part in allowed else "%" for part in self.parts)
+                    patterns.append("/".join((release(name).name, *texts)))
+        return patterns
 
     def _check_round_trip(self, found: Template, given: Mapping[str, str | int], shown: str | None) -> "DataID":
         """Make a data ID from values, once it is known that its path leads back to the same values."""

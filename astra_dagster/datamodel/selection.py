@@ -45,6 +45,13 @@ class Choice:
                 return True
         return any(pattern.fullmatch(text) for pattern in self.patterns)
 
+    @property
+    def pattern(self) -> str:
+        """A pattern of SQL's LIKE that all these texts match, and often others: it is exact for a single text."""
+        alone = len(self.texts) == 1 and not self.ranges and not self.patterns
+        text = "".join(self.texts)
+        return text if alone and "\\" not in text else "%"
+
 
 def list_values(given: object, name: str) -> list[str]:
     """Return what is given for a part, a text, a number or several of them, as texts.

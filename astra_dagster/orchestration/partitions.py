@@ -135,6 +135,11 @@ def registered(instance: dg.DagsterInstance, item: Domain) -> Sequence[str]:
     return instance.get_dynamic_partitions(item.asset_name)
 
 
+def is_registered(instance: dg.DagsterInstance, item: Domain, key: str) -> bool:
+    """Whether a text is a registered partition key; not all of them are read."""
+    return instance.has_dynamic_partition(item.asset_name, key)
+
+
 def chunks(items: Sequence[T], size: int) -> list[list[T]]:
     """Split into lists of at most `size`, in order."""
     rest = iter(items)

@@ -1,4 +1,7 @@
-"""What goes over all partitions holds few records at a time, and looks at the disk once."""
+"""What goes over all partitions holds few records at a time, and what goes over some of them reads no others."""
+
+from collections.abc import Iterator
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -6,9 +9,14 @@ import pytest
 from astra_dagster import product
 from astra_dagster.cli import main
 from astra_dagster.orchestration import discover, records
+from astra_dagster.orchestration.partitions import register
 from astra_dagster.orchestration.runs import materialise
+from astra_dagster.orchestration.runs.jobs import match_keys
+from astra_dagster.orchestration.storage.batches import BatchedEventLogStorage
+from astra_dagster.planning.ledger import Selection, select_keys
+from astra_dagster_tests.orchestration.homes import home
+from astra_dagster_tests.orchestration.runs.main_job import SNR, recorded, update
 from astra_dagster_tests.orchestration.runs.main_job import discover as run_discover
-from astra_dagster_tests.orchestration.runs.main_job import recorded, update
 
 VISITS = product("apVisit")
 
@@ -55,3 +63,55 @@ def test_the_command_looks_at_the_disk_once(
     main(["discover", "--product", "apVisit", "--release", "DR17"], standalone_mode=False)
     assert len(searched) == 1
     assert len(recorded(instance, dg.AssetKey("ap_visit"))) == 12
+
+
+KEYS = [
+    f"{start}/120+12/{plate}/56000/001" for start in ("DR17/apo25m", "DR17/lco25m") for plate in (5226, 5227, 15226)
+]
+KEYS += ["DR12/-/-/5226/56000/001", "DR17/nonsense"]
+
+
+@pytest.fixture
+def batched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[dg.DagsterInstance]:
+    """An instance with our storage and some registered visits, all of which nobody may read."""
+    monkeypatch.setenv("DAGSTER_HOME", str(home(tmp_path / "batched", request, "sqlite", ours=True)))
+    with dg.DagsterInstance.get() as instance:
+        register(instance, VISITS, KEYS)
+
+        def refuse(self: object, name: str) -> None:
+            raise AssertionError("all keys are read")
+
+        monkeypatch.setattr(BatchedEventLogStorage, "get_dynamic_partitions", refuse)
+        yield instance
+
+
+@pytest.mark.parametrize(
+    ("releases", "where"),
+    [
+        ((), {"plate": 5226}),
+        (("DR17",), {}),
+        (("DR17",), {"plate": "5226", "telescope": "apo25m"}),
+        (("DR17",), {"plate": "5226,5227"}),
+        ((), {"plate": "5227..", "fibre": 1}),
+        (("DR17",), {"telescope": "lco*"}),
+    ],
+)
+def test_a_selection_is_made_by_the_database(
+    releases: tuple[str, ...], where: dict[str, object], batched: dg.DagsterInstance
+) -> None:
+    found = select_keys(records.DagsterLedger(batched), VISITS, Selection(releases, where))
+    assert found == VISITS.select(sorted(KEYS), releases, where) != []
+
+
+def test_a_selection_narrows_what_is_read(batched: dg.DagsterInstance) -> None:
+    storage = batched.event_log_storage
+    assert isinstance(storage, BatchedEventLogStorage)
+    patterns = VISITS.like(["DR17"], {"plate": 5226, "fibre": "1,2"})
+    assert patterns == ["DR17/%/%/5226/%/%"]
+    assert list(storage.match_dynamic_partitions("ap_visit", patterns)) == [KEYS[0], KEYS[3]]
+
+
+def test_named_keys_are_looked_up_alone(batched: dg.DagsterInstance) -> None:
+    assert match_keys(records.DagsterLedger(batched), SNR, [KEYS[4], KEYS[0], KEYS[4]]) == [KEYS[4], KEYS[0]]

@@ -14,7 +14,7 @@ from astra_dagster.datamodel.key_lists import match_entries
 from astra_dagster.datamodel.products import Product, Where
 from astra_dagster.orchestration import records
 from astra_dagster.orchestration.causes import plain_failures
-from astra_dagster.orchestration.partitions import keys_of_files
+from astra_dagster.orchestration.partitions import is_registered, keys_of_files
 from astra_dagster.orchestration.runs.launchpad import Launchpad, RunConfig
 from astra_dagster.orchestration.runs.materialise import Job, materialise
 from astra_dagster.orchestration.runs.resources import RESOURCES, ExecutorResource
@@ -23,6 +23,9 @@ from astra_dagster.outputs.store import OutputStore
 from astra_dagster.planning.ledger import Selection, make_none_registered, select_keys
 from astra_dagster.planning.planner import Planner, members
 from astra_dagster.tasks.task import Task, all_tasks
+
+FEW = 100
+"""Most keys that are looked up one by one; of more, all registered keys are read."""
 
 
 class UpdateConfig(RunConfig):
@@ -136,6 +139,8 @@ def match_keys(ledger: records.DagsterLedger, task: Task, entries: Sequence[str]
         If no registered partition is named so.
     """
     domain = task.domain
+    if len(entries) <= FEW and all(is_registered(ledger.instance, domain, entry) for entry in entries):
+        return list(dict.fromkeys(entries))
     if isinstance(domain, Product):
         return match_entries(entries, select_keys(ledger, domain), domain.parts, domain.asset_name)
     groups = dict.fromkeys(select_keys(ledger, domain))

@@ -112,6 +112,20 @@ class BatchedEventLogStorage(SqlEventLogStorage):
         after = ValueIndexCursor(value=page[-1] if page else last).to_string()
         return PaginatedResults(results=page, cursor=after, has_more=len(found) > limit)
 
+    def match_dynamic_partitions(self, partitions_def_name: str, patterns: Sequence[str]) -> Sequence[str]:
+        """Return the partition keys that match one of these patterns of LIKE, in the order of their text.
+
+        SQLite takes no notice of upper and lower case.
+        """
+        self._check_partitions_table()
+        table = DynamicPartitionsTable.c
+        query = sa.select(table.partition).where(
+            table.partitions_def_name == partitions_def_name,
+            sa.or_(sa.false(), *(table.partition.like(pattern) for pattern in patterns)),
+        )
+        with self.index_connection() as index:
+            return sorted(index.scalars(query))
+
     def store_event(self, event: dg.EventLogEntry) -> None:
         """Write one event. If it says that a run has started, this process is that of the run, and shows its life."""
         if event.dagster_event_type == dg.DagsterEventType.RUN_START and self.has_instance:
