@@ -70,7 +70,7 @@ def make_side(name: str, store: OutputStore, table: pa.Table, source: str, param
     """
     task = store.task
     first = [KEY, SPECTRUM] if store.several else [KEY]
-    table = table.select([*first, *(field.name for _, field in find_results(table))])
+    table = table.select([*first, *(field.name for _, field in find_results(table.schema))])
     words = [task.name, *(word for item in parameters.items() for word in ("--set", "=".join(map(_write, item))))]
     of_spectra = task.output == "fits"
 
@@ -166,6 +166,6 @@ def _read_kept(path: Path) -> pa.Table:
             table = pq.read_table(stream, partitioning=None)
     except (OSError, pa.ArrowException) as error:
         raise ComparisonError(f"this table cannot be read: {error}", path=path) from error
-    if KEY not in table.column_names or not find_results(table):
+    if KEY not in table.column_names or not find_results(table.schema):
         raise ComparisonError("this is no table of results", path=path, hint="astra-dagster table makes them")
     return table
