@@ -63,12 +63,12 @@ class Launchpad(typing.Generic[Kind]):
             about = 'Parameters of other tasks of the run, for example {"ap_visit_snr.fudge_factor": 2.0}.'
             listed = f" It requires {', '.join(others)}." if others else ""
             fields[ALSO_SET] = (dict[str, Any], Field(default={}, description=about + listed))
-        self.kind: type[Kind] = create_model(f"{task.name}_{base.__name__}", __base__=base, **fields)
+        self.kind, self._fields = _make_kind(base, fields)
 
     @property
     def schema(self) -> dg.Field:
         """Schema for the ``config_schema`` of an op or asset."""
-        return dg.Field(_CheckedFields(self.kind.to_fields_dict(), self.task))
+        return dg.Field(_CheckedFields(self._fields, self.task))
 
     def read(self, context: dg.OpExecutionContext) -> tuple[Kind, list[Task]]:
         """Return the configuration of a run, and its tasks with their parameters, this one first."""
@@ -77,6 +77,21 @@ class Launchpad(typing.Generic[Kind]):
         for line in registry.tell_kept(before, after):
             context.log.warning(line)
         return self.kind(**values), after
+
+
+_MADE: dict[tuple[type[dg.Config], str], tuple[type[Any], Mapping[str, dg.Field]]] = {}
+
+
+def _make_kind(base: type[Kind], fields: Mapping[str, Any]) -> tuple[type[Kind], Mapping[str, dg.Field]]:
+    """Return a type of configuration with more fields, and all its fields as Dagster has them.
+
+    Tasks with the same parameters share one, as Dagster takes milliseconds for each.
+    """
+    key = base, repr(fields)
+    if key not in _MADE:
+        kind = create_model(base.__name__, __base__=base, **fields)
+        _MADE[key] = kind, kind.to_fields_dict()
+    return _MADE[key]
 
 
 class _CheckedFields(dg.Shape):

@@ -7,6 +7,7 @@ of a night when a run over its files has ended.
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import dagster as dg
@@ -22,8 +23,6 @@ from astra_dagster.errors import (
     UnknownReleaseError,
     UnresolvableTemplateError,
 )
-from astra_dagster.night.page import write_list, write_page
-from astra_dagster.night.report import Night, summarise
 from astra_dagster.orchestration.records import DagsterLedger
 from astra_dagster.orchestration.sources import make_planner
 from astra_dagster.outputs import layout
@@ -32,6 +31,9 @@ from astra_dagster.outputs.store import OutputStore
 from astra_dagster.planning.ledger import Selection, select_keys
 from astra_dagster.tasks import registry
 from astra_dagster.tasks.task import Task
+
+if TYPE_CHECKING:  # takes pyarrow along, which is slow to import
+    from astra_dagster.night.report import Night
 
 NOT_OF_PRODUCT = (InvalidKeyError, UnknownProductError, UnknownReleaseError, UnresolvableTemplateError)
 """Errors of a selection by what a product does not have: a part of the key, or a release."""
@@ -71,7 +73,7 @@ def find_nights(instance: dg.DagsterInstance, given: Sequence[str], chosen: Sele
     return nights if given else nights[-1:]
 
 
-def make_night(instance: dg.DagsterInstance, mjd: str, chosen: Selection) -> Night:
+def make_night(instance: dg.DagsterInstance, mjd: str, chosen: Selection) -> "Night":
     """Plan all tasks over the partitions of a night, and summarise them; nothing is computed or recorded.
 
     Raises
@@ -79,6 +81,8 @@ def make_night(instance: dg.DagsterInstance, mjd: str, chosen: Selection) -> Nig
     AstraError
         If SAS_BASE_DIR is not set, or the outputs cannot be found.
     """
+    from astra_dagster.night.report import summarise
+
     outputs = settings.outputs_dir()
     planner = make_planner(instance, outputs, settings.sas_base_dir())
     where: Where = {**chosen.where, NIGHT: mjd}
@@ -94,7 +98,7 @@ def make_night(instance: dg.DagsterInstance, mjd: str, chosen: Selection) -> Nig
     return summarise(mjd, plans)
 
 
-def write_night(night: Night) -> Path:
+def write_night(night: "Night") -> Path:
     """Write the page of a night, and the list of all nights; return the path of the page.
 
     Raises
@@ -102,6 +106,8 @@ def write_night(night: Night) -> Path:
     OutputError
         If a page cannot be written.
     """
+    from astra_dagster.night.page import write_list, write_page
+
     outputs = settings.check_outputs_dir()
     web = settings.config().web_url.rstrip("/")
     digests = {task.task: task.digest for task in night.tasks}
