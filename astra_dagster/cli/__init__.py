@@ -24,9 +24,7 @@ from astra_dagster.cli.run import plan, run
 
 EPILOG = """\b
 Exit codes: 0 all is well; 1 something failed or is missing, and one line
-says what; 2 wrong usage. Each command has an example in its own --help.
-Completion in bash (zsh_source, fish_source for the others):
-eval "$(_ASTRA_DAGSTER_COMPLETE=bash_source astra-dagster)"."""
+says what; 2 wrong usage. Each command has an example in its own --help."""
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)

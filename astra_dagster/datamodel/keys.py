@@ -86,6 +86,9 @@ Each goes with a regular expression of the products for which it was written, as
 """
 
 APOGEE_PATTERNS = {"telescope": r"(?:apo25m|lco25m|apo1m)", "instrument": r"(?:apogee-n|apogee-s)"}
+ONE_METRE = "apo1m"
+"""The only telescope of the products apVisit-1m and apStar-1m."""
+
 _LARGEST = {"fiber": 300, "fiberid": 1000}
 
 
@@ -162,6 +165,8 @@ class Key:
     @cached_property
     def pattern(self) -> str:
         """Regular expression of the canonical text."""
+        if self.sdss_name == "telescope" and self.of.endswith(("/apVisit-1m", "/apStar-1m")):
+            return ONE_METRE
         if self.apogee and self.sdss_name in APOGEE_PATTERNS:
             return APOGEE_PATTERNS[self.sdss_name]
         if not self.width:

@@ -1,6 +1,11 @@
-"""Compare results of a task: those of two sets of parameters, releases, code versions or points in time."""
+"""Compare results of a task: those of two sets of parameters, releases, code versions or points in time.
 
-from collections.abc import Sequence
+Dagster is imported when something is compared, not before.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -8,16 +13,16 @@ import pyarrow.compute as pc
 from astra_dagster import settings
 from astra_dagster.comparison.comparison import Comparison, compare_sides
 from astra_dagster.comparison.sides import Side, SideRequest, parse_side
-from astra_dagster.orchestration.records import DagsterLedger
-from astra_dagster.orchestration.runs.instance import open_instance
 from astra_dagster.outputs.store import OutputStore
-from astra_dagster.results.results import Results
-from astra_dagster.results.sides import make_side, read_side
 from astra_dagster.tables.table_columns import KEY
 from astra_dagster.tasks.task import Task
 
+if TYPE_CHECKING:
+    from astra_dagster.orchestration.records import DagsterLedger
+    from astra_dagster.results.results import Results
 
-def compare(a: Results, b: Results, *, by: str = "", columns: Sequence[str] = ()) -> Comparison:
+
+def compare(a: "Results", b: "Results", *, by: str = "", columns: Sequence[str] = ()) -> Comparison:
     """Compare two sets of results: ``compare(task.results(order=3), task.results(order=5))``.
 
     Parameters
@@ -43,8 +48,7 @@ def compare(a: Results, b: Results, *, by: str = "", columns: Sequence[str] = ()
     UnknownColumnError
         If a side does not have one of the columns.
     """
-    with open_instance() as instance:
-        ledger = DagsterLedger(instance)
+    with _open_ledger() as ledger:
         return compare_sides(_read(ledger, a), _read(ledger, b), by=by, columns=columns)
 
 
@@ -58,16 +62,29 @@ def compare_requests(task: Task, a: str, b: str, *, by: str = "", columns: Seque
     AstraError
         See `compare`.
     """
+    from astra_dagster.results.sides import read_side
+
     requests = parse_side(a), parse_side(b)
     for one in requests:
         task.setting(one.parameters)  # a mistake in the second shows before the first is read
-    with open_instance() as instance:
-        left, right = (read_side(DagsterLedger(instance), task, one) for one in requests)
+    with _open_ledger() as ledger:
+        left, right = (read_side(ledger, task, one) for one in requests)
     return compare_sides(left, right, by=by, columns=columns)
 
 
-def _read(ledger: DagsterLedger, results: Results) -> Side:
+@contextmanager
+def _open_ledger() -> Iterator["DagsterLedger"]:
+    from astra_dagster.orchestration.records import DagsterLedger
+    from astra_dagster.orchestration.runs.instance import open_instance
+
+    with open_instance() as instance:
+        yield DagsterLedger(instance)
+
+
+def _read(ledger: "DagsterLedger", results: "Results") -> Side:
     """Read the rows of selected results."""
+    from astra_dagster.results.sides import make_side, read_side
+
     task, selection = results.task, results.selection
     values, usual = task.values().as_dict(all=True), task.parameters.from_mapping({}).as_dict(all=True)
     changed = {name: value for name, value in values.items() if usual.get(name) != value}

@@ -97,7 +97,11 @@ def test_where_a_file_is(server: Server, tmp_path: Path, monkeypatch: pytest.Mon
     [
         (["fetch", "--release", "DR17"], 2, "give --product too"),
         (["path", "DR17/x"], 1, "is no key of a source asset"),
-        (["fetch", "--product", "apVisit"], 2, "give keys, or select registered ones"),
+        (
+            ["fetch", "--product", "apVisit"],
+            2,
+            "give keys, or --keys, or select registered ones by --release or --where",
+        ),
         (["fetch", "--product", "apVisit", "--release", "DR17", KEYS[0]], 2, "not both"),
         (["fetch", "--product", "apVisit", "--release", "DR17"], 1, "no ap_visit partition is registered"),
         (["fetch", "--product", "apVisits", KEYS[0]], 1, "did you mean apVisit"),

@@ -68,7 +68,8 @@ def some_value(key: Key, rng: random.Random) -> str | int:
     """A value that a key may have; letters and digits only, so that neighbours in a file name stay apart."""
     name = key.sdss_name
     if name in CHOICES and (name not in ("telescope", "instrument") or key.apogee):
-        return rng.choice(CHOICES[name])
+        held = [value for value in CHOICES[name] if name != "telescope" or re.fullmatch(key.pattern, value)]
+        return rng.choice(held)
     if name == "mjd":
         return rng.randint(50000, 61000)
     if name in ("fiber", "fiberid"):

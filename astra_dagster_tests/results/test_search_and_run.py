@@ -92,7 +92,9 @@ def test_of_other_files_results_tell_the_star(discovered: Path) -> None:
     paths = ap_visit.search(plate=5226).paths
     fits.setval(paths[0], "RA", value=10.5)
     fits.setval(paths[0], "DEC", value=-20.25)
-    fits.setval(paths[1], "OBJID", value="2M00000032+5737103")
+    fits.setval(paths[1], "OBJID", value="2M00000032+5737103")  # of which its name tells the place
+    for card in ("RA", "DEC"):
+        fits.delval(paths[1], card)
     ap_visit_snr.run(keys)
     assert ap_visit.search(star="2M00000032+5737103").keys == (keys[1],)
     near = SkyCoord([10.5, 0], [-20.25, 57.6], unit="deg")
