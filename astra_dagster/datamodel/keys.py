@@ -208,7 +208,7 @@ class Key:
         if self.numeric:
             return "a whole number"
         if self.apogee and self.sdss_name in APOGEE_PATTERNS:
-            return "one of " + APOGEE_PATTERNS[self.sdss_name][3:-1].replace("|", ", ")
+            return "one of " + self.pattern[3:-1].replace("|", ", ") if "|" in self.pattern else self.pattern
         return "letters, digits and _ . + , : = ( ) -"
 
 

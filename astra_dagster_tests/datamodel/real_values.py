@@ -28,7 +28,8 @@ VALUES: tuple[tuple[str, str, str], ...] = (
     (_SDSSV, "coadd", "allepoch"),
     (_SDSSV, "obs", "apo lco"),
     # https://github.com/sdss/datamodel, https://github.com/jobovy/apogee, https://github.com/astropy/specutils
-    ("APOGEE_(?:REDUX|ASPCAP)/(?:ap|aspcap)(?:Visit|Star).*", "telescope", "apo25m lco25m apo1m"),
+    ("APOGEE_(?:REDUX|ASPCAP)/(?:ap|aspcap)(?:Visit|Star)", "telescope", "apo25m lco25m apo1m"),
+    ("APOGEE_(?:REDUX|ASPCAP)/ap(?:Visit|Star)-1m", "telescope", "apo1m"),
     (
         "APOGEE_(?:REDUX|ASPCAP)/(?:ap|aspcap)(?:Visit|Star).*",
         "field",

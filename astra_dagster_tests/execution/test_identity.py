@@ -89,13 +89,13 @@ OTHERS: Mapping[str, Any] = {
     "sdss_id": 103020001,
 }
 NOT_COMPARED = {
-    *((f"{name}-1m", part) for name in ("apVisit", "apStar") for part in ("field", "reduction")),
+    *((f"{name}-1m", part) for name in ("apVisit", "apStar") for part in ("telescope", "field", "reduction")),
     *(("apVisit", "field"), ("aspcapStar", "telescope")),
     *((name, "run2d") for name in ("spec", "spec-lite", "spPlate")),
     *((f"spec{kind}_epoch", "mjd") for kind in ("Lite", "Full")),
     *((f"spec{kind}_coadd", part) for kind in ("Lite", "Full") for part in ("mjd", "coadd", "obs")),
 }
-"""What these files do not say, or say of their reduction."""
+"""What these files do not say, or say of their reduction, or what no other can have."""
 
 
 def task_on(name: str) -> Task:
