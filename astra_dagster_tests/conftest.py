@@ -36,8 +36,8 @@ settings.load_profile("default")
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One worker more than there are cores, for some tests wait for servers and daemons most of their time."""
-    return (os.cpu_count() or 1) + 1
+    """Two workers more than there are cores, for some tests wait for servers and daemons most of their time."""
+    return (os.cpu_count() or 1) + 2
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
