@@ -23,7 +23,7 @@ from astra_dagster.spectra.products.ap_visit import AP_VISIT
 from astra_dagster.spectra.products.mwm import MWM
 from astra_dagster.spectra.products.spec import SPEC
 from astra_dagster.tasks.columns import Column
-from astra_dagster.tasks.decorator import spectrum_task
+from astra_dagster.tasks.decorator import spectrum_task, tasks_over
 from astra_dagster.tasks.identity import APOGEE, BOSS, PLATE, identity
 from astra_dagster.tasks.identity import MWM as MWM_COLUMNS
 from astra_dagster.tasks.parameters import descriptions, parameter
@@ -242,20 +242,9 @@ def _ap_star_continuum(spectra: SpectrumBatch, parameters: ContinuumParameters) 
     return _normalise_all(spectra, parameters, APOGEE, brackett=True, velocity=np.zeros(len(spectra)))
 
 
-(ap_visit_continuum, ap_visit_1m_continuum), (ap_star_continuum, ap_star_1m_continuum) = (
-    [
-        spectrum_task(
-            requires=product(name),
-            parameters=ContinuumParameters,
-            version="2",
-            columns=_APOGEE,
-            bitmask=True,
-            name=f"{product(name).asset_name}_continuum",
-        )(function)
-        for name in names
-    ]
-    for names, function in ((AP_VISIT, _ap_visit_continuum), (AP_STAR, _ap_star_continuum))
-)
+_OF_STARS: dict[str, Any] = {"parameters": ContinuumParameters, "version": "2", "columns": _APOGEE, "bitmask": True}
+ap_visit_continuum, ap_visit_1m_continuum = tasks_over(AP_VISIT, "continuum", _ap_visit_continuum, **_OF_STARS)
+ap_star_continuum, ap_star_1m_continuum = tasks_over(AP_STAR, "continuum", _ap_star_continuum, **_OF_STARS)
 
 
 def _spec_continuum(spectra: SpectrumBatch, parameters: OpticalContinuumParameters) -> SpectrumBatch:
@@ -278,16 +267,14 @@ def _spec_continuum(spectra: SpectrumBatch, parameters: OpticalContinuumParamete
     spec_lite_coadd_continuum,
     spec_full_coadd_continuum,
     sp_spec_continuum,
-) = (
-    spectrum_task(
-        requires=item,
-        parameters=OpticalContinuumParameters,
-        version="2",
-        columns=_BOSS,
-        bitmask=True,
-        name=f"{item.asset_name}_continuum",
-    )(_spec_continuum)
-    for item in map(product, (*SPEC, "spSpec"))
+) = tasks_over(
+    (*SPEC, "spSpec"),
+    "continuum",
+    _spec_continuum,
+    parameters=OpticalContinuumParameters,
+    version="2",
+    columns=_BOSS,
+    bitmask=True,
 )
 
 
@@ -321,17 +308,15 @@ def _mwm_continuum(spectra: SpectrumBatch, parameters: MWMContinuumParameters) -
     )
 
 
-mwm_star_continuum, mwm_visit_continuum = (
-    spectrum_task(
-        requires=item,
-        parameters=MWMContinuumParameters,
-        version="1",
-        columns={**_COLUMNS, **MWM_COLUMNS},
-        bitmask=True,
-        options=["instrument"],
-        name=f"{item.asset_name}_continuum",
-    )(_mwm_continuum)
-    for item in map(product, MWM)
+mwm_star_continuum, mwm_visit_continuum = tasks_over(
+    MWM,
+    "continuum",
+    _mwm_continuum,
+    parameters=MWMContinuumParameters,
+    version="1",
+    columns={**_COLUMNS, **MWM_COLUMNS},
+    bitmask=True,
+    options=["instrument"],
 )
 
 

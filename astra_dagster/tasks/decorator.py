@@ -2,10 +2,11 @@
 
 import inspect
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from astra_dagster.datamodel.products import product
 from astra_dagster.errors import DeclarationError, nearest
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.tasks.calling import DATA_IDS, one_by_one, repeat_until
@@ -146,6 +147,18 @@ def spectrum_task(
     if until is not None and stages == 1:
         raise ValueError("until needs stages=, the most stages that there may be, of at least 2")
     return decorate
+
+
+def tasks_over(names: Iterable[str], ending: str, function: Callable[..., Any], **options: Any) -> Iterator[Task]:
+    """Make a task of each of these products from one function: ``spec_snr`` and ``spec_lite_snr`` with the ending snr.
+
+    Parameters
+    ----------
+    options
+        As of `spectrum_task`.
+    """
+    for item in map(product, names):
+        yield spectrum_task(item, name=f"{item.asset_name}_{ending}", **options)(function)
 
 
 def _check_options(task: Task) -> None:

@@ -14,7 +14,7 @@ from astra_dagster.spectra.products.mwm import MWM
 from astra_dagster.spectra.products.spec import SPEC
 from astra_dagster.tasks import identity
 from astra_dagster.tasks.columns import Column
-from astra_dagster.tasks.decorator import spectrum_task
+from astra_dagster.tasks.decorator import spectrum_task, tasks_over
 from astra_dagster.tasks.parameters import parameter
 from astra_dagster.tasks.rejection import InstrumentParameters, RejectingParameters
 
@@ -58,11 +58,12 @@ class MWMSNRParameters(InstrumentParameters, SNRParameters):
 
 def _measure(spectra: SpectrumBatch, parameters: SNRParameters, who: Mapping[str, Column]) -> dict[str, Any]:
     spectra = parameters.apply_to(spectra)
-    ratios = _ratios(spectra, pixel_snr(spectra.flux, spectra.error), parameters.fudge_factor)
+    ratios = measure_ratios(spectra, pixel_snr(spectra.flux, spectra.error), parameters.fudge_factor)
     return {**ratios, **identity.identity(spectra, who)}
 
 
-def _ratios(spectra: SpectrumBatch, snr: FloatArray, factor: float) -> dict[str, FloatArray]:
+def measure_ratios(spectra: SpectrumBatch, snr: FloatArray, factor: float = 1.0) -> dict[str, FloatArray]:
+    """Return the columns `COLUMNS` from the ratio of each pixel, times a factor."""
     return {
         "snr": factor * mean_snr(snr, spectra.bad),
         "snr_median": factor * median_snr(snr, spectra.bad),
@@ -77,26 +78,24 @@ def _ap_visit_snr(spectra, parameters):  # type: ignore[no-untyped-def]
     snr = pixel_snr(spectra.flux, spectra.error)
     factor = parameters.fudge_factor
     chips = {f"snr_{name}": factor * median_snr(snr[:, start:stop]) for name, start, stop in spectra.chips}
-    return {**_ratios(spectra, snr, factor), **chips, **identity.identity(spectra, identity.APOGEE)}
+    return {**measure_ratios(spectra, snr, factor), **chips, **identity.identity(spectra, identity.APOGEE)}
 
 
-ap_visit_snr, ap_visit_1m_snr = (
-    spectrum_task(
-        requires=item,
-        parameters=SNRParameters,
-        version="3",
-        columns={
-            **COLUMNS,
-            "snr_blue": "Median over all pixels of the blue chip.",
-            "snr_green": "Median over all pixels of the green chip: the SNR card of the file's header.",
-            "snr_red": "Median over all pixels of the red chip.",
-            **identity.APOGEE,
-        },
-        wavelength=False,
-        bitmask=True,
-        name=f"{item.asset_name}_snr",
-    )(_ap_visit_snr)
-    for item in map(product, AP_VISIT)
+ap_visit_snr, ap_visit_1m_snr = tasks_over(
+    AP_VISIT,
+    "snr",
+    _ap_visit_snr,
+    parameters=SNRParameters,
+    version="3",
+    columns={
+        **COLUMNS,
+        "snr_blue": "Median over all pixels of the blue chip.",
+        "snr_green": "Median over all pixels of the green chip: the SNR card of the file's header.",
+        "snr_red": "Median over all pixels of the red chip.",
+        **identity.APOGEE,
+    },
+    wavelength=False,
+    bitmask=True,
 )
 
 
@@ -107,28 +106,26 @@ def _ap_star_snr(spectra, parameters):  # type: ignore[no-untyped-def]
     factor = parameters.fudge_factor
     return {
         "row": spectra.meta["row"],
-        **_ratios(spectra, snr, factor),
+        **measure_ratios(spectra, snr, factor),
         "snr_all": factor * median_snr(snr),
         **identity.identity(spectra, identity.APOGEE),
     }
 
 
-ap_star_snr, ap_star_1m_snr = (
-    spectrum_task(
-        requires=item,
-        parameters=SNRParameters,
-        version="2",
-        columns={
-            "row": "Which spectrum of the file: a combination or a visit.",
-            **COLUMNS,
-            "snr_all": "Median over all pixels: for the first spectrum the SNR card of the file's header.",
-            **identity.APOGEE,
-        },
-        wavelength=False,
-        bitmask=True,
-        name=f"{item.asset_name}_snr",
-    )(_ap_star_snr)
-    for item in map(product, AP_STAR)
+ap_star_snr, ap_star_1m_snr = tasks_over(
+    AP_STAR,
+    "snr",
+    _ap_star_snr,
+    parameters=SNRParameters,
+    version="2",
+    columns={
+        "row": "Which spectrum of the file: a combination or a visit.",
+        **COLUMNS,
+        "snr_all": "Median over all pixels: for the first spectrum the SNR card of the file's header.",
+        **identity.APOGEE,
+    },
+    wavelength=False,
+    bitmask=True,
 )
 
 
@@ -152,17 +149,15 @@ def _spec_snr(spectra, parameters):  # type: ignore[no-untyped-def]
     spec_lite_coadd_snr,
     spec_full_coadd_snr,
     sp_spec_snr,
-) = (
-    spectrum_task(
-        requires=item,
-        parameters=OpticalSNRParameters,
-        version="2",
-        columns={**COLUMNS, **identity.BOSS},
-        wavelength=False,
-        bitmask=True,
-        name=f"{item.asset_name}_snr",
-    )(_spec_snr)
-    for item in map(product, (*SPEC, "spSpec"))
+) = tasks_over(
+    (*SPEC, "spSpec"),
+    "snr",
+    _spec_snr,
+    parameters=OpticalSNRParameters,
+    version="2",
+    columns={**COLUMNS, **identity.BOSS},
+    wavelength=False,
+    bitmask=True,
 )
 
 
@@ -191,16 +186,14 @@ def aspcap_star_snr(spectra, parameters):  # type: ignore[no-untyped-def]
     return _measure(spectra, parameters, identity.APOGEE)
 
 
-mwm_star_snr, mwm_visit_snr = (
-    spectrum_task(
-        requires=item,
-        parameters=MWMSNRParameters,
-        version="1",
-        columns={**COLUMNS, **identity.MWM},
-        wavelength=False,
-        bitmask=True,
-        options=["instrument"],
-        name=f"{item.asset_name}_snr",
-    )(_mwm_snr)
-    for item in map(product, MWM)
+mwm_star_snr, mwm_visit_snr = tasks_over(
+    MWM,
+    "snr",
+    _mwm_snr,
+    parameters=MWMSNRParameters,
+    version="1",
+    columns={**COLUMNS, **identity.MWM},
+    wavelength=False,
+    bitmask=True,
+    options=["instrument"],
 )

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from astra_dagster.arrays import AnyArray, FloatArray
+from astra_dagster.datamodel.keys import ONE_METRE
 from astra_dagster.fits.header import Header, Scalar
 from astra_dagster.fits.model import Model, Shape
 from astra_dagster.fits.reader import FitsFile
@@ -176,7 +177,7 @@ def is_ap_star(file: FitsFile, *, one_metre: bool = False) -> bool:
     """Whether the headers of a file are those of an apStar file, and if asked, of one of the 1-m telescope."""
     shape = find_shape(file, "ffi")
     found = shape is not None and len(shape) <= 2 and shape[-1] == PIXELS
-    return found and (not one_metre or file.hdu(0).header.text("TELESCOP") == "apo1m")
+    return found and (not one_metre or file.hdu(0).header.text("TELESCOP") == ONE_METRE)
 
 
 def is_aspcap_star(file: FitsFile) -> bool:

@@ -17,7 +17,7 @@ from astra_dagster.fits.reader import FitsFile
 from astra_dagster.spectra.batch import FLUX_UNIT, SpectrumBatch
 from astra_dagster.spectra.masks import check_increasing, find_flagged, make_ivar_batch, to_native
 from astra_dagster.spectra.pixel_flags import BOSS, BOSS_REJECTED, order_names
-from astra_dagster.spectra.products.spec import PLAIN, RANGE, ROWS, STEP, name_position, to_plain
+from astra_dagster.spectra.products.spec import PLAIN, RANGE, ROWS, STEP, name_object, to_plain
 
 FIBRES = range(1, 1001)
 """Numbers of fibres that a plate may have."""
@@ -131,13 +131,9 @@ def _read_meta(file: FitsFile, fibres: int) -> dict[str, tuple[Scalar, ...]]:
     ra, dec = said.get("ra", missing), said.get("dec", missing)
     return {
         **{name: (value,) * fibres for name, value in plate.items()},
-        "object": tuple(map(_name_object, ra, dec)),
+        "object": tuple(map(name_object, ra, dec)),
         "fibre": said["fiberid"],
         "ra": ra,
         "dec": dec,
         "objtype": said.get("objtype", missing),
     }
-
-
-def _name_object(ra: Scalar, dec: Scalar) -> str | None:
-    return name_position(ra, dec) if isinstance(ra, float) and isinstance(dec, float) else None

@@ -19,7 +19,7 @@ from astra_dagster.spectra.batch import FLUX_UNIT, SpectrumBatch
 from astra_dagster.spectra.masks import find_flagged, from_errors, to_native, wrap_values
 from astra_dagster.spectra.pixel_flags import BOSS, BOSS_REJECTED, order_names
 from astra_dagster.spectra.products.sp_plate import read_grid
-from astra_dagster.spectra.products.spec import ROWS, has_plug_map, is_coadd, name_position, read_spec
+from astra_dagster.spectra.products.spec import ROWS, has_plug_map, is_coadd, name_object, read_spec
 
 SHAPES: tuple[Shape, ...] = ((range(4, 6), ROWS),)
 """Spectrum, spectrum less its continuum, noise, mask, and since DR5 a second mask."""
@@ -97,7 +97,7 @@ def _read_meta(file: FitsFile) -> dict[str, Scalar]:
     ra, dec = header.number("RAOBJ"), header.number("DECOBJ")
     return {
         "frame": "HELIOCEN",
-        "object": None if ra is None or dec is None else name_position(ra, dec),
+        "object": name_object(ra, dec),
         "plate": header.integer("PLATEID"),
         "mjd": header.integer("MJD"),
         "fibre": header.integer("FIBERID"),

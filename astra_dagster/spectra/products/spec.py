@@ -177,7 +177,7 @@ def _read_meta(file: FitsFile) -> dict[str, Scalar]:
     dec: Scalar = row.get("plug_dec", row.get("dec", header.number("PLUG_DEC")))
     return {
         "frame": "HELIOCEN",
-        "object": name_position(ra, dec) if isinstance(ra, float) and isinstance(dec, float) else None,
+        "object": name_object(ra, dec),
         "run2d": header.text("RUN2D") or row.get("run2d"),
         "plate": header.integer("PLATEID"),
         "field": header.integer("FIELDID"),
@@ -214,6 +214,11 @@ def name_position(ra: float, dec: float) -> str:
         f"SDSS J{minutes // 60:02}{minutes % 60:02}{seconds // 100:02}.{seconds % 100:02}"
         f"{'-' if dec < 0 else '+'}{arc_minutes // 60:02}{arc_minutes % 60:02}{arc_seconds // 10:02}.{arc_seconds % 10}"
     )
+
+
+def name_object(ra: Scalar, dec: Scalar) -> str | None:
+    """Return the name of an object by its coordinates, `name_position`; None if the file does not tell them."""
+    return name_position(ra, dec) if isinstance(ra, float) and isinstance(dec, float) else None
 
 
 def to_plain(value: np.generic) -> Scalar:

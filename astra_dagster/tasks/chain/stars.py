@@ -6,7 +6,7 @@ import numpy as np
 
 from astra_dagster.analysis.combination import combine, resample
 from astra_dagster.analysis.cross_correlation import Flattened, align, measure_relative
-from astra_dagster.analysis.snr import der_snr, mean_snr, median_snr, pixel_snr
+from astra_dagster.analysis.snr import pixel_snr
 from astra_dagster.datamodel.products import product
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.products.ap_star import CHIPS, log_grid
@@ -21,11 +21,12 @@ from astra_dagster.tasks.chain.visits import (
 )
 from astra_dagster.tasks.columns import Column
 from astra_dagster.tasks.decorator import spectrum_task
+from astra_dagster.tasks.identity import APOGEE
 from astra_dagster.tasks.requirements import matching, visits_of_star
-from astra_dagster.tasks.snr import COLUMNS
+from astra_dagster.tasks.snr import COLUMNS, measure_ratios
 
 STAR_COLUMNS: Mapping[str, Column | str] = {
-    "object": Column("Name of the object.", ucd="meta.id;meta.main", identity=True),
+    "object": APOGEE["object"],
     **VELOCITY_COLUMNS,
     "v_scatter": Column("Standard deviation of the velocities of the visits.", "km / s"),
     "visits_used": "Number of visits that are in the combination.",
@@ -122,11 +123,7 @@ def star_combination(visits: Sequence[SpectrumBatch], parameters: VelocityParame
 )
 def star_snr(spectra, parameters):  # type: ignore[no-untyped-def]
     """Signal-to-noise ratio of each combination, beside its velocity."""
-    snr = pixel_snr(spectra.flux, spectra.error)
     return {
-        "snr": mean_snr(snr, spectra.bad),
-        "snr_median": median_snr(snr, spectra.bad),
-        "der_snr": der_snr(spectra.flux, spectra.bad),
-        "good_pixels": (~spectra.bad).sum(axis=1),
+        **measure_ratios(spectra, pixel_snr(spectra.flux, spectra.error)),
         **{name: spectra.meta[name] for name in ("v_barycentre", "v_scatter", "visits_used")},
     }

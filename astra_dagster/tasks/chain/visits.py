@@ -16,6 +16,7 @@ from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.tasks.chain.barycentre import find_barycentric, to_barycentric
 from astra_dagster.tasks.columns import Column
 from astra_dagster.tasks.decorator import spectrum_task
+from astra_dagster.tasks.identity import APOGEE
 from astra_dagster.tasks.parameters import parameter
 from astra_dagster.tasks.rejection import RejectingParameters
 
@@ -81,7 +82,7 @@ def find_best(spectra: Flattened) -> tuple[list[str], FloatArray, FloatArray, Fl
     parameters=VelocityParameters,
     version="1",
     columns={
-        "object": Column("Name of the object.", ucd="meta.id;meta.main", identity=True),
+        "object": APOGEE["object"],
         **VELOCITY_COLUMNS,
         "v_observatory": Column("Radial velocity relative to the observatory.", "km / s"),
         "barycentric": Column("What the motion of the Earth adds to it, from time, place and position.", "km / s"),
