@@ -23,7 +23,7 @@ import numpy as np
 
 from astra_dagster import files
 from astra_dagster.arrays import AnyArray
-from astra_dagster.datamodel.keys import ABSENT, RENAMED, Key
+from astra_dagster.datamodel.keys import ABSENT, ONE_METRE, RENAMED, Key
 from astra_dagster.datamodel.products import DataID, Product
 from astra_dagster.datamodel.releases import releases
 from astra_dagster.datamodel.templates import Template
@@ -193,7 +193,7 @@ def _make_data_id(product: Product, release: str, row: Mapping[Key, str], by_loc
         for part, text in row.items()
         if text
     }
-    one_metre = values.get("telescope") == "apo1m"
+    one_metre = values.get("telescope") == ONE_METRE
     if one_metre and {"plate", "fibre"} <= values.keys():
         return f"the 1-m telescope has no plates; what it saw is {product.name}-1m"
     if by_location and not one_metre and not values["field"].isdigit():

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from pathlib import PurePath
 
+from astra_dagster.datamodel.keys import ONE_METRE
 from astra_dagster.datamodel.special import SPECIALS
 from astra_dagster.datamodel.templates import COMPRESSIONS
 from astra_dagster.datamodel.tree import tree, tree_names
@@ -46,7 +47,7 @@ def _list_templates(name: str) -> tuple[str, ...]:
         text for texts in templates if name in texts for text in _fill_folder(name, texts[name].partition("/")[2])
     )
     # A name that begins with a value, such as {plate}.fits, could be that of any file.
-    telescope = "apo1m" if name.endswith("-1m") else "{telescope}"
+    telescope = ONE_METRE if name.endswith("-1m") else "{telescope}"
     return tuple(text.replace("{telescope}", telescope) for text in found if _BEGINNING.search(text))
 
 

@@ -53,9 +53,8 @@ class CheckConfig(dg.Config):
 
 def task_checks(task: Task) -> dg.AssetChecksDefinition:
     """Make the checks of the newest results of a task."""
-    checks = [check for check in checking_outputs.CHECKS if check.applies(task)]
 
-    @dg.multi_asset_check(name=_step_name(task), specs=_make_specs(task.name, checks), can_subset=True)
+    @dg.multi_asset_check(name=_step_name(task), specs=_make_specs(task.name, _list_checks(task)), can_subset=True)
     def look(context: dg.AssetCheckExecutionContext, config: CheckConfig) -> Iterator[dg.AssetCheckResult]:
         yield from _look_at_newest(context.op_execution_context, task, config, context.selected_asset_check_keys)
 
@@ -92,10 +91,13 @@ def _step_name(task: Task) -> str:
     return f"{task.name}_checks"
 
 
+def _list_checks(task: Task) -> list[Check[OutputSample]]:
+    return [check for check in checking_outputs.CHECKS if check.applies(task)]
+
+
 def _look_at_newest(
     context: dg.OpExecutionContext, task: Task, config: CheckConfig, selected: Collection[dg.AssetCheckKey]
 ) -> Iterator[dg.AssetCheckResult]:
-    checks = [check for check in checking_outputs.CHECKS if check.applies(task)]
     with plain_failures():
         root, outputs = settings.sas_base_dir(), settings.outputs_dir()
         known = newest_records(context.instance, task, config.newest, context.run.run_id)
@@ -109,7 +111,7 @@ def _look_at_newest(
     newest = OutputSample.read(store, same, root, config.spectra)
     others = len(known) - len(same)
     note = f"{others} of other parameters or another code version left out" if others else ""
-    yield from _make_results(selected, task.name, checks, lambda check: check.look(newest), note)
+    yield from _make_results(selected, task.name, _list_checks(task), lambda check: check.look(newest), note)
 
 
 def table_checks(task: Task) -> dg.AssetChecksDefinition:
@@ -124,10 +126,7 @@ def table_checks(task: Task) -> dg.AssetChecksDefinition:
         made = built.asset_materialization if built else None
         if made is None:
             yield from _make_results(
-                context.selected_asset_check_keys,
-                asset,
-                checks,
-                lambda _: Verdict(0, "rows", note="there is no table yet"),
+                selected, asset, checks, lambda _: Verdict(0, "rows", note="there is no table yet")
             )
             return
         path = Path(str(made.metadata["parquet"].value))

@@ -6,7 +6,7 @@ from typing import Any
 
 from astra_dagster import settings
 from astra_dagster.errors import InvalidKeyError, nearest
-from astra_dagster.orchestration.partitions import registered
+from astra_dagster.orchestration.partitions import is_registered, registered
 from astra_dagster.orchestration.runs.instance import open_instance
 from astra_dagster.orchestration.runs.jobs import jobs_of
 from astra_dagster.orchestration.sources import make_planner
@@ -37,10 +37,10 @@ def why(task: Task, key: str, parameters: Mapping[str, Any]) -> str:
     store = _store(task, parameters)
     key = store.task.domain.parse_key(key).key
     with open_instance() as instance:
-        known = registered(instance, store.task.domain)
-        if key not in set(known):
+        if not is_registered(instance, store.task.domain, key):
             raise InvalidKeyError(
-                f"partition {key} of {store.task.domain.name} is not registered", hint=nearest(key, known)
+                f"partition {key} of {store.task.domain.name} is not registered",
+                hint=nearest(key, registered(instance, store.task.domain)),
             )
         planner = make_planner(instance, store.root, settings.sas_base_dir())
         return planner.plan(store, [key]).why(key)

@@ -19,7 +19,7 @@ schedule.
 
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -214,22 +214,21 @@ class _Ticking:
             if statuses & {*NOT_FINISHED_STATUSES}:
                 under_way.add(number)
             elif statuses:
-                requested = self.watch.files_of_request(number)
+                requested = {one: self._data_id(one.release, one.path) for one in self.watch.files_of_request(number)}
                 undone: set[Sighting] = set()
                 if dg.DagsterRunStatus.SUCCESS in statuses:
                     undone = self._not_recorded(requested)
                 elif dg.DagsterRunStatus.FAILURE in statuses:
                     undone = set(requested)
                 with self.watch.transaction():
-                    nights.remember(self.watch, (self._data_id(one.release, one.path) for one in requested))
+                    nights.remember(self.watch, requested.values())
                     self.watch.try_again(undone)
                     self.watch.mark([sighting for sighting in requested if sighting not in undone], None)
                     self.watch.forget_request(number)
         return under_way
 
-    def _not_recorded(self, requested: Sequence[Sighting]) -> set[Sighting]:
+    def _not_recorded(self, data_ids: Mapping[Sighting, DataID | None]) -> set[Sighting]:
         """Return the files that a successful run did not find and so did not record."""
-        data_ids = {sighting: self._data_id(sighting.release, sighting.path) for sighting in requested}
         known = records.source_records(self.instance, self.item, [one.key for one in data_ids.values() if one])
         undone = set()
         for sighting, data_id in data_ids.items():
