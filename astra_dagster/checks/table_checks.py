@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from astra_dagster.analysis.robust import find_middle
 from astra_dagster.arrays import BoolArray, FloatArray
 from astra_dagster.checks.check import LISTED, Check, Finding, Verdict
 from astra_dagster.errors import OutputError
@@ -66,15 +67,9 @@ class Table:
     @cached_property
     def numbers(self) -> tuple[str, ...]:
         """Names of the columns of results that are single numbers, without those that say what the object is."""
-        from pyarrow.types import is_floating, is_integer
+        from astra_dagster.tables.table import find_numbers
 
-        found = [
-            (field, (field.metadata or {}).get(b"result", b"").decode(errors="replace"))
-            for field in _read_schema(self.path)
-        ]
-        columns = self.store.task.result_columns
-        results = [field for field, name in found if name and not (name in columns and columns[name].identity)]
-        return tuple(field.name for field in results if is_integer(field.type) or is_floating(field.type))
+        return tuple(field.name for _, field in find_numbers(self.store.task, _read_schema(self.path)))
 
     def read(self, *columns: str) -> "pa.Table":
         """Read columns, with the row of the first spectrum only for each partition.
@@ -194,8 +189,8 @@ def find_jumps(nights: Sequence[FloatArray]) -> Iterator[tuple[int, tuple[str, s
         now, before = now[np.isfinite(now)], before[np.isfinite(before)]
         if len(now) < ENOUGH or len(before) < ENOUGH_BEFORE:
             continue
-        middle, here = float(np.median(before)), float(np.median(now))
-        scatter = max(1.4826 * float(np.median(np.abs(before - middle))), FLOOR * abs(middle))
+        (middle, spread), here = find_middle(before), float(np.median(now))
+        scatter = max(spread, FLOOR * abs(middle))
         jump = abs(here - middle) > JUMP * scatter
         found = f"{here:.5g}, median of {len(now)}"
         yield i, (found, f"{middle:.5g}, scatter {scatter:.3g}, in {len(before)} before") if jump else None

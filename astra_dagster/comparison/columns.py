@@ -8,15 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from astra_dagster.analysis.robust import find_middle
 from astra_dagster.arrays import FloatArray, IndexArray
 from astra_dagster.comparison.matching import Matches
 from astra_dagster.comparison.sides import Side
 from astra_dagster.errors import ComparisonError, UnknownColumnError, nearest
-from astra_dagster.tables.column_types import kind_name
+from astra_dagster.tables.column_types import kind_name, to_floats
 from astra_dagster.tables.table_columns import KEY, SPECTRUM
-
-TO_SIGMA = 1.4826
-"""The standard deviation of a normal distribution in units of its median absolute deviation."""
 
 JUMP = 5.0
 """Distance from the median difference beyond which a row is an outlier, in units of the robust scatter."""
@@ -68,14 +66,18 @@ class ColumnDifference:
         return int((np.isfinite(self.difference) & (self.difference != 0)).sum())
 
     @cached_property
+    def _middle(self) -> tuple[float, float]:
+        return find_middle(self.difference)
+
+    @property
     def median(self) -> float:
         """Median difference; NaN without any."""
-        return _find_median(self.difference)
+        return self._middle[0]
 
-    @cached_property
+    @property
     def scatter(self) -> float:
         """Robust scatter of the difference: 1.4826 times its median absolute deviation."""
-        return _find_scatter(self.difference)
+        return self._middle[1]
 
     @cached_property
     def in_errors(self) -> FloatArray | None:
@@ -113,7 +115,7 @@ class ColumnDifference:
 
     def summary(self) -> dict[str, float | int | str | None]:
         """Return the statistics by name; None for what there is not."""
-        sigma = self.in_errors
+        sigma = (None, None) if self.in_errors is None else tuple(map(_none, find_middle(self.in_errors)))
         return {
             "column": self.name,
             "unit": self.unit,
@@ -122,8 +124,8 @@ class ColumnDifference:
             "changed": self.changed,
             "median": _none(self.median),
             "scatter": _none(self.scatter),
-            "median_in_errors": None if sigma is None else _none(_find_median(sigma)),
-            "scatter_in_errors": None if sigma is None else _none(_find_scatter(sigma)),
+            "median_in_errors": sigma[0],
+            "scatter_in_errors": sigma[1],
             "outliers": len(self.outliers),
         }
 
@@ -228,19 +230,8 @@ def _same_unit(one: str, other: str) -> bool:
 
 
 def _values(side: Side, name: str, rows: IndexArray) -> FloatArray:
-    column = side.table[name].combine_chunks()
-    values: FloatArray = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)[rows]
+    values: FloatArray = to_floats(side.table[name])[rows]
     return values
-
-
-def _find_median(values: FloatArray) -> float:
-    finite = values[np.isfinite(values)]
-    return float(np.median(finite)) if finite.size else float("nan")
-
-
-def _find_scatter(values: FloatArray) -> float:
-    finite = values[np.isfinite(values)]
-    return TO_SIGMA * float(np.median(np.abs(finite - np.median(finite)))) if finite.size else float("nan")
 
 
 def _none(value: float) -> float | None:

@@ -15,6 +15,7 @@ from astra_dagster.comparison.matching import Matches, match_rows
 from astra_dagster.comparison.sides import Side
 from astra_dagster.tables.table_columns import KEY, SPECTRUM
 from astra_dagster.tables.table_fits import write_fits
+from astra_dagster.tables.texts import write_cell
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,12 +139,7 @@ def tabulate(made: Comparison) -> list[list[str]]:
     names = [name for name in (rows[0] if rows else ()) if any(row[name] not in (None, "") for row in rows)]
     names = [name for name in names if name != "one_sided" or any(row[name] for row in rows)]
     heads = [name.replace("_in_errors", "/error").replace("one_sided", "one-sided") for name in names]
-    return [heads, *([write_cell(row[name]) for name in names] for row in rows)]
-
-
-def write_cell(value: float | str | None) -> str:
-    """Return a value as text for people; empty if there is none."""
-    return f"{value:.6g}" if isinstance(value, float) else "" if value is None else str(value)
+    return [heads, *(["" if row[name] is None else write_cell(row[name]) for name in names] for row in rows)]
 
 
 def compare_sides(a: Side, b: Side, *, by: str = "", columns: Sequence[str] = ()) -> Comparison:

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from astra_dagster.analysis.robust import find_middle
 from astra_dagster.arrays import FloatArray
 from astra_dagster.outputs.record import Record
 from astra_dagster.outputs.store import Failure
 from astra_dagster.planning.plan import PartitionPlan, Plan
 from astra_dagster.planning.status import ReasonKind, Status, sentence
 from astra_dagster.tables.collection import gather
-from astra_dagster.tables.table import find_results
+from astra_dagster.tables.column_types import to_floats
+from astra_dagster.tables.table import find_numbers, find_results
 from astra_dagster.tables.table_columns import KEY, SPECTRUM
-from astra_dagster.tasks.columns import Column
-from astra_dagster.tasks.task import Task
 
 FAR = 5.0
 """Distance of an outlier from the median of its plate, in units of the robust scatter."""
@@ -232,41 +232,28 @@ def _look_at_results(
         return (), [], {}
     table = gather(plan.store, records).table
     first = table.filter(pa.compute.equal(table[SPECTRUM], 0))
-    names = {field.name: name for name, field in find_results(first.schema)}
-    measured = [name for name, result in names.items() if _is_measured(plan.store.task, result, first[name].type)]
-    numbers = {name: _numbers(first[name]) for name in measured}
+    promised = plan.store.task.result_columns
+    fields = [
+        field
+        for name, field in find_numbers(plan.store.task, first.schema)
+        if name not in promised or promised[name].flags is None
+    ]
+    numbers = {field.name: to_floats(first[field.name]) for field in fields}
     keys: list[str] = first[KEY].to_pylist()
     plates: dict[str, list[int]] = {}
     for row, key in enumerate(keys):
         plates.setdefault(_plate_of(key), []).append(row)
-    units = {field.name: (field.metadata or {}).get(b"unit", b"").decode() for _, field in find_results(first.schema)}
     columns, outliers = [], []
-    for name, values in numbers.items():
-        known = values[np.isfinite(values)]
-        if len(known):
-            middle, scatter = _robust(known)
-            columns.append(ColumnReport(name, units[name], len(known), middle, scatter))
+    for field in fields:
+        name, values = field.name, numbers[field.name]
+        count = int(np.isfinite(values).sum())
+        if count:
+            unit = (field.metadata or {}).get(b"unit", b"").decode()
+            columns.append(ColumnReport(name, unit, count, *find_middle(values)))
         for rows in plates.values():
             outliers += _far(name, [keys[row] for row in rows], values[rows])
     outliers.sort(key=lambda one: -one.distance)
-    return tuple(columns), outliers, _positions(first, names, keys, numbers, plates)
-
-
-def _is_measured(task: Task, result: str, kind: pa.DataType) -> bool:
-    """Whether a column holds numbers that a task found: no flags, and nothing that says what the object is."""
-    column = task.result_columns.get(result, Column())
-    return (pa.types.is_floating(kind) or pa.types.is_integer(kind)) and not column.identity and column.flags is None
-
-
-def _numbers(values: pa.ChunkedArray) -> FloatArray:
-    return np.asarray(values.cast(pa.float64(), safe=False).to_numpy(), dtype=float)
-
-
-def _robust(values: FloatArray) -> tuple[float, float]:
-    """Return the median of values, and their robust scatter."""
-    from astropy.stats import mad_std  # here, because it is slow to import
-
-    return float(np.median(values)), float(mad_std(values))
+    return tuple(columns), outliers, _positions(first, keys, numbers, plates)
 
 
 def _far(column: str, keys: Sequence[str], values: FloatArray) -> list[Outlier]:
@@ -274,7 +261,7 @@ def _far(column: str, keys: Sequence[str], values: FloatArray) -> list[Outlier]:
     known = np.isfinite(values)
     if known.sum() < ENOUGH:
         return []
-    middle, scatter = _robust(values[known])
+    middle, scatter = find_middle(values)
     if scatter == 0:
         return []
     distances = np.abs(values - middle) / scatter
@@ -286,16 +273,15 @@ def _far(column: str, keys: Sequence[str], values: FloatArray) -> list[Outlier]:
 
 def _positions(
     table: pa.Table,
-    names: Mapping[str, str],
     keys: Sequence[str],
     numbers: Mapping[str, FloatArray],
     plates: Mapping[str, Sequence[int]],
 ) -> dict[str, list[Position]]:
     """Return the positions of spectra by plate, if the task tells right ascension and declination."""
-    columns = {result: column for column, result in names.items()}
+    columns = {name: field.name for name, field in find_results(table.schema)}
     if not {"ra", "dec"} <= set(columns):
         return {}
-    ra, dec = (_numbers(table[columns[name]]) for name in ("ra", "dec"))
+    ra, dec = (to_floats(table[columns[name]]) for name in ("ra", "dec"))
     found = {}
     for plate, rows in plates.items():
         found[plate] = [

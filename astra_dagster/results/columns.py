@@ -1,6 +1,5 @@
-"""Make astropy's table from a pyarrow table of results, and align what is printed."""
+"""Make astropy's table from a pyarrow table of results."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,19 +20,6 @@ def make_qtable(table: pa.Table) -> Any:
         about = {name.decode(): text.decode() for name, text in (field.metadata or {}).items()}
         columns[field.name] = _make_column(field.name, table[field.name], about)
     return QTable(Table(columns))
-
-
-def align(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return rows of texts as lines in which the columns are aligned."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-def write_cell(value: Any) -> str:
-    """Return a value as a table for people shows it: six digits, the first of an array, and - where it is missing."""
-    if isinstance(value, list):
-        return f"[{', '.join(map(write_cell, value[:3]))}{', ...' if len(value) > 3 else ''}]"
-    return f"{value:.6g}" if isinstance(value, float) else "-" if value is None else str(value)
 
 
 def _make_column(name: str, values: pa.ChunkedArray, about: dict[str, str]) -> Any:

@@ -5,15 +5,14 @@ Dagster is imported when something is compared, not before.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from astra_dagster import settings
 from astra_dagster.comparison.comparison import Comparison, compare_sides
 from astra_dagster.comparison.sides import Side, SideRequest, parse_side
-from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tables.table_columns import KEY
 from astra_dagster.tasks.task import Task
 
@@ -83,15 +82,13 @@ def _open_ledger() -> Iterator["DagsterLedger"]:
 
 def _read(ledger: "DagsterLedger", results: "Results") -> Side:
     """Read the rows of selected results."""
-    from astra_dagster.results.sides import make_side, read_side
+    from astra_dagster.results.sides import read_side
 
     task, selection = results.task, results.selection
     values, usual = task.values().as_dict(all=True), task.parameters.from_mapping({}).as_dict(all=True)
     changed = {name: value for name, value in values.items() if usual.get(name) != value}
     name = " ".join([*(f"{key}={value}" for key, value in changed.items()), *selection.releases]) or "default"
-    side = read_side(ledger, task, SideRequest(name, {}, tuple(selection.releases)))
+    side = read_side(ledger, task, SideRequest(name, changed, tuple(selection.releases)))
     keys = side.table[KEY].to_pylist()
     kept = results.keys or task.domain.select(keys, selection.releases, selection.where)
-    table = side.table.filter(pc.is_in(side.table[KEY], value_set=pa.array(kept, pa.string())))
-    store = OutputStore(settings.outputs_dir(), task, task.values())
-    return make_side(name, store, table, side.source, changed)
+    return replace(side, table=side.table.filter(pc.is_in(side.table[KEY], value_set=pa.array(kept, pa.string()))))

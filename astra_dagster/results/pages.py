@@ -12,7 +12,7 @@ from astra_dagster.errors import TooManyRowsError
 from astra_dagster.outputs.atomic import replacing
 from astra_dagster.outputs.pictures import shown_input
 from astra_dagster.spectra.batch import SpectrumBatch
-from astra_dagster.viewer.browser import page
+from astra_dagster.viewer.browser import name_page, page
 from astra_dagster.viewer.shown import ShownSpectra
 
 MOST = 30
@@ -75,7 +75,7 @@ def plot_files(data_ids: Sequence[DataID], row: int, instrument: str | None) -> 
     _check_number(len(data_ids), "files", "found[:10].plot()")
     root = settings.sas_base_dir()
     shown = [shown_input(data_id, root, instrument) for data_id in data_ids]
-    return Page(page(shown, row), shown[0].title + (f" and {len(shown) - 1} more" if len(shown) > 1 else ""))
+    return Page(page(shown, row), name_page(shown))
 
 
 def tabulate_batch(batch: SpectrumBatch) -> str:

@@ -14,10 +14,11 @@ from astra_dagster.orchestration.records import DagsterLedger, record_texts
 from astra_dagster.orchestration.runs.instance import open_instance
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.planning.ledger import Selection, make_none_registered, select_keys
-from astra_dagster.results.columns import make_qtable, write_cell
+from astra_dagster.results.columns import make_qtable
 from astra_dagster.results.pages import make_table
 from astra_dagster.results.scan import find_library, list_columns, scan
 from astra_dagster.tables.collection import Gathered, gather
+from astra_dagster.tables.texts import write_cell
 from astra_dagster.tasks.task import Task
 
 LIMIT = 2_000_000
@@ -117,13 +118,9 @@ class Results:
     def source(self) -> str:
         """Where the rows are from, and how many partitions have no results with these parameters, in words."""
         count, made = self._selected
-        read = len(made.table) - made.kept
-        said = [f"{made.kept} from the table"] if made.kept else []
-        said += [f"{read} from outputs"] if read or not said else []
         left = count - len(set(made.keys.to_pylist())) - len(made.unreadable)
-        said += [f"{left} partitions are without results"] if left else []
-        said += [f"{len(made.unreadable)} outputs cannot be read"] if made.unreadable else []
-        return ", ".join(said)
+        without = [f"{left} partitions are without results"] if left else []
+        return ", ".join([*made.sources, *without, *made.unread])
 
     def __len__(self) -> int:
         return len(self._table)

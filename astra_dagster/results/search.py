@@ -13,12 +13,12 @@ from astra_dagster.errors import InputMissingError, InvalidKeyError, SpectrumFil
 from astra_dagster.orchestration.records import DagsterLedger
 from astra_dagster.orchestration.runs.instance import open_instance
 from astra_dagster.planning.ledger import make_none_registered, select_keys
-from astra_dagster.results.columns import align
 from astra_dagster.results.pages import Page, make_table, plot_files
 from astra_dagster.results.results import SHOWN, make_selection
 from astra_dagster.results.sky import keep_near
 from astra_dagster.spectra.batch import SpectrumBatch, stack
 from astra_dagster.spectra.readers import read_spectra
+from astra_dagster.tables.texts import align
 
 FETCHED = 4
 """Files that are fetched at a time."""

@@ -22,6 +22,7 @@ from astra_dagster.outputs.pictures import shown_input, shown_output
 from astra_dagster.outputs.record import Record, find_record
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.planning.ledger import Selection, select_keys
+from astra_dagster.results.scan import list_columns
 from astra_dagster.tables.collection import gather, table_path
 from astra_dagster.tables.column_types import find_kinds, make_array
 from astra_dagster.tables.table import find_results, list_identities, read_table
@@ -69,8 +70,7 @@ def make_side(name: str, store: OutputStore, table: pa.Table, source: str, param
         Parameters other than the defaults, for the command that shows spectra.
     """
     task = store.task
-    first = [KEY, SPECTRUM] if store.several else [KEY]
-    table = table.select([*first, *(field.name for _, field in find_results(table.schema))])
+    table = table.select(list_columns(store, table.schema))
     words = [task.name, *(word for item in parameters.items() for word in ("--set", "=".join(map(_write, item))))]
     of_spectra = task.output == "fits"
 
@@ -98,12 +98,8 @@ def _read_today(ledger: DagsterLedger, store: OutputStore, request: SideRequest)
         return table, f"{len(table)} from the table"
     keys = select_keys(ledger, store.task.domain, Selection(request.releases or store.task.releases))
     made = gather(store, _find_records(ledger, store, keys))
-    read = len(made.table) - made.kept
-    said = [f"the table is stale (newer results: {newer})"] if newer else []
-    said += [f"{made.kept} from the table"] if made.kept else []
-    said += [f"{read} from outputs"] if read or not made.kept else []
-    said += [f"{len(made.unreadable)} outputs cannot be read"] if made.unreadable else []
-    return made.table, ", ".join(said)
+    stale = [f"the table is stale (newer results: {newer})"] if newer else []
+    return made.table, ", ".join([*stale, *made.sources, *made.unread])
 
 
 def _count_newer(ledger: DagsterLedger, store: OutputStore, table: pa.Table, path: Path) -> int | None:

@@ -99,6 +99,18 @@ class Gathered:
     kept: int
     unreadable: tuple[tuple[str, str], ...]
 
+    @property
+    def sources(self) -> list[str]:
+        """Where the rows are from, in words: how many from the earlier table, and how many from outputs."""
+        read = len(self.table) - self.kept
+        kept = [f"{self.kept} from the table"] if self.kept else []
+        return [*kept, *([f"{read} from outputs"] if read or not kept else [])]
+
+    @property
+    def unread(self) -> list[str]:
+        """How many outputs were left out, in words; empty if none was."""
+        return [f"{len(self.unreadable)} outputs cannot be read"] if self.unreadable else []
+
 
 def table_path(store: OutputStore, suffix: str = "parquet") -> Path:
     """Where the table of a task with these parameters lies."""

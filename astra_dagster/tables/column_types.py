@@ -10,8 +10,11 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from astra_dagster.arrays import FloatArray
 
 Kinds = frozenset[str]
 
@@ -72,6 +75,11 @@ def arrow_type(kinds: Kinds) -> pa.DataType:
 def kind_name(kind: pa.DataType) -> str:
     """Return the name of a column's type: "int", "[float]"."""
     return f"[{kind_name(kind.value_type)}]" if pa.types.is_list(kind) else _OF_ARROW[kind]
+
+
+def to_floats(column: pa.ChunkedArray) -> FloatArray:
+    """Return a column of numbers as an array, NaN where values are missing."""
+    return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), dtype=float)
 
 
 def make_array(values: Sequence[Any], kinds: Kinds) -> pa.Array:

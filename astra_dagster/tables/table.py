@@ -33,6 +33,7 @@ from astra_dagster.tables.table_columns import (
     part_names,
 )
 from astra_dagster.tasks.columns import Column
+from astra_dagster.tasks.task import Task
 
 GROUP = 2**16
 """Number of rows in a group of the Parquet file."""
@@ -130,6 +131,17 @@ def find_results(schema: pa.Schema) -> list[tuple[str, pa.Field]]:
     """Return the name of each result that a table has, and its column."""
     found = [((field.metadata or {}).get(b"result"), field) for field in schema]
     return [(name.decode(), field) for name, field in found if name is not None]
+
+
+def find_numbers(task: Task, schema: pa.Schema) -> list[tuple[str, pa.Field]]:
+    """Return those of `find_results` that are single numbers, without what says what the object is."""
+    known = task.result_columns
+    return [
+        (name, field)
+        for name, field in find_results(schema)
+        if (pa.types.is_integer(field.type) or pa.types.is_floating(field.type))
+        and not (name in known and known[name].identity)
+    ]
 
 
 def _find_valued(results: Mapping[str, pa.ChunkedArray], read: Sequence[Rows]) -> tuple[str, ...]:

@@ -61,7 +61,7 @@ def page(shown: Sequence[ShownSpectra], row: int = 0) -> str:
     wheel = next(tool for tool in grid.toolbar.tools if isinstance(getattr(tool, "tools", [tool])[0], WheelZoomTool))
     document = Document()
     document.add_root(grid)
-    title = shown[0].title + (f" and {len(shown) - 1} more" if len(shown) > 1 else "")
+    title = name_page(shown)
     switched = {layer for _, _, layer in panels.renderers}
     return str(
         file_html(
@@ -78,6 +78,11 @@ def page(shown: Sequence[ShownSpectra], row: int = 0) -> str:
             },
         )
     )
+
+
+def name_page(shown: Sequence[ShownSpectra]) -> str:
+    """Return the title of a page with the spectra of these files."""
+    return shown[0].title + (f" and {len(shown) - 1} more" if len(shown) > 1 else "")
 
 
 def _make_files(shown: Sequence[ShownSpectra], row: int) -> list[File]:

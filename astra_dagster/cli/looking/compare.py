@@ -95,8 +95,8 @@ def _document(made: "Comparison") -> dict[str, Any]:
 
 
 def _lines(made: "Comparison") -> list[str]:
-    from astra_dagster.comparison.comparison import tabulate, write_cell
-    from astra_dagster.results.columns import align
+    from astra_dagster.comparison.comparison import tabulate
+    from astra_dagster.tables.texts import align, write_cell
 
     matches = made.matches
     lines = [f"{label}: {side.name}, {len(side.table)} rows, {side.source}" for label, side in made.sides]

@@ -85,7 +85,7 @@ def _places(by: "pa.Table", order: list[tuple[str, str]]) -> "pa.Array":
 
 
 def _aligned(table: "pa.Table") -> str:
-    from astra_dagster.results.columns import align, write_cell
+    from astra_dagster.tables.texts import align, write_cell
 
     names = table.column_names
     rows = [[write_cell(row[name]) for name in names] for row in table.slice(0, SHOWN).to_pylist()]
