@@ -7,6 +7,7 @@ read once.
 import functools
 import logging
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,7 @@ from astra_dagster.errors import (
     describe_user_error,
 )
 from astra_dagster.execution.batches import Inputs, check_sizes, find_group, join, pick_results, pick_sized, split_group
+from astra_dagster.execution.fork_server import GRACE
 from astra_dagster.execution.preparation import add_prepared, take_seconds
 from astra_dagster.execution.workers import FatalItem, Workers, spread
 from astra_dagster.outputs.store import InputFiles, OutputStore, PartitionWork, StoredOutput, read_task_output
@@ -50,6 +52,9 @@ CHUNK = 64
 
 WRITERS = 16
 """Number of outputs that are written at a time in each process."""
+
+_WRITER = "astra-write"
+"""First part of the names of the threads that write outputs."""
 
 Read = Callable[[Product, Path, tuple[tuple[str, Any], ...]], Any]
 
@@ -167,7 +172,7 @@ def _run_pickled_chunk(folders: Sequence[str], stores: bytes, chunk: Sequence[It
     try:
         return _run_chunk(_unpickle(tuple(folders), stores), chunk)
     except SystemExit:  # the worker was asked to end
-        _start_writers().shutdown(cancel_futures=True)
+        _end_writers()
         raise
 
 
@@ -368,4 +373,15 @@ def _write(
 @functools.cache
 def _start_writers() -> ThreadPoolExecutor:
     """Start threads that write outputs: waiting for the disk once for each file would take longer than all the rest."""
-    return ThreadPoolExecutor(WRITERS, thread_name_prefix="astra-write")
+    return ThreadPoolExecutor(WRITERS, thread_name_prefix=_WRITER)
+
+
+def _end_writers() -> None:
+    """Wait until the outputs that are being written are complete; begin no others.
+
+    The pool of threads does not know a thread in whose start this process was interrupted, so they are found by name.
+    """
+    _start_writers().shutdown(wait=False, cancel_futures=True)
+    until = time.monotonic() + GRACE
+    while time.monotonic() < until and any(thread.name.startswith(_WRITER) for thread in threading.enumerate()):
+        time.sleep(0.01)

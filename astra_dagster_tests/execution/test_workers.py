@@ -155,6 +155,31 @@ def test_files_that_kill_their_workers_are_found_and_the_rest_is_done(
     assert "died" in str(store.failure(plate[6]))
 
 
+def test_a_worker_that_is_asked_to_end_while_it_starts_a_thread_leaves_nothing_half_written(
+    plate: list[PartitionWork], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, fsync, writing = threading.Thread.start, os.fsync, threading.Event()
+
+    def start_and_be_ended(thread: threading.Thread) -> None:
+        start(thread)
+        assert writing.wait(30)
+        raise SystemExit
+
+    def slow(descriptor: int) -> None:
+        writing.set()
+        time.sleep(0.5)
+        fsync(descriptor)
+
+    writers = functools.cache(runner._start_writers.__wrapped__)  # those of no other test
+    monkeypatch.setattr(runner, "_start_writers", writers)
+    monkeypatch.setattr(threading.Thread, "start", start_and_be_ended)
+    monkeypatch.setattr(os, "fsync", slow)
+    chunk = [(0, item) for item in plate[:8]]
+    with pytest.raises(SystemExit):
+        runner._run_pickled_chunk((), cloudpickle.dumps(([store_of(tmp_path, ap_visit_snr)], {})), chunk)
+    assert [path.suffix for path in tmp_path.rglob("*") if path.is_file()] == [".json"]
+
+
 @pytest.mark.parametrize("who", ["processes:1", pytest.param("dask:1", marks=DASK)])
 def test_no_chunk_is_blamed_for_another(who: str, tmp_path: Path) -> None:
     function = functools.partial(first_or_last, Times(tmp_path))
