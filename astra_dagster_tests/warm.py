@@ -49,7 +49,18 @@ IMPORTED = (
     "alembic.command",
     "astropy.io.fits",
     "astropy.table",
+    "bokeh.embed",
+    "bokeh.plotting",
+    "dagster._core.executor.in_process",
+    "dagster._core.instance.runs.run_domain",
+    "dagster._core.storage.local_compute_log_manager",
+    "dagster._core.storage.root",
     "dagster._core.storage.sqlite_storage",
+    "jinja2",
+    "matplotlib.backends.backend_agg",
+    "matplotlib.figure",
+    "pandas",
+    "pyarrow.parquet",
     "rich.traceback",
 )
 DEFINITIONS = "astra_dagster.definitions"

@@ -1,9 +1,11 @@
 """Make the page of a night: one HTML file that loads nothing else, with a picture of each plate."""
 
+import functools
 import json
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +13,9 @@ from astra_dagster.arrays import FloatArray
 from astra_dagster.night.report import FAILED, WORDS, Night, PlateReport
 from astra_dagster.outputs.atomic import replacing
 from astra_dagster.planning.status import Status
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 KINDS = (WORDS[Status.COMPLETE], FAILED, *(word for status, word in WORDS.items() if status is not Status.COMPLETE))
 """Words of statuses in the order in which a bar shows them."""
@@ -30,13 +35,8 @@ def write_page(path: Path, night: Night, link: Callable[[str, str], str], spectr
     OutputError
         If the page cannot be written.
     """
-    from jinja2 import Environment  # slow to import, and only for pages
-
-    template = Environment(autoescape=True).from_string(
-        (files("astra_dagster.night") / "night.html").read_text(encoding="utf-8")
-    )
     plates = list(dict.fromkeys(plate.name for task in night.tasks for plate in task.plates))
-    text = template.render(
+    text = _load_template().render(
         night=night,
         kinds=KINDS,
         plates=plates,
@@ -48,6 +48,14 @@ def write_page(path: Path, night: Night, link: Callable[[str, str], str], spectr
     )
     with replacing(path) as stream:
         stream.write(text.encode())
+
+
+@functools.cache
+def _load_template() -> "Template":
+    from jinja2 import Environment  # slow to import, and only for pages
+
+    text = (files("astra_dagster.night") / "night.html").read_text(encoding="utf-8")
+    return Environment(autoescape=True).from_string(text)
 
 
 def project(ra: FloatArray, dec: FloatArray) -> tuple[FloatArray, FloatArray]:

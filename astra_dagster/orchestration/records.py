@@ -18,7 +18,7 @@ import numpy as np
 
 from astra_dagster.archive.discovery import HASHED
 from astra_dagster.datamodel.products import DataID, Product
-from astra_dagster.errors import AstraError
+from astra_dagster.datamodel.releases import release
 from astra_dagster.orchestration.internals import (
     CODE_VERSION_TAG,
     DATA_VERSION_TAG,
@@ -83,27 +83,30 @@ class DagsterLedger:
     def registered(self, domain: Domain, selection: Selection) -> Iterator[Sequence[str]]:
         """Registered partition keys that are selected, in Dagster's order."""
         keys = self._find_likely(domain, selection)
-        if not keys:
+        if keys is None:
             keys = registered(self.instance, domain)
             if selection.releases or selection.where:
                 keys = domain.select(keys, selection.releases, selection.where)
         yield from chunks(keys, LOOK_UP)
 
-    def _find_likely(self, domain: Domain, selection: Selection) -> Sequence[str]:
-        """Find what is selected among the few keys that the database says are like it; nothing if it cannot say."""
+    def _find_likely(self, domain: Domain, selection: Selection) -> Sequence[str] | None:
+        """Find what is selected among the few keys that the database says are like it; None if it cannot say."""
         from astra_dagster.orchestration.storage.batches import BatchedEventLogStorage  # what it imports takes its time
 
         storage = self.instance.event_log_storage
         if not isinstance(domain, Product) or not isinstance(storage, BatchedEventLogStorage):
-            return ()
+            return None
         if not selection.releases and not selection.where:
-            return ()
-        try:
-            patterns = domain.like(selection.releases, selection.where)
-            found = storage.match_dynamic_partitions(domain.asset_name, patterns)
-            return domain.select(found, selection.releases, selection.where)
-        except AstraError:  # which is told by what is asked of all keys, if it is of this selection
-            return ()
+            return None
+        name, where = domain.asset_name, selection.where
+        first = storage.first_of_each_release(name)
+        # What could never be found is an error, which depends on the releases alone of what is registered.
+        domain.select(first, selection.releases, where)
+        there = [key.partition("/")[0] for key in first]
+        asked = {release(one).name for one in selection.releases} or set(there)
+        patterns = domain.like([one for one in there if one in asked], where) if asked & set(there) else []
+        found = storage.match_dynamic_partitions(name, patterns) if patterns else []
+        return domain.select(found, selection.releases, where)
 
     def recorded(self, task: Task, keys: Sequence[str]) -> dict[str, Record]:
         """Latest record of each of these partitions of a task, by key."""

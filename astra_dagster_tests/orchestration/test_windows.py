@@ -8,6 +8,7 @@ import pytest
 
 from astra_dagster import product
 from astra_dagster.cli import main
+from astra_dagster.errors import InvalidKeyError
 from astra_dagster.orchestration import discover, records
 from astra_dagster.orchestration.partitions import register
 from astra_dagster.orchestration.runs import materialise
@@ -76,7 +77,9 @@ def batched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Iterator[dg.DagsterInstance]:
     """An instance with our storage and some registered visits, all of which nobody may read."""
-    monkeypatch.setenv("DAGSTER_HOME", str(home(tmp_path / "batched", request, "sqlite", ours=True)))
+    monkeypatch.setenv(
+        "DAGSTER_HOME", str(home(tmp_path / "batched", request, getattr(request, "param", "sqlite"), ours=True))
+    )
     with dg.DagsterInstance.get() as instance:
         register(instance, VISITS, KEYS)
 
@@ -103,6 +106,38 @@ def test_a_selection_is_made_by_the_database(
 ) -> None:
     found = select_keys(records.DagsterLedger(batched), VISITS, Selection(releases, where))
     assert found == VISITS.select(sorted(KEYS), releases, where) != []
+
+
+@pytest.mark.parametrize(
+    ("releases", "where"), [((), {"plate": 9999}), (("DR16",), {}), (("DR16", "DR12"), {"mjd": "7*"}), ((), {})]
+)
+def test_a_selection_of_nothing_is_made_by_the_database_too(
+    releases: tuple[str, ...], where: dict[str, object], batched: dg.DagsterInstance
+) -> None:
+    of = VISITS if releases or where else product("apStar")
+    assert select_keys(records.DagsterLedger(batched), of, Selection(releases, where or {"field": "M13"})) == []
+
+
+@pytest.mark.parametrize(
+    ("releases", "where"), [((), {"plate": "what"}), (("DR17",), {"healpix": 1}), ((), {"telescope": "apo26m"})]
+)
+def test_what_no_key_can_match_is_refused_in_the_same_words(
+    releases: tuple[str, ...], where: dict[str, object], batched: dg.DagsterInstance
+) -> None:
+    with pytest.raises(InvalidKeyError) as wanted:
+        VISITS.select(sorted(KEYS), releases, where)
+    with pytest.raises(InvalidKeyError) as told:
+        select_keys(records.DagsterLedger(batched), VISITS, Selection(releases, where))
+    assert str(told.value) == str(wanted.value)
+
+
+@pytest.mark.parametrize("batched", ["sqlite", "postgresql"], indirect=True)
+def test_the_first_key_of_each_release(batched: dg.DagsterInstance) -> None:
+    storage = batched.event_log_storage
+    assert isinstance(storage, BatchedEventLogStorage)
+    firsts = {key.partition("/")[0]: key for key in sorted(KEYS, reverse=True)}
+    assert storage.first_of_each_release("ap_visit") == sorted(firsts.values())
+    assert storage.first_of_each_release("spec") == []
 
 
 def test_a_selection_narrows_what_is_read(batched: dg.DagsterInstance) -> None:

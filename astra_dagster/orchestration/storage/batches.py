@@ -126,6 +126,20 @@ class BatchedEventLogStorage(SqlEventLogStorage):
         with self.index_connection() as index:
             return sorted(index.scalars(query))
 
+    def first_of_each_release(self, partitions_def_name: str) -> list[str]:
+        """Return the first partition key of each release; the others are not read."""
+        self._check_partitions_table()
+        table = DynamicPartitionsTable.c
+        key = sa.collate(table.partition, self.collation)
+        query = sa.select(sa.func.min(key)).where(table.partitions_def_name == partitions_def_name)
+        found: list[str] = []
+        with self.index_connection() as index:
+            first = index.execute(query).scalar()
+            while first is not None:
+                found.append(first)
+                first = index.execute(query.where(key >= first.partition("/")[0] + chr(ord("/") + 1))).scalar()
+        return found
+
     def store_event(self, event: dg.EventLogEntry) -> None:
         """Write one event. If it says that a run has started, this process is that of the run, and shows its life."""
         if event.dagster_event_type == dg.DagsterEventType.RUN_START and self.has_instance:

@@ -71,9 +71,16 @@ class BatchedSqliteEventLogStorage(BatchedEventLogStorage, SqliteEventLogStorage
         self.compact = compact
         self._transaction = _Transaction()
         self._engines: dict[str, sa.Engine] = {}
+        self._tables: set[str] = set()
         super().__init__(base_dir, inst_data)
         # Dagster holds this lock while a database is open; a batch has several open at once.
         self._db_lock = threading.RLock()  # type: ignore[assignment]
+
+    def has_table(self, table_name: str) -> bool:
+        """Whether the database of all runs has a table; what it once has, it keeps."""
+        if table_name not in self._tables and super().has_table(table_name):
+            self._tables.add(table_name)
+        return table_name in self._tables
 
     def remove_from_runs(self, events: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         """Remove events from the databases of their runs, by type, asset, partition and time."""

@@ -4,6 +4,7 @@ The pages lie in the folder ``nights`` of the outputs, with a list of all of the
 of a night when a run over its files has ended.
 """
 
+import contextlib
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ from astra_dagster.outputs.layout import NIGHT
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.planning.ledger import Selection, select_keys
 from astra_dagster.tasks import registry
+from astra_dagster.tasks.groups import Domain
 from astra_dagster.tasks.task import Task
 
 if TYPE_CHECKING:  # takes pyarrow along, which is slow to import
@@ -87,12 +89,14 @@ def make_night(instance: dg.DagsterInstance, mjd: str, chosen: Selection) -> "Ni
     planner = make_planner(instance, outputs, settings.sas_base_dir())
     where: Where = {**chosen.where, NIGHT: mjd}
     plans = []
+    of_domain: dict[Domain, list[str]] = {}
     for task in _tasks():
-        try:
-            keys = select_keys(planner.ledger, task.domain, Selection(chosen.releases, where))
-        except NOT_OF_PRODUCT:
-            continue
-        keys = [key for key in keys if not task.releases or key.partition("/")[0] in task.releases]
+        if task.domain not in of_domain:
+            of_domain[task.domain] = []
+            with contextlib.suppress(*NOT_OF_PRODUCT):
+                of_domain[task.domain] = select_keys(planner.ledger, task.domain, Selection(chosen.releases, where))
+        releases = task.releases
+        keys = [key for key in of_domain[task.domain] if not releases or key.partition("/")[0] in releases]
         if keys:
             plans.append(planner.plan(OutputStore(outputs, task, task.values()), keys))
     return summarise(mjd, plans)
