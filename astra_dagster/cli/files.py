@@ -104,6 +104,8 @@ def discover(
                     "incomplete": [str(path) for path in item.incomplete],
                     "unreachable": [{"reason": why, "files": count} for why, count in item.unreachable.items()],
                     "skipped": [{"path": skipped.path, "reason": skipped.reason} for skipped in item.skipped],
+                    "elsewhere": item.elsewhere[0],
+                    "hint": item.elsewhere[1],
                 }
                 for item in found
             ]

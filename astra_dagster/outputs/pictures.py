@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from astra_dagster.datamodel.products import DataID
+from astra_dagster.datamodel.products import DataID, Product
 from astra_dagster.errors import AstraError, InputMissingError
 from astra_dagster.outputs.atomic import replacing
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.presence import is_file
 from astra_dagster.spectra.output import read_output
-from astra_dagster.spectra.readers import read_spectra
+from astra_dagster.spectra.readers import read_spectra, recognise
 from astra_dagster.tasks.columns import name_flags
 from astra_dagster.tasks.groups import PartitionID
 from astra_dagster.viewer.browser import page
@@ -82,9 +82,21 @@ def shown_input(data_id: DataID, root: Path, instrument: str | None = None) -> S
         raise InputMissingError(
             f"no such {data_id.product.name} file", key=data_id.key, path=data_id.path(root), hint="is it on this disk?"
         )
+    return replace(show_file(path, data_id.product, instrument), title=f"{data_id.product.name} {data_id.key}")
+
+
+def show_file(path: Path, product: Product | None = None, instrument: str | None = None) -> ShownSpectra:
+    """Read the spectra of a file, whose product is told by its name and its headers if it is not given.
+
+    Raises
+    ------
+    AstraError
+        If the file is not there or cannot be read, or it is not known of which product it is.
+    """
+    name = product.name if product else recognise(path).choose()
     options = {"instrument": instrument} if instrument else {}
-    batch = read_spectra(path, data_id.product.name, bitmask=True, **options)
-    return ShownSpectra(batch, f"{data_id.product.name} {data_id.key}", data_id.product.name, {"file": str(path)})
+    batch = read_spectra(path, name, bitmask=True, **options)
+    return ShownSpectra(batch, f"{name} {path.name}", name, {"file": str(path)})
 
 
 def write_page(path: Path, shown: Sequence[ShownSpectra], row: int = 0) -> None:

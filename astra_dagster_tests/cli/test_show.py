@@ -14,7 +14,7 @@ from astra_dagster.outputs.pictures import shown_output, write_page
 from astra_dagster.outputs.store import InputFiles, OutputStore, PartitionWork
 from astra_dagster.spectra import read_spectra
 from astra_dagster.tasks.continuum import ap_visit_continuum
-from astra_dagster_tests.spectra.synthetic import write_mwm
+from astra_dagster_tests.spectra.synthetic import write_mwm, write_sp_spec
 
 KEYS = tuple(f"DR17/apo25m/120+12/5226/56000/{fibre:03d}" for fibre in (1, 2))
 STAR = "DR17/apo25m/120+12/-/2M00012723+6258059"
@@ -153,6 +153,41 @@ def test_files_with_spectra_of_two_instruments(folder: Path, monkeypatch: pytest
     assert "has spectra of both BOSS and APOGEE" in show(*arguments).output
     assert show(*arguments, "--instrument", "APOGEE").output == "wrote star.html\n"
     assert (folder / "star.html").read_text().count('class="swatch"') == 2
+
+
+def test_a_file_by_its_path(folder: Path, synthetic: Path) -> None:
+    image = write_sp_spec(folder / "spSpec-51609-0292-084.fit")  # it has no path in the SDSS tree, and so no key
+    assert show(image.name).output == "wrote spSpec-51609-0292-084.fit.html\n"
+    visit = product("apVisit").parse_key(KEYS[0]).path(synthetic)
+    assert show(str(visit), KEYS[1], "--output", "both.html").output == "wrote both.html\n"
+    html = (folder / "both.html").read_text()
+    assert f"<h2>apVisit {visit.name}</h2>" in html
+    assert f"<h2>apVisit {KEYS[1]}</h2>" in html
+    assert show(str(visit), "ap_visit_continuum").exit_code == 2
+    assert "a file of apVisit, not of apStar" in show(str(visit), "--product", "apStar").output
+    away = show("there/is/none.fits")
+    assert (away.exit_code, away.output.count("\n")) == (1, 1)
+    assert "there/is/none.fits" in away.output
+
+
+@pytest.fixture
+def registered(folder: Path) -> Path:
+    """The folder once the files of the mirror are registered."""
+    assert CliRunner().invoke(main, ["discover", "--release", "DR17"]).exit_code == 0
+    return folder
+
+
+def test_a_star_by_its_name(registered: Path) -> None:
+    star = STAR.rpartition("/")[2]
+    assert show(star, "--output", "a.html").output == "wrote a.html\n"
+    assert f"<h2>apStar {STAR}</h2>" in (registered / "a.html").read_text()
+    assert show(star, "--product", "apStar").output == f"wrote apStar-{star}.html\n"
+    assert "no such output" in show(star, "ap_star_continuum").output
+    assert show("2M99999999+9999999").output == (
+        "Error: no file is known of 2M99999999+9999999; run astra-dagster discover, and a task such as ap_visit_snr, "
+        "whose results tell stars of visits\n"
+    )
+    assert "is known to be of star '2M99999999+9999999'" in show("2M99999999+9999999", "--product", "apStar").output
 
 
 @pytest.mark.parametrize(("option", "opened"), [("--open", True), ("--no-open", False)])
