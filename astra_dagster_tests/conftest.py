@@ -16,6 +16,7 @@ from astra_dagster.demo import write_mirror
 from astra_dagster.tasks import importing
 from astra_dagster_tests import scripts, warm
 from astra_dagster_tests.mirrors import find_mirrors
+from astra_dagster_tests.once import made_once
 from astra_dagster_tests.postgresql import server
 
 for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
@@ -94,9 +95,7 @@ def unset(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A synthetic SAS mirror; read only."""
-    root = tmp_path_factory.mktemp("sas")
-    write_mirror(root)
-    return root
+    return made_once(tmp_path_factory, "mirror", lambda folder: write_mirror(folder / "sas")) / "sas"
 
 
 @pytest.fixture
@@ -151,10 +150,9 @@ def instance(
 
 
 @pytest.fixture(scope="session")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with astra-dagster and dagster, which start at once; not for tests of how a process starts."""
-    with warm.programs(tmp_path_factory.mktemp("warm") / "w") as folder:
-        yield folder
+    return made_once(tmp_path_factory, "warm", warm.start_programs) / "bin"
 
 
 @pytest.fixture(scope="session")

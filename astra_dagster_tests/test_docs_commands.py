@@ -12,6 +12,7 @@ import pytest
 from astra_dagster.demo import write_mirror
 from astra_dagster_tests.archive.server import File, Server
 from astra_dagster_tests.documented import DOCS, as_shown, mistakes, mutated, pages, run, steps_of_page
+from astra_dagster_tests.once import made_once
 
 FROM_NOTHING = {"index.md", "tutorial.md", "how-to/mirror.md"}
 """Pages that set everything up themselves; the others begin with the demo, as how-to/index.md says."""
@@ -37,10 +38,12 @@ PAGES = [page for page in pages() if steps_of_page(page) and page.name != "tutor
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory, programs: Path) -> Path:
     """What `astra-dagster demo demo` makes; read only."""
-    folder = tmp_path_factory.mktemp("demo") / "demo"
-    command = [str(programs / "astra-dagster"), "demo", str(folder)]
-    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "HOME": str(folder.parent)})
-    return folder
+
+    def make(folder: Path) -> None:
+        command = [str(programs / "astra-dagster"), "demo", str(folder / "demo")]
+        subprocess.run(command, check=True, capture_output=True, env={**os.environ, "HOME": str(folder)})
+
+    return made_once(tmp_path_factory, "demo", make) / "demo"
 
 
 @pytest.fixture

@@ -22,9 +22,10 @@ import socket
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
+
+from astra_dagster_tests.once import whole_run
 
 PROGRAM = """\
 #!{python} -IS
@@ -68,37 +69,37 @@ LEFT_OUT = {DEFINITIONS, "astra_dagster.spectra.loaders"}
 """Modules that do something when they are imported."""
 
 
-@contextlib.contextmanager
-def programs(folder: Path) -> Iterator[Path]:
-    """Start the server, and make a folder with the programs."""
-    folder.mkdir()
+def start_programs(folder: Path) -> None:
+    """Start the server, which ends with the run of the tests, and make the programs in ``bin``."""
     address = folder / "s"
-    server = subprocess.Popen([sys.executable, "-m", "astra_dagster_tests.warm", str(address)], stdout=subprocess.PIPE)
-    try:
-        assert server.stdout is not None
-        assert server.stdout.readline() == b"ready\n"
-        (folder / "bin").mkdir()
-        for name in ("astra-dagster", "dagster", "python"):
-            program = folder / "bin" / name
-            program.write_text(PROGRAM.format(python=sys.executable, address=str(address), name=name))
-            program.chmod(0o755)
-        yield folder / "bin"
-    finally:
-        server.terminate()
-        server.communicate()
+    command = [sys.executable, "-m", "astra_dagster_tests.warm", str(address), str(whole_run())]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+    assert server.stdout is not None
+    with server.stdout as told:
+        assert told.readline() == b"ready\n"
+    server.returncode = 0  # this worker may end before it
+    (folder / "bin").mkdir()
+    for name in ("astra-dagster", "dagster", "python"):
+        program = folder / "bin" / name
+        program.write_text(PROGRAM.format(python=sys.executable, address=str(address), name=name))
+        program.chmod(0o755)
 
 
-def serve(address: str) -> None:
-    """Fork a child for each request; returns in the child."""
+def serve(address: str, until: int) -> None:
+    """Fork a child for each request, until a process ends; returns in the child."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
     listener.listen(20)
     print("ready", flush=True)
     watched = selectors.DefaultSelector()
     watched.register(listener, selectors.EVENT_READ)
+    end = os.pidfd_open(until)
+    watched.register(end, selectors.EVENT_READ)
     children: dict[int, tuple[int, socket.socket]] = {}  # by descriptor: of the process, and of the connection
     while True:
         for key, _ in watched.select():
+            if key.fd == end:
+                sys.exit()
             if key.fileobj is listener:
                 connection = listener.accept()[0]
                 name, request, descriptors = receive(connection)
@@ -108,6 +109,7 @@ def serve(address: str) -> None:
                     watched.close()
                     listener.close()
                     connection.close()
+                    os.close(end)
                     become(name, request, descriptors)
                     return
                 for descriptor in descriptors:
@@ -215,7 +217,7 @@ def main() -> NoReturn:
 
     sys.modules["__main__"].__package__ = None  # of which click makes the program's name
     gc.freeze()
-    serve(sys.argv[1])
+    serve(sys.argv[1], int(sys.argv[2]))
     sys.exit({"astra-dagster": astra, "dagster": dagster, "python": python}[sys.argv[0]]())
 
 

@@ -2,7 +2,9 @@
 
 Modules are found beside the configuration file, and beside the package of a task. Dagster restores ``sys.path`` after
 it has loaded the definitions, so an addition to it would be lost. A finder stays in the process, and its folders are
-sent to the workers with their work. Python asks it last: installed modules come first.
+sent to the workers with their work. Installed modules come first, and so does what lies in the current folder; but not
+a mere folder there, which Python would take for a package without files of its own: in the folder above a project, that
+is the project's, which has the name of the package in it.
 """
 
 import importlib
@@ -26,7 +28,17 @@ class _Finder(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        return PathFinder.find_spec(fullname, self.folders, target) if path is None and self.folders else None
+        found = PathFinder.find_spec(fullname, self.folders, target) if path is None and self.folders else None
+        if found is None:
+            return None
+        others = (one.find_spec(fullname, path, target) for one in sys.meta_path if one is not self)
+        other = next((spec for spec in others if spec is not None), None)
+        return found if other is None or (_is_folder(other) and not _is_folder(found)) else None
+
+
+def _is_folder(spec: ModuleSpec) -> bool:
+    """Whether a package is a folder without ``__init__.py``."""
+    return spec.origin is None and spec.submodule_search_locations is not None
 
 
 finder = _Finder()
@@ -37,7 +49,7 @@ def look_in(folders: Iterable[str | Path]) -> None:
     new = [str(folder) for folder in folders]
     finder.folders = tuple(dict.fromkeys([*new, *finder.folders]))
     if finder not in sys.meta_path:
-        sys.meta_path.append(finder)
+        sys.meta_path.insert(0, finder)
 
 
 def look_beside(modules: Iterable[str]) -> None:

@@ -42,6 +42,18 @@ def test_the_template_is_a_package_whose_task_is_registered(here: Path, monkeypa
     assert task.values().as_dict() == {"fudge_factor": 1.0}
 
 
+def test_its_package_is_found_from_the_folder_above(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the project's folder, which has the name of its package, could be imported in its place."""
+    assert run("these_tasks").exit_code == 0
+    package = here / "these_tasks" / "these_tasks"
+    (package / "more.py").write_text("from these_tasks.snr import my_visit_snr\n")
+    monkeypatch.setenv("ASTRA_CONFIG", str(here / "these_tasks" / "astra.toml"))
+    code = "import sys; from astra_dagster.tasks import registry; task = registry.find_task('my_visit_snr'); "
+    code += "print(task.module, sys.modules['these_tasks'].__file__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["these_tasks.snr", str(package / "__init__.py")], done.stderr
+
+
 @pytest.mark.parametrize("command", [["-m", "pytest"], ["-c", "import pytest; raise SystemExit(pytest.main())"]])
 def test_its_test_passes(command: list[str], here: Path) -> None:
     assert run("my_tasks").exit_code == 0
