@@ -36,4 +36,5 @@ def design(wavelength, period, order):
 
 def pixels_in(wavelength, windows):
     """Indices of the pixels in any of the windows, both ends included."""
-    return [i for i, value in enumerate(wavelength) if any(start <= value <= end for start, end in windows)]
+    inside = [(wavelength >= start) & (wavelength <= end) for start, end in windows]
+    return np.flatnonzero(np.any(inside, axis=0))
