@@ -230,7 +230,7 @@ def _look_at_results(
     """Return the columns, the outliers, and the positions by plate."""
     if not records:
         return (), [], {}
-    table = gather(plan.store, records).table
+    table = gather(plan.store, records, keys=records).table
     first = table.filter(pa.compute.equal(table[SPECTRUM], 0))
     promised = plan.store.task.result_columns
     fields = [

@@ -96,7 +96,7 @@ class Results:
                     f"{count} partitions of {self.task.name} are more than the {LIMIT} that are taken into memory",
                     hint="select some by keys, release or where, or take to_polars(), which reads what you ask of it",
                 )
-            return count, gather(self._store, records)
+            return count, gather(self._store, records, keys=self.keys)
 
     @cached_property
     def _table(self) -> pa.Table:

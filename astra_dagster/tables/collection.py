@@ -29,6 +29,7 @@ from astra_dagster.tables.table import (
     head_of,
     is_mixed,
     list_identities,
+    read_rows,
     read_table,
     write_parquet,
 )
@@ -178,20 +179,28 @@ def gather(
     store: OutputStore,
     records: Records,
     *,
+    keys: Iterable[str] | None = None,
     overwrite: bool = False,
     progress: Callable[[int], object] | None = None,
 ) -> Gathered:
     """Join the rows of an earlier table that are up to date, and those read from outputs; write nothing.
 
-    The parameters are those of `collect`.
+    Parameters
+    ----------
+    keys
+        Partitions that the records are of, if these are some of many: then little else of the table is read.
+    overwrite, progress
+        As of `collect`.
     """
-    before = read_table(store, table_path(store))
+    path = table_path(store)
+    before = read_table(store, path) if keys is None else read_rows(store, path, keys)
     had = list_identities(before)
     wanted, same, todo = compare(store, records, had)
     dropped = not pc.all(same, min_count=0).as_py()
     kept = before.filter(same) if before is not None and dropped else before
     # A table does not say which value of a mixed column had which kind, and without some rows the type may differ.
-    anew = before is not None and (overwrite or ((dropped or len(todo)) and is_mixed(before.schema)))
+    some = keys is not None or dropped or len(todo) > 0
+    anew = before is not None and (overwrite or (some and is_mixed(before.schema)))
     if anew:
         kept = None
     version_before = None if before is None else before.schema.metadata[b"version"].decode()

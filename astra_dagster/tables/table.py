@@ -4,6 +4,7 @@ A table has one row for each spectrum, sorted by partition key. Its columns are 
 spectrum in its file, the results with their units, and the provenance. Parts that are numbers are columns of numbers.
 """
 
+import bisect
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,8 +36,11 @@ from astra_dagster.tables.table_columns import (
 from astra_dagster.tasks.columns import Column
 from astra_dagster.tasks.task import Task
 
-GROUP = 2**16
-"""Number of rows in a group of the Parquet file."""
+GROUP = 2**14
+"""Number of rows in a group of the Parquet file: what is read at least of a table in which some keys are looked up."""
+
+HASHED = 2**16
+"""Number of rows that are hashed together; another number would make other hashes of the same tables."""
 
 IDENTITIES = pa.schema([(KEY, pa.string()), ("data_version", pa.string())])
 """Columns from which it is seen whether the rows of a partition are up to date."""
@@ -59,6 +63,29 @@ def read_table(store: OutputStore, path: Path) -> pa.Table | None:
         # Check sums cover the rows alone.
         return table if sound and about.get("version") == hash_table(table) else None
     except (OSError, ValueError, KeyError, pa.ArrowException):  # not there, or damaged
+        return None
+
+
+def read_rows(store: OutputStore, path: Path, keys: Iterable[str]) -> pa.Table | None:
+    """Read the rows of some partitions of an earlier table, and few others of it; None as for `read_table`.
+
+    The check sum of the whole table is not compared, those of the pages that are read are.
+    """
+    wanted = sorted(keys)
+    try:
+        with open_file(path) as stream, pq.ParquetFile(stream, page_checksum_verification=True) as file:
+            if not head_of(store).is_of(_decode(file.schema_arrow)):
+                return None
+            at = file.schema_arrow.names.index(KEY)
+            groups = []
+            for i in range(file.num_row_groups):
+                known = file.metadata.row_group(i).column(at).statistics
+                first = 0 if known is None else bisect.bisect_left(wanted, known.min)
+                if known is None or (first < len(wanted) and wanted[first] <= known.max):
+                    groups.append(i)
+            table = file.read_row_groups(groups)
+        return table.filter(pc.is_in(table[KEY], value_set=pa.array(wanted, pa.string())))
+    except (OSError, ValueError, KeyError, pa.ArrowException):
         return None
 
 
@@ -212,8 +239,8 @@ def hash_table(table: pa.Table) -> str:
     described = [(field.name, kinds.kind_name(field.type), sorted(_decode(field).items())) for field in table.schema]
     hashed = hashlib.sha256(json.dumps([described, sorted(about.items())]).encode())
     names = [KEY, *PROVENANCE]  # from which all others follow
-    for start in range(0, len(table), GROUP):
-        part = table.slice(start, GROUP)
+    for start in range(0, len(table), HASHED):
+        part = table.slice(start, HASHED)
         texts = [*(part[name] for name in names), part[SPECTRUM].cast(pa.string())]
         hashed.update("\n".join(pc.binary_join_element_wise(*texts, " ").to_pylist()).encode())
     return hashed.hexdigest()[:16]
