@@ -76,6 +76,11 @@ def test_nobody_does_again_what_is_done(run: Run) -> None:
     assert {"astra-dagster --version", "import dagster", "import luigi"} <= set(rows)
 
 
+def test_a_night_has_a_page(run: Run) -> None:
+    rows = run("nights.py", "--files", "4", "--night", "3", "--repeat", "1")
+    assert all(float(seconds) > 0 for name in ("start", "page", "json") for seconds in rows[name][:2])
+
+
 def test_growth_has_a_row_for_each_number_of_files(run: Run) -> None:
     rows = run("growth.py", "--files", "2", "--starts", "1", "--only", "records only, SQLite", "--only", "all*")
     assert [rows[name][0] for name in ("records only, SQLite", "all of it, SQLite")] == ["2", "2"]
