@@ -42,6 +42,9 @@ GROUP = 2**14
 HASHED = 2**16
 """Number of rows that are hashed together; another number would make other hashes of the same tables."""
 
+GROUPS, HEAD = "groups", "head"
+"""Names of metadata of the Parquet file: keys of the groups, and a hash of all metadata."""
+
 IDENTITIES = pa.schema([(KEY, pa.string()), ("data_version", pa.string())])
 """Columns from which it is seen whether the rows of a partition are up to date."""
 
@@ -69,24 +72,39 @@ def read_table(store: OutputStore, path: Path) -> pa.Table | None:
 def read_rows(store: OutputStore, path: Path, keys: Iterable[str]) -> pa.Table | None:
     """Read the rows of some partitions of an earlier table, and few others of it; None as for `read_table`.
 
-    The check sum of the whole table is not compared, those of the pages that are read are.
+    Compared are the check sums of the pages that are read, and that of what the table says of itself. A table of the
+    time before it had the latter is read as a whole.
     """
     wanted = sorted(keys)
     try:
         with open_file(path) as stream, pq.ParquetFile(stream, page_checksum_verification=True) as file:
-            if not head_of(store).is_of(_decode(file.schema_arrow)):
+            about = _decode(file.schema_arrow)
+            if not head_of(store).is_of(about):
                 return None
-            at = file.schema_arrow.names.index(KEY)
-            groups = []
-            for i in range(file.num_row_groups):
-                known = file.metadata.row_group(i).column(at).statistics
-                first = 0 if known is None else bisect.bisect_left(wanted, known.min)
-                if known is None or (first < len(wanted) and wanted[first] <= known.max):
-                    groups.append(i)
-            table = file.read_row_groups(groups)
-        return table.filter(pc.is_in(table[KEY], value_set=pa.array(wanted, pa.string())))
+            if about.get(HEAD) != _hash_head(file.schema_arrow):
+                table = read_table(store, path)
+            else:
+                table = file.read_row_groups(_find_groups(json.loads(about[GROUPS]), wanted))
+                if not table.schema.equals(file.schema_arrow, check_metadata=True):  # the file has it twice
+                    return None
+        return None if table is None else table.filter(pc.is_in(table[KEY], value_set=pa.array(wanted, pa.string())))
     except (OSError, ValueError, KeyError, pa.ArrowException):
         return None
+
+
+def _list_groups(keys: pa.ChunkedArray) -> list[list[str]]:
+    """Return the first and the last key of each group in the order of texts, which is not quite that of rows.
+
+    The file has this too, as statistics; but to look at those of a damaged file ends the process.
+    """
+    parts = (keys.slice(start, GROUP) for start in range(0, len(keys), GROUP))
+    return [[extreme.as_py() for extreme in pc.min_max(part).values()] for part in parts]
+
+
+def _find_groups(groups: Sequence[Sequence[str]], wanted: Sequence[str]) -> list[int]:
+    """Return which groups may have some of these sorted keys."""
+    places = (bisect.bisect_left(wanted, first) for first, _ in groups)
+    return [i for i, at in enumerate(places) if at < len(wanted) and wanted[at] <= groups[i][1]]
 
 
 def read_identities(store: OutputStore, path: Path) -> tuple[pa.Schema, pa.Table] | None:
@@ -235,9 +253,7 @@ def make_unique(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
 
 def hash_table(table: pa.Table) -> str:
     """Return a hash of a table's contents, in which the data version of an output represents its results."""
-    about = {name: text for name, text in _decode(table.schema).items() if name != "version"}
-    described = [(field.name, kinds.kind_name(field.type), sorted(_decode(field).items())) for field in table.schema]
-    hashed = hashlib.sha256(json.dumps([described, sorted(about.items())]).encode())
+    hashed = hashlib.sha256(_describe(table.schema, ["version", GROUPS, HEAD]))
     names = [KEY, *PROVENANCE]  # from which all others follow
     for start in range(0, len(table), HASHED):
         part = table.slice(start, HASHED)
@@ -246,13 +262,26 @@ def hash_table(table: pa.Table) -> str:
     return hashed.hexdigest()[:16]
 
 
+def _describe(schema: pa.Schema, without: Sequence[str]) -> bytes:
+    about = {name: text for name, text in _decode(schema).items() if name not in without}
+    described = [(field.name, kinds.kind_name(field.type), sorted(_decode(field).items())) for field in schema]
+    return json.dumps([described, sorted(about.items())]).encode()
+
+
+def _hash_head(schema: pa.Schema) -> str:
+    """Return a hash of what a table says of itself, its columns and its groups, which is known without its rows."""
+    return hashlib.sha256(_describe(schema, [HEAD])).hexdigest()[:16]
+
+
 def _decode(of: pa.Field | pa.Schema) -> dict[str, str]:
     return {name.decode(): text.decode() for name, text in (of.metadata or {}).items()}
 
 
 def write_parquet(stream: BinaryIO, table: pa.Table, version: str) -> None:
     """Write a table as Parquet. One version of pyarrow writes the same bytes for the same table."""
-    schema = table.schema.with_metadata({**(table.schema.metadata or {}), b"version": version.encode()})
+    about = {**_decode(table.schema), "version": version, GROUPS: json.dumps(_list_groups(table[KEY]))}
+    about.pop(HEAD, None)
+    schema = table.schema.with_metadata({**about, HEAD: _hash_head(table.schema.with_metadata(about))})
     with pq.ParquetWriter(
         stream,
         schema,
