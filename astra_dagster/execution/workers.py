@@ -8,6 +8,7 @@ the process.
 import asyncio
 import concurrent.futures
 import contextlib
+import logging
 import os
 import time
 from collections import deque
@@ -19,6 +20,8 @@ from typing import Any, Generic, Literal, ParamSpec, TypeVar, get_args
 
 from astra_dagster.errors import ConfigurationError
 from astra_dagster.execution.pool import Pool, open_pool, start_fork_server
+
+logger = logging.getLogger(__name__)
 
 POLL = 0.25
 """Seconds between two calls of `stopped`."""
@@ -329,4 +332,6 @@ def _open_dask(workers: Workers) -> Iterator[Executor]:
             raise ConfigurationError(
                 f"no Dask scheduler answers at {address}: {error}", hint="start one, or set other workers"
             ) from error
+        # Dask itself no longer waits for some of what it has begun: asyncio would print what fails of it.
+        client.loop.asyncio_loop.set_exception_handler(lambda _, about: logger.debug("Dask: %s", about))
         yield OnDask(client)

@@ -175,3 +175,27 @@ def test_processes_that_have_nothing_to_do_end_by_themselves(capfd: pytest.Captu
     pool.stop()
     assert pool.close() == "exit code 0"
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [
+        ("in-process", Workers("in-process", 1)),
+        ("processes", Workers("processes")),
+        ("processes:3", Workers("processes", 3)),
+        ("dask", Workers("dask")),
+        ("dask:2", Workers("dask", 2)),
+        ("dask:tcp://10.0.0.1:8786", Workers("dask", None, "tcp://10.0.0.1:8786")),
+    ],
+)
+def test_forms(text: str, parsed: Workers) -> None:
+    assert Workers.parse(text) == parsed
+    assert str(parsed) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "threads", "processes:0", "processes:-1", "processes:two", "in-process:2", "dask:x"]
+)
+def test_what_is_no_form(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="expected in-process, processes"):
+        Workers.parse(text)

@@ -71,30 +71,6 @@ def fibre_of(work: PartitionWork) -> int:
     return int(work.data_id.values["fibre"])
 
 
-@pytest.mark.parametrize(
-    ("text", "parsed"),
-    [
-        ("in-process", Workers("in-process", 1)),
-        ("processes", Workers("processes")),
-        ("processes:3", Workers("processes", 3)),
-        ("dask", Workers("dask")),
-        ("dask:2", Workers("dask", 2)),
-        ("dask:tcp://10.0.0.1:8786", Workers("dask", None, "tcp://10.0.0.1:8786")),
-    ],
-)
-def test_forms(text: str, parsed: Workers) -> None:
-    assert Workers.parse(text) == parsed
-    assert str(parsed) == text
-
-
-@pytest.mark.parametrize(
-    "text", ["", "threads", "processes:0", "processes:-1", "processes:two", "in-process:2", "dask:x"]
-)
-def test_what_is_no_form(text: str) -> None:
-    with pytest.raises(ConfigurationError, match="expected in-process, processes"):
-        Workers.parse(text)
-
-
 @DASK
 def test_no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "PATIENCE", 0.5)
@@ -226,6 +202,18 @@ def test_a_cluster_that_is_gone_when_it_is_given_more(cluster: Any, monkeypatch:
     there = Workers("dask", None, cluster.scheduler_address)
     with pytest.raises(ConfigurationError, match="the Dask cluster is gone; start it again"):
         list(spread(there, len, taking(chunks())))
+
+
+@DASK
+def test_what_dask_does_not_wait_for_is_not_printed(cluster: Any, caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> None:
+        loop.create_future().set_exception(TimeoutError("Timeout"))  # nobody has it, so nobody asks what became of it
+
+    with workers._open_dask(Workers("dask", None, cluster.scheduler_address)) as there:
+        loop = there._client.loop.asyncio_loop
+        loop.call_soon_threadsafe(fail)
+        assert there.submit(len, [1]).result() == 1
+    assert [record.message for record in caplog.records if "never retrieved" in record.message] == []
 
 
 @pytest.mark.parametrize("who", KINDS)
