@@ -6,15 +6,12 @@ for one key, which is hardly more than the start of a process.
 """
 
 import argparse
-import os
 import tempfile
 from pathlib import Path
 
-from contenders import ASTRA
+from contenders import ASTRA, Contender, Place, ours
 from measure import least, load, measured, table
 from night import FIBRES, write_night
-
-from astra_dagster.cli.init import DAGSTER_YAML
 
 
 def main() -> None:
@@ -26,14 +23,10 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where to make the temporary folder")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
-        folder = Path(name)
-        write_night(folder / "sas", arguments.files, last=arguments.night)
-        (folder / "dagster").mkdir()
-        (folder / "dagster" / "dagster.yaml").write_text(DAGSTER_YAML)
-        places = {"ASTRA_OUTPUTS": "outputs", "DAGSTER_HOME": "dagster", "SAS_BASE_DIR": "sas"}
-        environment = {**os.environ, **{name: str(folder / path) for name, path in places.items()}}
-        for command in (["discover"], ["run", "ap_visit_snr"], ["table", "ap_visit_snr"]):
-            measured([*ASTRA, *command], environment)
+        place = Place(Path(name), Path(name, "sas"), arguments.files)
+        write_night(place.sas, arguments.files, last=arguments.night)
+        Contender("ours", ours(tasks=["ap_visit_snr"])).run(place)
+        measured([*ASTRA, "table", "ap_visit_snr"], place.environment)
         print(f"{arguments.files} visits, {arguments.night} in the last night; {load()}", flush=True)
         rows = [["", "s", "cpu s", "MB"]]
         asked = {
@@ -42,10 +35,10 @@ def main() -> None:
             "json": ["night", "--json"],
         }
         for label, command in asked.items():
-            taken = least([measured([*ASTRA, *command], environment) for _ in range(arguments.repeat)])
+            taken = least([measured([*ASTRA, *command], place.environment) for _ in range(arguments.repeat)])
             rows.append([label, f"{taken.seconds:.2f}", f"{taken.cpu:.2f}", f"{taken.together:.0f}"])
         print(table(rows))
-        (page,) = (page for page in (folder / "outputs" / "nights").glob("*.html") if page.stem != "index")
+        (page,) = (page for page in (place.outputs / "nights").glob("*.html") if page.stem != "index")
         print(f"page of {page.stat().st_size / 1e6:.1f} MB; {load()}")
 
 

@@ -98,15 +98,14 @@ class DagsterLedger:
             return None
         if not selection.releases and not selection.where:
             return None
-        name, where = domain.asset_name, selection.where
-        first = storage.first_of_each_release(name)
-        # What could never be found is an error, which depends on the releases alone of what is registered.
-        domain.select(first, selection.releases, where)
+        first = storage.first_of_each_release(domain.asset_name)
         there = [key.partition("/")[0] for key in first]
-        asked = {release(one).name for one in selection.releases} or set(there)
-        patterns = domain.like([one for one in there if one in asked], where) if asked & set(there) else []
-        found = storage.match_dynamic_partitions(name, patterns) if patterns else []
-        return domain.select(found, selection.releases, where)
+        asked = {release(name).name for name in selection.releases}
+        names = [name for name in there if not asked or name in asked]
+        patterns = domain.like(names, selection.where) if names else []
+        found = storage.match_dynamic_partitions(domain.asset_name, patterns) if patterns else []
+        # That nothing could ever be found is an error, which depends on the releases alone of what is registered.
+        return domain.select(found or first, selection.releases, selection.where)
 
     def recorded(self, task: Task, keys: Sequence[str]) -> dict[str, Record]:
         """Latest record of each of these partitions of a task, by key."""

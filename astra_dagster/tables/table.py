@@ -57,14 +57,12 @@ def head_of(store: OutputStore) -> TableHead:
 
 def read_table(store: OutputStore, path: Path) -> pa.Table | None:
     """Read an earlier table of this task with these parameters; None if there is none that can be used."""
-    columns = (KEY, *part_names(store.task.domain), SPECTRUM, *PROVENANCE)
     try:
         with open_file(path) as stream:
             table = pq.read_table(stream, page_checksum_verification=True, partitioning=None)
-        about = _decode(table.schema)
-        sound = head_of(store).is_of(about) and set(columns) <= set(table.schema.names)
         # Check sums cover the rows alone.
-        return table if sound and about.get("version") == hash_table(table) else None
+        sound = _is_of(store, table.schema) and _decode(table.schema).get("version") == hash_table(table)
+        return table if sound else None
     except (OSError, ValueError, KeyError, pa.ArrowException):  # not there, or damaged
         return None
 
@@ -78,9 +76,9 @@ def read_rows(store: OutputStore, path: Path, keys: Iterable[str]) -> pa.Table |
     wanted = sorted(keys)
     try:
         with open_file(path) as stream, pq.ParquetFile(stream, page_checksum_verification=True) as file:
-            about = _decode(file.schema_arrow)
-            if not head_of(store).is_of(about):
+            if not _is_of(store, file.schema_arrow):
                 return None
+            about = _decode(file.schema_arrow)
             if about.get(HEAD) != _hash_head(file.schema_arrow):
                 table = read_table(store, path)
             else:
@@ -90,6 +88,12 @@ def read_rows(store: OutputStore, path: Path, keys: Iterable[str]) -> pa.Table |
         return None if table is None else table.filter(pc.is_in(table[KEY], value_set=pa.array(wanted, pa.string())))
     except (OSError, ValueError, KeyError, pa.ArrowException):
         return None
+
+
+def _is_of(store: OutputStore, schema: pa.Schema) -> bool:
+    """Whether a table is one of this task with these parameters, and has the columns that all of its tables have."""
+    columns = {KEY, *part_names(store.task.domain), SPECTRUM, *PROVENANCE}
+    return head_of(store).is_of(_decode(schema)) and columns <= set(schema.names)
 
 
 def _list_groups(keys: pa.ChunkedArray) -> list[list[str]]:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from astra_dagster.viewer.shown import ShownSpectra
 
 PICTURES = (".png", ".pdf", ".svg")
-_FITS = (".fits", ".fit", ".gz", ".bz2", ".fz")
 _STAR = re.compile(r"(2MASS|2M|AP)?\s?J?\d{8}[+-]\d{7}")
 ELSEWHERE = "make it writable, or say with --output where it goes"
 
@@ -94,7 +93,9 @@ def _sources_and_task(what: Sequence[str]) -> tuple[list[str], str | None]:
 
 
 def _is_file(text: str) -> bool:
-    return text.lower().endswith(_FITS) or is_file(Path(text))
+    from astra_dagster.datamodel.templates import COMPRESSIONS
+
+    return text.lower().endswith((".fits", ".fit", *COMPRESSIONS)) or is_file(Path(text))
 
 
 def _outputs(sources: Sequence[str], name: str, values: Sequence[str]) -> "list[ShownSpectra]":

@@ -4,7 +4,6 @@ The pages lie in the folder ``nights`` of the outputs, with a list of all of the
 of a night when a run over its files has ended.
 """
 
-import contextlib
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -29,7 +28,7 @@ from astra_dagster.orchestration.sources import make_planner
 from astra_dagster.outputs import layout
 from astra_dagster.outputs.layout import NIGHT
 from astra_dagster.outputs.store import OutputStore
-from astra_dagster.planning.ledger import Selection, select_keys
+from astra_dagster.planning.ledger import Ledger, Selection, select_keys
 from astra_dagster.tasks import registry
 from astra_dagster.tasks.groups import Domain
 from astra_dagster.tasks.task import Task
@@ -55,18 +54,8 @@ def find_nights(instance: dg.DagsterInstance, given: Sequence[str], chosen: Sele
     for name in chosen.releases:
         release(name)
     where = {**chosen.where, **({NIGHT: list(given)} if given else {})}
-    found: set[str] = set()
-    refused: list[InvalidKeyError] = []
-    for domain in {task.domain: None for task in _tasks()}:
-        at = 1 + domain.parts.index(NIGHT)
-        try:
-            keys = select_keys(DagsterLedger(instance), domain, Selection(chosen.releases, where))
-        except InvalidKeyError as error:
-            refused.append(error)
-        except NOT_OF_PRODUCT:
-            continue
-        else:
-            found.update(key.split("/")[at] for key in keys)
+    by_domain, refused = _select(DagsterLedger(instance), Selection(chosen.releases, where))
+    found = {key.split("/")[1 + domain.parts.index(NIGHT)] for domain, keys in by_domain.items() for key in keys}
     if not found:
         said = f"no partition of night {', '.join(given)} is registered" if given else "no night is registered"
         hint = str(refused[0]) if refused else "run astra-dagster discover, or name another night or release"
@@ -88,15 +77,11 @@ def make_night(instance: dg.DagsterInstance, mjd: str, chosen: Selection) -> "Ni
     outputs = settings.outputs_dir()
     planner = make_planner(instance, outputs, settings.sas_base_dir())
     where: Where = {**chosen.where, NIGHT: mjd}
+    by_domain, _ = _select(planner.ledger, Selection(chosen.releases, where))
     plans = []
-    of_domain: dict[Domain, list[str]] = {}
     for task in _tasks():
-        if task.domain not in of_domain:
-            of_domain[task.domain] = []
-            with contextlib.suppress(*NOT_OF_PRODUCT):
-                of_domain[task.domain] = select_keys(planner.ledger, task.domain, Selection(chosen.releases, where))
         releases = task.releases
-        keys = [key for key in of_domain[task.domain] if not releases or key.partition("/")[0] in releases]
+        keys = [key for key in by_domain[task.domain] if not releases or key.partition("/")[0] in releases]
         if keys:
             plans.append(planner.plan(OutputStore(outputs, task, task.values()), keys))
     return summarise(mjd, plans)
@@ -149,6 +134,19 @@ def write_due(instance: dg.DagsterInstance, watch: Watch, deadline: float) -> li
         with watch.transaction():
             watch.note(DUE, " ".join(due))
     return problems
+
+
+def _select(ledger: Ledger, selection: Selection) -> tuple[dict[Domain, list[str]], list[InvalidKeyError]]:
+    """Return the selected partitions of tasks by night, and what is wrong with the selection for some of them."""
+    found: dict[Domain, list[str]] = {}
+    refused: list[InvalidKeyError] = []
+    for domain in {task.domain: None for task in _tasks()}:
+        found[domain] = []
+        try:
+            found[domain] = select_keys(ledger, domain, selection)
+        except NOT_OF_PRODUCT as error:
+            refused += [error] if isinstance(error, InvalidKeyError) else []
+    return found, refused
 
 
 def _tasks() -> list[Task]:
