@@ -48,4 +48,7 @@ if __name__ == "__main__":
 
     signal.signal(signal.SIGHUP, lambda *_: None)
     signal.signal(signal.SIGINT, lambda *_: None)
-    print(len(set(busy.results(sys.argv[1], Path(sys.argv[2]), sys.argv[3:]))))
+    processes = set(busy.results(sys.argv[1], Path(sys.argv[2]), sys.argv[3:]))
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # Python takes back its own handlers, and not this, before it ends
+    print(len(processes))

@@ -138,12 +138,11 @@ def test_workers_end_with_a_run_and_a_fork_server_that_are_killed(tmp_path: Path
 
 
 def test_what_a_terminal_sends_is_the_business_of_the_run_alone(tmp_path: Path) -> None:
-    """To its group, from its first instant; and what a session that ends sends to each of its processes."""
+    """To its group, from its first instant to its last; and what a session that ends sends to each of its processes."""
     environment = mark()
     with started("processes:2", tmp_path, ["short"] * 40, environment) as run:
         number = 0
-        while len(list(tmp_path.iterdir())) < 40:
-            assert run.poll() is None
+        while run.poll() is None:
             if len(processes_of(environment)) > 1:  # it can take them itself
                 number += 1
                 for sent in (signal.SIGINT, signal.SIGHUP):
@@ -153,6 +152,7 @@ def test_what_a_terminal_sends_is_the_business_of_the_run_alone(tmp_path: Path) 
                             process.send_signal(sent)
             time.sleep(0.02)
         told = run.communicate()[0]
+    assert len(list(tmp_path.iterdir())) == 40
     assert number > 5
     assert told == "2\n"  # no worker was lost and replaced
     assert run.returncode == 0
