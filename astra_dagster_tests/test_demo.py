@@ -7,6 +7,7 @@ import pytest
 from astropy.io import fits
 
 from astra_dagster import product, read_spectra
+from astra_dagster.demo import write_mirror, write_second_reduction
 
 
 def test_a_star_of_sdss_v(synthetic: Path) -> None:
@@ -42,3 +43,18 @@ def test_the_combination_of_a_star(synthetic: Path) -> None:
     mean = np.average(visits.flux[:, good], axis=0, weights=visits.ivar[:, good])
     np.testing.assert_allclose(star.flux[0, good], mean, rtol=1e-6)
     np.testing.assert_allclose(star.ivar[0], visits.ivar.sum(axis=0), rtol=1e-6)
+
+
+def test_a_second_reduction(tmp_path: Path) -> None:
+    """Each file has its own of DR17 beside it, with the differences that it is said to have and no other."""
+    write_mirror(tmp_path)
+    earlier = write_second_reduction(tmp_path)
+    assert len(earlier) == 7
+    for path in earlier:
+        later = Path(str(path).replace("dr16", "dr17").replace("/r12/", "/dr17/").replace("apVisit-r12", "apVisit-dr17"))
+        a, b = read_spectra(path, "apVisit"), read_spectra(later, "apVisit")
+        np.testing.assert_array_equal(a.flux, b.flux)
+        np.testing.assert_array_equal(a.bad, b.bad)
+        factor = 2.0 if b.meta["fibre"] == (3,) else 1.01
+        np.testing.assert_allclose(b.ivar, a.ivar * factor**2, rtol=1e-6)
+        assert b.meta["snr"][0] == pytest.approx(a.meta["snr"][0] * factor, rel=1e-6)

@@ -15,19 +15,22 @@ from astra_dagster.errors import make_write_error
 
 @click.command(short_help="Run the whole pipeline on synthetic files.")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--second-reduction", is_flag=True, help="With a plate of DR16 too, to compare with that of DR17.")
 @click.pass_context
-def demo(ctx: click.Context, folder: Path) -> None:
+def demo(ctx: click.Context, folder: Path, second_reduction: bool) -> None:
     """Write a small synthetic SAS mirror into FOLDER, and run the whole pipeline on it.
 
     Example: astra-dagster demo demo
     """
-    from astra_dagster.demo import write_mirror
+    from astra_dagster.demo import write_mirror, write_second_reduction
     from astra_dagster.planning.status import Status
 
     folder = folder.absolute()
     places = {"SAS_BASE_DIR": folder / "sas", "DAGSTER_HOME": folder / "dagster", "ASTRA_OUTPUTS": folder / "outputs"}
     try:
         paths = write_mirror(places["SAS_BASE_DIR"])
+        if second_reduction:
+            paths += write_second_reduction(places["SAS_BASE_DIR"])
         places["DAGSTER_HOME"].mkdir(exist_ok=True)
         (places["DAGSTER_HOME"] / "dagster.yaml").write_text(DAGSTER_YAML, encoding="utf-8")
     except OSError as error:

@@ -13,7 +13,7 @@ from astra_dagster.orchestration.partitions import register
 from astra_dagster.results import pages
 from astra_dagster.results.search import Found
 from astra_dagster.spectra.batch import SpectrumBatch
-from astra_dagster_tests.documented import DOCS
+from astra_dagster_tests.documented import DOCS, blocks_of
 
 NOTEBOOK = DOCS / "how-to" / "stars.ipynb"
 KEYS = tuple(f"DR17/apo25m/120+12/5226/56000/00{i}" for i in (1, 2))
@@ -59,6 +59,14 @@ def test_a_search_is_a_table_and_plots_its_files(instance: dg.DagsterInstance) -
     assert found.plot().title == f"apVisit {KEYS[0]} and 1 more"
     with pytest.raises(TooManyRowsError, match="31 files"):
         Found(ap_visit, KEYS[:1] * (pages.MOST + 1)).plot()
+
+
+def test_the_page_counts_its_lines_beside_those_of_lightkurve() -> None:
+    page = (DOCS / "how-to" / "python.md").read_text()
+    section = page[page.index("## If you know lightkurve") : page.index("## Run tasks")]
+    codes = [block.text for block in blocks_of(section) if block.language == "python"]
+    assert [len([line for line in code.splitlines() if line]) for code in codes] == [7, 9]
+    assert "Nine lines beside seven" in section
 
 
 @pytest.mark.slow
