@@ -100,8 +100,10 @@ def write_second_reduction(root: Path) -> list[Path]:
     for release, telescope, field, plate, mjd, fibre in _VISITS:
         if plate != 5226 or fibre == 8:
             continue
-        parts = {"telescope": telescope, "field": field, "plate": plate, "mjd": mjd, "fibre": fibre}
-        later, earlier = (product("apVisit").data_id(name, **parts) for name in (release, "DR16"))
+        later, earlier = (
+            product("apVisit").data_id(name, telescope=telescope, field=field, plate=plate, mjd=mjd, fibre=fibre)
+            for name in (release, "DR16")
+        )
         factor = 2.0 if fibre == 3 else 1.01
         with fits.open(later.path(root)) as hdus:
             hdus[2].data *= factor

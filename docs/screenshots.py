@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 IMAGES = Path(__file__).parent / "images"
 FOLDER = Path("/tmp/astra-demo")  # noqa: S108
 VISITS = FOLDER / "sas/dr17/apogee/spectro/redux/dr17/visit/apo25m/120+12/5226/56000"
-KEY = "DR17/apo25m/120+12/5226/56000/001"
+KEY, STAR = "DR17/apo25m/120+12/5226/56000/001", "DR17/apo25m/120+12/-/2M00012723+6258059"
+PAGE = FOLDER / "page.html"
 DEFINITIONS = ("-m", "astra_dagster.definitions")
 ZOOM = 1.5
 """Pixels of a picture for one of the window."""
@@ -42,6 +43,7 @@ def prepare(environment: dict[str, str]) -> None:
     web_ui.command(environment, "astra_dagster", "demo", str(FOLDER))
     tasks = ["ap_visit_continuum", "ap_star_snr", "ap_star_continuum", "spec_snr", "spec_continuum"]
     web_ui.command(environment, "astra_dagster", "run", *tasks)
+    web_ui.command(environment, "astra_dagster", "show", STAR, "ap_star_continuum", "--output", str(PAGE))
     for task in ("ap_visit_snr", *tasks):
         web_ui.command(environment, "astra_dagster", "table", task)
     config = json.dumps({"ops": {"ap_visit_snr": {"config": {"overwrite": True}}}})
@@ -78,24 +80,45 @@ def graph(page: "Page") -> Image.Image:
 
 
 def partition(page: "Page") -> Image.Image:
-    """The record of a partition, and below it the picture that it holds."""
-    visit(page, "/assets/ap_visit_snr?view=partitions&partition=" + quote(KEY, safe=""), (1460, 1100))
+    """The record of a partition, with results and a sketch of the spectrum."""
+    visit(page, "/assets/ap_visit_snr?view=partitions&partition=" + quote(KEY, safe=""), (1460, 1300))
     events = page.get_by_role("button", name="View all historical events")
     rows = [cell(page, name).locator("..") for name in ("snr", "page")]
-    record = shot(
+    return shot(
         page, page.get_by_text("Latest materialization"), page.get_by_text("Materialized", exact=True), events, *rows
     )
-    page.get_by_text("Show Markdown").click()
-    picture = page.get_by_role("dialog").get_by_role("img", name=KEY)
-    return below(record, framed(shot(page, picture, edge=0)))
 
 
 def launchpad(page: "Page") -> Image.Image:
     """Parameters of a task with their defaults, and what they mean."""
-    visit(page, "/locations/astra_dagster.definitions/jobs/update_ap_visit_continuum/playground", (1180, 1040))
-    page.locator(".CodeMirror-line").filter(has_text="order:").click()
+    open_launchpad(page)
     page.get_by_text("Number of sines and of cosines").first.wait_for()
     return shot(page, page.get_by_text("New Run"), page.get_by_role("button", name="Launch Run"))
+
+
+def refused(page: "Page") -> Image.Image:
+    """A value that cannot be."""
+    open_launchpad(page)
+    for key in ("End", "Backspace", "0"):
+        page.keyboard.press(key)
+    page.get_by_role("button", name="Launch Run").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="OK").wait_for()
+    return shot(page, dialog)
+
+
+def open_launchpad(page: "Page") -> None:
+    """Open the launchpad of a task, with the cursor at its parameter order."""
+    visit(page, "/locations/astra_dagster.definitions/jobs/update_ap_visit_continuum/playground", (1180, 1040))
+    page.locator(".CodeMirror-line").filter(has_text="order:").click()
+
+
+def spectrum(page: "Page") -> Image.Image:
+    """The page that `show` writes of what a task made of a spectrum, zoomed in."""
+    page.set_viewport_size({"width": 1200, "height": 700})
+    page.goto(PAGE.as_uri())
+    page.locator("canvas, svg").first.wait_for()
+    return shot(page, page.locator("body"), edge=0)
 
 
 def run(page: "Page") -> Image.Image:
@@ -197,7 +220,7 @@ def save(picture: Image.Image, name: str) -> None:
     print(f"{path}: {picture.width} x {picture.height}, {path.stat().st_size / 1000:.0f} kB")
 
 
-WHOLE = (graph, partition, launchpad)
+WHOLE = (graph, partition, launchpad, refused, spectrum)
 BROKEN = (run, checks)
 
 

@@ -5,7 +5,7 @@ parts sit in a path is the business of `templates`.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -152,12 +152,12 @@ class Key:
     apogee: bool = False
     of: str = ""
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Our name of the part."""
         return our_name(self.sdss_name)
 
-    @property
+    @cached_property
     def numeric(self) -> bool:
         """Whether the value is a number."""
         return self.number or self.width > 0 or self.sdss_name in NUMERIC
@@ -180,6 +180,10 @@ class Key:
             return r"[1-9][0-9]{0,19}" if self.optional else r"(?:0|[1-9][0-9]{0,19})"
         return _TEXT
 
+    @cached_property
+    def _fullmatch(self) -> Callable[[str], re.Match[str] | None]:
+        return re.compile(self.pattern).fullmatch
+
     def canonical(self, value: str | int) -> str:
         """Return the canonical text of a value; numbers are padded as in the file name.
 
@@ -195,7 +199,7 @@ class Key:
         digits = text.isascii() and text.isdigit() and len(text) <= 20
         if digits and (self.numeric or self.sdss_name == "fieldid"):
             text = str(int(text)).zfill(self.width)
-        if ".." in text or not re.fullmatch(self.pattern, text):
+        if ".." in text or not self._fullmatch(text):
             raise InvalidKeyError(f"{self.name} cannot be {_shorten(value)}", hint=f"expected {self._say_expected()}")
         largest = _LARGEST.get(self.sdss_name)
         if largest and not 1 <= int(text) <= largest:

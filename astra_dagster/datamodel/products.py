@@ -229,6 +229,8 @@ class Product(Searchable):
                 hint=f"its parts are {self.key_order}, with - for a part that the release lacks",
             )
         data_id = self._assemble(found, values)
+        if found.shows(data_id.relative_path, values):
+            return data_id
         try:
             back: Mapping[str, str] | None = found.parse(data_id.relative_path)
         except AstraError:
@@ -239,8 +241,7 @@ class Product(Searchable):
         return data_id
 
     def _assemble(self, found: Template, values: Mapping[str, str]) -> "DataID":
-        ours = {our_name(name): text for name, text in values.items()}
-        parts = tuple(ours.get(name, ABSENT) for name in self.parts)
+        parts = tuple(values.get(found.sdss_names.get(name, ABSENT), ABSENT) for name in self.parts)
         return DataID(self, found.release, parts, found.format(values), found.software)
 
 

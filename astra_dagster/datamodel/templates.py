@@ -9,6 +9,7 @@ import posixpath
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from astra_dagster.datamodel.keys import MAX_PART, Key
 from astra_dagster.datamodel.special import LEGACY_RUN2D, SPECIALS, Special
@@ -131,7 +132,22 @@ class Template:
             hint=f"such a path looks like {self.shape}",
         )
 
-    @property
+    def shows(self, path: str, values: Mapping[str, str]) -> bool:
+        """Whether `parse` reads these values from the path that `format` has made of them; False if it is not sure.
+
+        It is sure where the path has each value as it is, which takes a fifth of the time.
+        """
+        match = self._pattern.fullmatch(path)
+        if match is None:
+            return False
+        return {name: text for name, text in match.groupdict().items() if text and AGAIN not in name} == values
+
+    @cached_property
+    def sdss_names(self) -> dict[str, str]:
+        """SDSS names of the keys, by our names."""
+        return {key.name: name for name, key in self.keys.items()}
+
+    @cached_property
     def _optional_full(self) -> bool:
         """Whether a folder ``full`` is no error: mirrors that follow the tree have it where the archive has not."""
         return SPECIALS["fullfolder"] in self._tokens
