@@ -64,8 +64,12 @@ def damage(environment: dict[str, str]) -> None:
 
 
 def graph(page: "Page") -> Image.Image:
-    """All assets, with what they are and how far they are."""
+    """Assets of three products, with what they are and how far they are."""
     visit(page, "/asset-groups", (1150, 1500))
+    page.locator(".CodeMirror").first.click()
+    page.keyboard.type(" or ".join(f'key:"{name}"+' for name in ("ap_visit", "ap_star", "spec")))
+    page.keyboard.press("Escape")
+    page.keyboard.press("Enter")
     press(page, "panel_show_right")
     press(page, "config")
     facets = page.get_by_role("dialog")
@@ -114,8 +118,8 @@ def open_launchpad(page: "Page") -> None:
 
 
 def spectrum(page: "Page") -> Image.Image:
-    """The page that `show` writes of what a task made of a spectrum, zoomed in."""
-    page.set_viewport_size({"width": 1200, "height": 700})
+    """The page that `show` writes of what a task made of a spectrum."""
+    page.set_viewport_size({"width": 1200, "height": 800})
     page.goto(PAGE.as_uri())
     page.locator("canvas, svg").first.wait_for()
     return shot(page, page.locator("body"), edge=0)
