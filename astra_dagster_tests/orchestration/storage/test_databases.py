@@ -1,0 +1,102 @@
+"""Databases of the SQLite storage are made and opened without the scripts of Dagster's migrations, and are the same."""
+
+import sqlite3
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic.script import ScriptDirectory
+from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
+
+from astra_dagster.orchestration.storage.sqlite import BatchedSqliteStorage
+
+DATABASES = ("history/runs.db", "history/runs/index.db", "history/runs/a-run.db", "schedules/schedules.db")
+
+
+def make(kind: type[DagsterSqliteStorage], folder: Path) -> DagsterSqliteStorage:
+    """A storage in a folder, with the database of one run."""
+    storage = kind(str(folder))
+    open_run(storage)
+    return storage
+
+
+def open_run(storage: DagsterSqliteStorage) -> None:
+    with storage.event_log_storage.run_connection("a-run"):  # type: ignore[attr-defined]
+        pass
+    with storage.event_log_storage.index_connection():  # type: ignore[attr-defined]
+        pass
+
+
+def described(path: Path) -> list[tuple[object, ...]]:
+    """Tables and indices of a database, the migration that it is at, and how it keeps its journal."""
+    with closing(sqlite3.connect(path)) as database:
+        return [
+            *database.execute("SELECT type, name, sql FROM sqlite_master ORDER BY name"),
+            *database.execute("SELECT version_num FROM alembic_version"),
+            *database.execute("PRAGMA journal_mode"),
+        ]
+
+
+def test_all_databases_are_those_of_dagster(tmp_path: Path) -> None:
+    make(BatchedSqliteStorage, tmp_path / "ours")
+    make(DagsterSqliteStorage, tmp_path / "stock")
+    for name in DATABASES:
+        assert described(tmp_path / "ours" / name) == described(tmp_path / "stock" / name)
+    assert not [path.name for path in (tmp_path / "ours").rglob(".*")]
+
+
+def test_what_is_there_is_opened_without_a_look_at_migrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(BatchedSqliteStorage, tmp_path)
+    monkeypatch.setattr(ScriptDirectory, "from_config", lambda _: pytest.fail("reads the scripts"))
+    storage = make(BatchedSqliteStorage, tmp_path)
+    with storage.event_log_storage.run_connection("another"):  # type: ignore[attr-defined]
+        pass
+    assert described(tmp_path / "history/runs/another.db") == described(tmp_path / "history/runs/a-run.db")
+
+
+@pytest.mark.parametrize("name", DATABASES)
+def test_a_database_that_says_no_migration_is_left_to_dagster(name: str, tmp_path: Path) -> None:
+    """As some versions of Dagster made them, and as an end in the middle of making one leaves it."""
+    for kind, folder in ((BatchedSqliteStorage, tmp_path / "ours"), (DagsterSqliteStorage, tmp_path / "stock")):
+        make(kind, folder)
+        with closing(sqlite3.connect(folder / name)) as database:
+            database.execute("DROP TABLE alembic_version")
+            database.commit()
+        make(kind, folder)
+    assert described(tmp_path / "ours" / name) == described(tmp_path / "stock" / name)
+
+
+def test_a_database_of_runs_from_before_a_table_gets_it(tmp_path: Path) -> None:
+    make(BatchedSqliteStorage, tmp_path)
+    runs = tmp_path / DATABASES[0]
+    before = described(runs)
+    with closing(sqlite3.connect(runs)) as database:
+        database.execute("DROP TABLE instance_info")
+        database.commit()
+    make(BatchedSqliteStorage, tmp_path)
+    assert described(runs) == before
+
+
+def test_many_make_the_database_of_one_run(tmp_path: Path) -> None:
+    """Each goes on with the one that was there first, and none takes away what another has written."""
+    storages = [BatchedSqliteStorage(str(tmp_path)) for _ in range(8)]
+    gate = threading.Barrier(len(storages))
+    failed = []
+
+    def write(storage: BatchedSqliteStorage, i: int) -> None:
+        try:
+            gate.wait()
+            with storage.event_log_storage.run_connection("a-run") as connection:  # type: ignore[attr-defined]
+                connection.exec_driver_sql("INSERT INTO event_logs (run_id, event) VALUES (?, ?)", (str(i), "{}"))
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=write, args=(storage, i)) for i, storage in enumerate(storages)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    with closing(sqlite3.connect(tmp_path / "history/runs/a-run.db")) as database:
+        assert {row[0] for row in database.execute("SELECT run_id FROM event_logs")} == set("01234567")
