@@ -24,18 +24,26 @@ from astra_dagster.presence import is_folder, make_unreachable_error
 Place = tuple[str, int]
 """A folder to which a template leads, and the number of segments of the template that lead there."""
 
+WINDOW = 20_000
+"""Files that are held at a time: all of some folders, so there may be more."""
+
 HASHED = "sha256-"
 """Prefix of a data version that is a hash of the file's contents."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A file of a product on disk."""
+    """A file of a product on disk; its path is kept as text, which takes a tenth of the memory."""
 
     data_id: DataID
-    path: Path
+    location: str
     size: int
     mtime_ns: int
+
+    @property
+    def path(self) -> Path:
+        """Path of the file."""
+        return Path(self.location)
 
     @property
     def version(self) -> str:
@@ -78,10 +86,10 @@ def content_version(path: Path) -> str:
         raise UnreachableError(f"cannot be read: {error.strerror}", path=path) from error
 
 
-def find_files(
+def walk_files(
     product: Product, release: str, root: Path, where: Where | None = None
-) -> tuple[list[FoundFile], list[Skipped]]:
-    """Find the files of a product and release below `root`.
+) -> Iterator[tuple[list[FoundFile], list[Skipped]]]:
+    """Find the files of a product and release below `root`, some thousands at a time.
 
     Parameters
     ----------
@@ -89,10 +97,11 @@ def find_files(
         What is selected by part name, in the language of `datamodel.selection`. Other files are left out, and folders
         that hold only such files are not listed.
 
-    Returns
-    -------
+    Yields
+    ------
     files, skipped
-        Both in the order of their paths. A file and its compressed variant are one entry; the plain file wins.
+        All of some folders. A file and its compressed variant are one entry; the plain file wins. Where a release has
+        two folders for a file, it may be there twice.
 
     Raises
     ------
@@ -103,38 +112,44 @@ def find_files(
     """
     template = product.template(release)
     allowed = product.allowed(release, where or {})
-    skipped: list[Skipped] = []
-    found: dict[str, FoundFile] = {}
     if allowed is None:
-        return [], []
+        return
     wanted = {key: allowed[part.name] for key, part in template.keys.items() if part.name in allowed}
     top = top_folder(template, root)
-    starts = starting_folders(template, root)
     links = Links(root)
+    skipped: list[Skipped] = []
+    found: dict[str, FoundFile] = {}
+    folder = ""
+    starts = starting_folders(template, root)
     for entry in chain.from_iterable(_walk_from(start, template, wanted, skipped, links) for start in starts):
-        path = Path(entry.path)
+        above = entry.path.rpartition("/")[0]
+        if above != folder and len(found) + len(skipped) >= WINDOW:
+            yield list(found.values()), skipped.copy()
+            found.clear()
+            skipped.clear()
+        folder = above
         try:
-            data_id = product.parse_path(path, release, top)
+            data_id = product.parse_path(entry.path, release, top)
             status = entry.stat()
             if entry.is_symlink():
-                links.check(path, data_id.key)
+                links.check(entry.path, data_id.key)
         except LinkOutsideError as error:
-            skipped.append(_report_unreachable(path, error))
+            skipped.append(_report_unreachable(Path(entry.path), error))
             continue
         except AstraError as error:
-            skipped.append(Skipped(path, str(error)))
+            skipped.append(Skipped(Path(entry.path), str(error)))
             continue
         except FileNotFoundError:  # it was removed just now
             continue
         except OSError as error:
-            skipped.append(_report_unreachable(path, error))
+            skipped.append(_report_unreachable(Path(entry.path), error))
             continue
         if data_id.matches(allowed):
-            file = FoundFile(data_id, path, status.st_size, status.st_mtime_ns)
-            other = found.get(data_id.key)
+            key = data_id.key
+            other = found.get(key)
             if other is None or other.path.suffix in COMPRESSIONS:
-                found[data_id.key] = file
-    return sorted(found.values(), key=lambda f: f.path), sorted(skipped, key=lambda s: s.path)
+                found[key] = FoundFile(data_id, entry.path, status.st_size, status.st_mtime_ns)
+    yield list(found.values()), skipped
 
 
 def top_folder(template: Template, root: Path) -> Path:

@@ -51,7 +51,7 @@ def find_reductions(product: Product, release_name: str, root: Path, where: Wher
     for place in _list_reductions(template, root, set(fixed), links):
         for entry in walk([place], template, wanted, [], links):
             try:
-                values = template.parse(Path(entry.path).relative_to(top_folder(template, root)).as_posix())
+                values, _ = template.read(Path(entry.path).relative_to(top_folder(template, root)).as_posix())
             except AstraError:
                 continue
             versions = {key: values[key] for key in fixed}

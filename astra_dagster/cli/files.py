@@ -18,7 +18,8 @@ from astra_dagster.cli.common import (
 from astra_dagster.errors import AstraError, printable
 
 if TYPE_CHECKING:
-    from astra_dagster.datamodel.products import DataID
+    from astra_dagster.datamodel.products import Where
+    from astra_dagster.orchestration.discover import Discovery
 
 
 @click.command(cls=TaskCommand, short_help="Find files below SAS_BASE_DIR, register and record them.")
@@ -70,7 +71,7 @@ def discover(
         unreachable: Counter[str] = Counter()
         for item in found:
             unreachable.update(item.unreachable)
-        if not unreachable and not any(item.inputs or item.missing or item.to_forget for item in found):
+        if not unreachable and not any(item.files or item.missing or item.to_forget for item in found):
             from astra_dagster import settings
 
             raise AstraError(
@@ -96,7 +97,7 @@ def discover(
                 {
                     "product": item.product.name,
                     "release": item.release,
-                    "files": len(item.inputs),
+                    "files": item.files,
                     "new": len(item.new),
                     "to_record": len(item.to_record),
                     "gone": len(item.gone),
@@ -110,21 +111,26 @@ def discover(
                 for item in found
             ]
         )
-    damaged = _verify([one.data_id for item in found for one in item.inputs if one.file]) if verify else 0
+    damaged = _verify(found, config.where) if verify else 0
     if unreachable:
         raise click.ClickException(make_refusal(unreachable))
     if damaged:
         raise click.ClickException(f"{damaged} files are damaged")
 
 
-def _verify(data_ids: "Sequence[DataID]") -> int:
+def _verify(found: "Sequence[Discovery]", where: "Where") -> int:
     """Tell which files do not agree with their checksums, and return their number."""
     from tqdm import tqdm
 
+    from astra_dagster import settings
+    from astra_dagster.archive.discovery import walk_files
     from astra_dagster.archive.sas import Archive
     from astra_dagster.errors import ChecksumError, DownloadError
 
     damaged = 0
+    root = settings.sas_base_dir()
+    windows = (files for item in found for files, _ in walk_files(item.product, item.release, root, where))
+    data_ids = [file.data_id for files in windows for file in files]
     with tqdm(total=len(data_ids), unit="file", disable=None) as progress:
         for result in Archive.from_settings().verify(data_ids):
             progress.update()

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
+from sys import intern
 
 from astra_dagster.at_hand import Searchable
 from astra_dagster.datamodel import keys as parts_of
@@ -136,18 +137,21 @@ class Product(Searchable):
         PathMismatchError
             If the path is not one of this product in this release.
         """
-        relative = PurePath(path)
-        if root is not None:
+        text, top = str(path), f"{root}/"
+        if root is not None and text.startswith(top):
+            relative = PurePath(text[len(top) :].lstrip("/"))
+        else:
+            relative = PurePath(text)
             try:
-                relative = relative.relative_to(root)
+                relative = relative if root is None else relative.relative_to(root)
             except ValueError as error:
-                raise PathMismatchError("not below SAS_BASE_DIR", path=str(path)) from error
+                raise PathMismatchError("not below SAS_BASE_DIR", path=text) from error
         found = self.template(release)
         try:
-            values = found.parse(relative.as_posix())
+            values, formatted = found.read(relative.as_posix())
         except InvalidKeyError as error:
-            raise PathMismatchError(error.message, path=str(path), hint=error.hint) from error
-        return self._assemble(found, values)
+            raise PathMismatchError(error.message, path=text, hint=error.hint) from error
+        return self._assemble(found, values, formatted)
 
     def allowed(self, release: str, where: Where) -> dict[str, Choice] | None:
         """Return what `where` allows, by part name; None if no file of the release can match.
@@ -228,21 +232,22 @@ class Product(Searchable):
                 key=shown,
                 hint=f"its parts are {self.key_order}, with - for a part that the release lacks",
             )
-        data_id = self._assemble(found, values)
+        data_id = self._assemble(found, values, found.format(values))
         if found.shows(data_id.relative_path, values):
             return data_id
         try:
-            back: Mapping[str, str] | None = found.parse(data_id.relative_path)
+            back: Mapping[str, str] | None = found.read(data_id.relative_path)[0]
         except AstraError:
             back = None
         if back != values:
-            like = f"write it as {self._assemble(found, back).key}" if back else "no file name shows these values"
+            like = f"write it as {self._assemble(found, back, '').key}" if back else "no file name shows these values"
             raise InvalidKeyError(f"{data_id.key!r} does not survive the way to a path and back", hint=like)
         return data_id
 
-    def _assemble(self, found: Template, values: Mapping[str, str]) -> "DataID":
-        parts = tuple(values.get(found.sdss_names.get(name, ABSENT), ABSENT) for name in self.parts)
-        return DataID(self, found.release, parts, found.format(values), found.software)
+    def _assemble(self, found: Template, values: Mapping[str, str], path: str) -> "DataID":
+        # Few texts differ among very many files, and each is kept once.
+        parts = tuple(intern(values.get(found.sdss_names.get(name, ABSENT), ABSENT)) for name in self.parts)
+        return DataID(self, found.release, parts, path, found.software)
 
 
 @dataclass(frozen=True, slots=True)

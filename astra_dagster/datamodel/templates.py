@@ -107,8 +107,13 @@ class Template:
         path = "".join(pieces)
         return re.sub("/{2,}", "/", path) if "//" in path else path
 
-    def parse(self, path: str) -> dict[str, str]:
-        """Read values by SDSS key from a path as `format` returns it, or from a compressed variant of such a path.
+    def read(self, path: str) -> tuple[dict[str, str], str]:
+        """Read a path as `format` returns it, or a compressed variant of such a path.
+
+        Returns
+        -------
+        values, path
+            Values by SDSS key, and the path that `format` makes of them.
 
         Raises
         ------
@@ -124,8 +129,9 @@ class Template:
                 for name, text in match.groupdict().items()
                 if text and AGAIN not in name
             }
-            if self.format(values) in (candidate, drop_full(candidate) if self._optional_full else candidate):
-                return values
+            formatted = self.format(values)
+            if formatted in (candidate, drop_full(candidate) if self._optional_full else candidate):
+                return values, formatted
         raise PathMismatchError(
             f"not a path of {self.product} in {self.release}",
             path=path,
@@ -133,7 +139,7 @@ class Template:
         )
 
     def shows(self, path: str, values: Mapping[str, str]) -> bool:
-        """Whether `parse` reads these values from the path that `format` has made of them; False if it is not sure.
+        """Whether `read` reads these values from the path that `format` has made of them; False if it is not sure.
 
         It is sure where the path has each value as it is, which takes a fifth of the time.
         """

@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import dagster as dg
 from pydantic import Field
 
 from astra_dagster import settings
-from astra_dagster.archive.discovery import Skipped, find_files
+from astra_dagster.archive.discovery import Skipped, walk_files
 from astra_dagster.archive.reductions import describe_reductions
 from astra_dagster.archive.watching import RECENT
 from astra_dagster.datamodel.products import Product, Where, product, release, releases
@@ -60,6 +60,10 @@ class Discovery:
 
     Attributes
     ----------
+    files
+        Number of files.
+    inputs
+        Those whose latest record does not agree with what is on disk, and those that cannot be examined.
     missing
         Files that were here before and were not found: they were removed, or it cannot be told whether they were.
     to_forget
@@ -72,6 +76,7 @@ class Discovery:
 
     product: Product
     release: str
+    files: int
     inputs: tuple[Input, ...]
     new: tuple[str, ...]
     skipped: tuple[Skipped, ...]
@@ -83,7 +88,7 @@ class Discovery:
     @property
     def to_record(self) -> tuple[Input, ...]:
         """Files whose latest record does not agree with what is on disk."""
-        return tuple(found for found in self.inputs if not found.recorded and found.file is not None)
+        return tuple(found for found in self.inputs if found.file is not None)
 
     @property
     def gone(self) -> list[str]:
@@ -104,7 +109,7 @@ class Discovery:
         gone += f", {len(self.to_forget)} to forget" if self.to_forget else ""
         gone += f", {len(self.incomplete)} incomplete" if self.incomplete else ""
         return (
-            f"{self.product.name} in {self.release}: {len(self.inputs)} files, {len(self.new)} new, "
+            f"{self.product.name} in {self.release}: {self.files} files, {len(self.new)} new, "
             f"{changed} changed, {skipped} skipped{gone}{self.elsewhere[0] and f'; {self.elsewhere[0]}'}"
         )
 
@@ -132,7 +137,7 @@ def search(instance: dg.DagsterInstance, config: DiscoverConfig) -> Iterator[Dis
         known = _group_by_release(registered(instance, item))
         for name in names or releases():
             try:
-                files, skipped = find_files(item, name, root, where)
+                item.allowed(name, where)
             except (UnknownProductError, UnresolvableTemplateError):
                 if config.releases and config.products:
                     raise
@@ -145,21 +150,58 @@ def search(instance: dg.DagsterInstance, config: DiscoverConfig) -> Iterator[Dis
                     raise
                 continue
             accepted = True
-            mine = known.get(name, set())
-            missing = _find_missing(instance, item, mine - {file.data_id.key for file in files}, root, where)
-            nothing = not files and not skipped and not missing
-            elsewhere = describe_reductions(item, [name], root, where) if nothing else ("", "")
-            if nothing and not elsewhere[0] and not (config.releases and config.products):
-                continue
-            inputs = sources.compare(instance, item, files, by_content=config.by_content)
-            new = tuple(found.data_id.key for found in inputs if found.data_id.key not in mine)
+            mine = known.pop(name, set())
+            left = set(mine)
+            found = _look(instance, item, name, root, where, mine, left, by_content=config.by_content)
+            missing = _find_missing(instance, item, left, root, where)
+            if not found.files and not found.skipped and not missing:
+                elsewhere = describe_reductions(item, [name], root, where)
+                if not elsewhere[0] and not (config.releases and config.products):
+                    continue
+                found = replace(found, elsewhere=elsewhere)
             gone = [one for one in missing if one.gone or isinstance(one.error, AwayError)] if config.forget else []
             to_forget = tuple(one.data_id.key for one in gone)
-            left = tuple(one for one in missing if one not in gone)
-            incomplete = _find_incomplete(inputs)
-            yield Discovery(item, name, tuple(inputs), new, tuple(skipped), left, to_forget, incomplete, elsewhere)
+            yield replace(found, missing=tuple(one for one in missing if one not in gone), to_forget=to_forget)
     if refusal is not None and not accepted:
         raise refusal
+
+
+def _look(
+    instance: dg.DagsterInstance,
+    item: Product,
+    name: str,
+    root: Path,
+    where: Where,
+    known: set[str],
+    left: set[str],
+    *,
+    by_content: bool,
+) -> Discovery:
+    """Find the files of a product and release, and compare them with their records; of those that agree, none is held.
+
+    Parameters
+    ----------
+    known, left
+        Registered keys of the product and release, twice; what is found is removed from `left`.
+    """
+    count = 0
+    to_do: list[Input] = []
+    left_out: list[Skipped] = []
+    new: set[str] = set()
+    for files, skipped in walk_files(item, name, root, where):
+        left_out += skipped
+        keys = {file.data_id.key: file for file in files}
+        once = {key: file for key, file in keys.items() if key in left or (key not in known and key not in new)}
+        count += len(once)
+        new.update(key for key in once if key not in known)
+        left.difference_update(once)
+        seen = sources.compare(instance, item, list(once.values()), by_content=by_content)
+        to_do += [one for one in seen if not one.recorded]
+    to_do.sort(key=lambda one: one.data_id.relative_path)
+    left_out.sort(key=lambda one: one.path)
+    return Discovery(
+        item, name, count, tuple(to_do), tuple(sorted(new)), tuple(left_out), incomplete=_find_incomplete(to_do)
+    )
 
 
 def _group_by_release(keys: Sequence[str]) -> dict[str, set[str]]:
@@ -183,7 +225,7 @@ def _find_missing(instance: dg.DagsterInstance, item: Product, keys: set[str], r
 
 def _find_incomplete(inputs: Sequence[Input]) -> tuple[Path, ...]:
     since = (time.time() - RECENT) * 1e9
-    recent = (found.file for found in inputs if not found.recorded and found.file and found.file.mtime_ns > since)
+    recent = (found.file for found in inputs if found.file and found.file.mtime_ns > since)
     incomplete = []
     for file in recent:
         with contextlib.suppress(AstraError):  # it was removed just now, or nobody can tell
@@ -229,7 +271,7 @@ def make_discover_job(before: Sequence[Discovery] | None = None) -> dg.JobDefini
         with plain_failures():
             for found in search(context.instance, config) if before is None else before:
                 register_found(context, found)
-                total += len(found.inputs)
+                total += found.files
                 unreachable.update(found.unreachable)
         if unreachable:
             raise PlainFailure(make_refusal(unreachable))

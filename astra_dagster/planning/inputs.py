@@ -89,7 +89,7 @@ def locate(
             path = data_id.existing_path(root) if folders[folder] else None
             status = links.file_status(path, data_id.key) if path is not None else None
             if path is not None and status is not None:
-                yield data_id, FoundFile(data_id, path, status.st_size, status.st_mtime_ns)
+                yield data_id, FoundFile(data_id, str(path), status.st_size, status.st_mtime_ns)
                 continue
             if data_id.key in known:
                 absences.refuse_outage(data_id)

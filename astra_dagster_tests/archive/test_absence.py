@@ -11,10 +11,10 @@ import pytest
 
 from astra_dagster import DataID, product
 from astra_dagster.archive.absence import Absences
-from astra_dagster.archive.discovery import find_files
 from astra_dagster.archive.sas import Archive
 from astra_dagster.errors import AwayError, Fault, UnreachableError
 from astra_dagster.presence import is_file, is_folder, status_of
+from astra_dagster_tests.archive.found import find_files
 from astra_dagster_tests.outages import circle, empty, missing, unlinked
 
 VISITS = product("apVisit")
@@ -67,7 +67,7 @@ import sys
 from pathlib import Path
 from astra_dagster import product
 from astra_dagster.archive.absence import Absences
-from astra_dagster.archive.discovery import find_files
+from astra_dagster_tests.archive.found import find_files
 from astra_dagster.errors import UnreachableError
 
 root = Path(sys.argv[1])

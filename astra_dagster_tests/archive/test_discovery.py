@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from astra_dagster import product, releases
-from astra_dagster.archive.discovery import content_version, find_files
+from astra_dagster.archive import discovery
+from astra_dagster.archive.discovery import content_version
 from astra_dagster.errors import AstraError, InvalidKeyError
 from astra_dagster.spectra.readers import READERS
+from astra_dagster_tests.archive.found import find_files
 
 FOLDER = "dr17/apogee/spectro/redux/dr17/visit/apo25m/120+12/5226/56000"
 
@@ -113,3 +115,16 @@ def test_versions_follow_date_or_content(mirror: Path) -> None:
     os.utime(path, ns=(0, 1))
     assert find_files(product("apVisit"), "DR17", mirror)[0][0].version != before
     assert content_version(path) == content
+
+
+def test_files_come_a_few_folders_at_a_time(mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder is never divided, so that a file and its compressed variant are seen together."""
+    whole = find_files(product("apVisit"), "DR17", mirror)
+    path = mirror / FOLDER / "apVisit-dr17-5226-56000-001.fits"
+    with path.open("rb") as source, gzip.open(f"{path}.gz", "wb") as target:
+        shutil.copyfileobj(source, target)
+    monkeypatch.setattr(discovery, "WINDOW", 1)
+    windows = [files for files, _ in discovery.walk_files(product("apVisit"), "DR17", mirror)]
+    folders = [{file.path.parent for file in files} for files in windows]
+    assert len(folders) == len(set().union(*folders)) == 2
+    assert find_files(product("apVisit"), "DR17", mirror) == whole

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from astra_dagster import DataID, product
-from astra_dagster.archive.discovery import find_files
 from astra_dagster.archive.links import Links
 from astra_dagster.errors import ConfigurationError, Fault, LinkOutsideError, UnreachableError
 from astra_dagster.planning.inputs import Input, examine
 from astra_dagster.spectra import read_spectra
+from astra_dagster_tests.archive.found import find_files
 
 VISITS = product("apVisit")
 FIRST = VISITS.parse_key("DR17/apo25m/120+12/5226/56000/001")

@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from astra_dagster import product
-from astra_dagster.archive.discovery import file_version, find_files
+from astra_dagster.archive.discovery import file_version
 from astra_dagster.archive.partial import Partial, Version
 from astra_dagster.archive.sas import Archive
 from astra_dagster.archive.web import Client, Patience, Transient, _parse_retry_after
@@ -33,6 +33,7 @@ from astra_dagster_tests.archive.faults import (
     fetch_one,
     visit,
 )
+from astra_dagster_tests.archive.found import find_files
 from astra_dagster_tests.archive.server import MODIFIED, File, Server
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 import pytest
 
-from astra_dagster.archive.discovery import find_files
 from astra_dagster.archive.partial import Partial
 from astra_dagster.archive.sas import Archive, Fetched
 from astra_dagster.errors import NotOnSASError
@@ -26,6 +25,7 @@ from astra_dagster_tests.archive.faults import (
     remote,
     visit,
 )
+from astra_dagster_tests.archive.found import find_files
 from astra_dagster_tests.archive.server import File, Server
 
 

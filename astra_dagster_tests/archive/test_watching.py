@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from astra_dagster.archive import discovery
-from astra_dagster.archive.discovery import find_files
 from astra_dagster.archive.watch_state import BusyError, State, Watch
 from astra_dagster.archive.watching import COARSE, RECENT, SKEW, look_at
 from astra_dagster.errors import OutputError
+from astra_dagster_tests.archive.found import find_files
 from astra_dagster_tests.archive.watcher import FOLDER, NAME, RELEASES, SETTLE, VISITS, Watcher, put
 from astra_dagster_tests.outages import Undo, circle, unlinked
 

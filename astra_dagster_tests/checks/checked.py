@@ -4,13 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from astra_dagster import product
-from astra_dagster.archive.discovery import find_files
 from astra_dagster.checks.check import Finding, Verdict
 from astra_dagster.checks.sample import OutputSample
 from astra_dagster.execution import runner
 from astra_dagster.outputs.record import record_of
 from astra_dagster.outputs.store import InputFiles, OutputStore, PartitionWork
 from astra_dagster.tasks.task import Task
+from astra_dagster_tests.archive.found import find_files
 
 VISIT = "DR17/apo25m/120+12/5226/56000/002"
 OTHER = "DR17/apo25m/120+12/5226/56000/003"

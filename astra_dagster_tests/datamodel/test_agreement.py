@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from astra_dagster import product, release
-from astra_dagster.archive.discovery import find_files
 from astra_dagster.datamodel.corrections import CORRECTIONS
 from astra_dagster.datamodel.products import products
 from astra_dagster.spectra.readers import READERS
+from astra_dagster_tests.archive.found import find_files
 from astra_dagster_tests.datamodel.agreement import (
     RELEASES,
     compare,

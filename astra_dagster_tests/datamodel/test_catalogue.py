@@ -19,9 +19,9 @@ from astropy.io import fits
 from astropy.table import MaskedColumn, Table
 
 from astra_dagster import DataID, product
-from astra_dagster.archive.discovery import find_files
 from astra_dagster.datamodel.catalogue import keys_from_table
 from astra_dagster.errors import CatalogueError, UnknownProductError, UnknownReleaseError
+from astra_dagster_tests.archive.found import find_files
 from astra_dagster_tests.mirrors import releases_with, skip_without
 
 VISITS, STARS = product("apVisit"), product("apStar")

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from astra_dagster import product, release
-from astra_dagster.archive.discovery import find_files
 from astra_dagster.datamodel.corrections import CORRECTIONS
 from astra_dagster.datamodel.tree import _merge_sections, tree
 from astra_dagster.errors import PathMismatchError, UnknownProductError
 from astra_dagster.spectra.readers import READERS
+from astra_dagster_tests.archive.found import find_files
 from astra_dagster_tests.datamodel.real_names import RealName, configuration, real_names
 
 NAMES = real_names()

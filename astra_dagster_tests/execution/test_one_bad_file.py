@@ -196,7 +196,7 @@ from dataclasses import replace
 from pathlib import Path
 import numpy as np
 from astra_dagster import product
-from astra_dagster.archive.discovery import find_files
+from astra_dagster_tests.archive.found import find_files
 from astra_dagster.execution import runner
 from astra_dagster.tasks.columns import Column
 from astra_dagster.tasks.snr import ap_star_snr

@@ -10,7 +10,6 @@ import cloudpickle
 import pytest
 
 from astra_dagster import DataID, product
-from astra_dagster.archive.discovery import find_files
 from astra_dagster.errors import UnknownProductError
 from astra_dagster.execution import runner
 from astra_dagster.execution.runner import Outcome
@@ -18,6 +17,7 @@ from astra_dagster.execution.workers import Workers
 from astra_dagster.outputs.store import InputFiles, OutputStore, PartitionWork
 from astra_dagster.tasks.snr import SNRParameters, ap_visit_snr
 from astra_dagster.tasks.task import Task
+from astra_dagster_tests.archive.found import find_files
 
 
 def work_on(root: Path, release: str = "DR17") -> list[PartitionWork]:

@@ -10,13 +10,13 @@ from astropy.table import Table
 from click.testing import CliRunner, Result
 
 from astra_dagster import product, settings
-from astra_dagster.archive.discovery import find_files
 from astra_dagster.cli import main
 from astra_dagster.definitions import defs
 from astra_dagster.orchestration.discover import discover_job
 from astra_dagster.orchestration.expected import register_job
 from astra_dagster.orchestration.partitions import register, registered
 from astra_dagster.tasks.groups import Group
+from astra_dagster_tests.archive.found import find_files
 
 VISITS = product("apVisit")
 SNR = dg.AssetKey("ap_visit_snr")

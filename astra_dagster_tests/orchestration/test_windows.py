@@ -1,5 +1,6 @@
 """What goes over all partitions holds few records at a time, and what goes over some of them reads no others."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,10 +8,11 @@ import dagster as dg
 import pytest
 
 from astra_dagster import product
+from astra_dagster.archive import discovery
 from astra_dagster.cli import main
 from astra_dagster.errors import InvalidKeyError
 from astra_dagster.orchestration import discover, records
-from astra_dagster.orchestration.partitions import register
+from astra_dagster.orchestration.partitions import register, registered
 from astra_dagster.orchestration.runs import materialise
 from astra_dagster.orchestration.runs.jobs import match_keys
 from astra_dagster.orchestration.storage.batches import BatchedEventLogStorage
@@ -55,12 +57,31 @@ def test_outputs_without_a_record_are_recorded_a_batch_at_a_time(
     assert len(recorded(instance)) == 12
 
 
+def test_a_search_holds_only_what_is_to_be_recorded(
+    instance: dg.DagsterInstance, mirror: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the windows are, everything is found, once, and what is missing is missed."""
+    monkeypatch.setattr(discovery, "WINDOW", 1)
+    config = discover.DiscoverConfig(products=["apVisit"], releases=["DR17"])
+    (found,) = discover.search(instance, config)
+    assert (found.files, len(found.inputs), len(found.new)) == (12, 12, 12)
+    assert run_discover(instance, products=["apVisit"], releases=["DR17"]).success
+    (found,) = discover.search(instance, config)
+    assert (found.files, found.inputs, found.new, found.missing) == (12, (), (), ())
+    changed, removed, *_ = (one.path(mirror) for one in map(VISITS.parse_key, registered(instance, VISITS)))
+    os.utime(changed, (1, 1))
+    removed.unlink()
+    (found,) = discover.search(instance, config)
+    assert (found.files, [one.file.path for one in found.inputs if one.file]) == (11, [changed])
+    assert [one.data_id.path(mirror) for one in found.missing] == [removed]
+
+
 def test_the_command_looks_at_the_disk_once(
     mirror: object, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     searched = []
-    find_files = discover.find_files
-    monkeypatch.setattr(discover, "find_files", lambda *given: searched.append(given[:2]) or find_files(*given))
+    walk_files = discover.walk_files
+    monkeypatch.setattr(discover, "walk_files", lambda *given: searched.append(given[:2]) or walk_files(*given))
     main(["discover", "--product", "apVisit", "--release", "DR17"], standalone_mode=False)
     assert len(searched) == 1
     assert len(recorded(instance, dg.AssetKey("ap_visit"))) == 12

@@ -9,7 +9,6 @@ import pytest
 from astropy.io import fits
 
 from astra_dagster import ap_star, ap_visit, product, read_spectra, register_reader
-from astra_dagster.archive.discovery import find_files
 from astra_dagster.errors import (
     CutShortError,
     InputMissingError,
@@ -24,6 +23,7 @@ from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.identity import check_identity
 from astra_dagster.spectra.products.astra import ASTRA
 from astra_dagster.spectra.readers import READERS, recognise
+from astra_dagster_tests.archive.found import find_files
 from astra_dagster_tests.spectra.synthetic import (
     WRITERS,
     compressed,

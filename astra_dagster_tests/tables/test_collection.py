@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from astra_dagster import product
-from astra_dagster.archive.discovery import find_files
 from astra_dagster.errors import OutputError
 from astra_dagster.execution import runner
 from astra_dagster.fits.reader import FitsFile
@@ -25,6 +24,7 @@ from astra_dagster.tables.collection import collect, table_path
 from astra_dagster.tables.table import read_head
 from astra_dagster.tasks.continuum import ap_star_continuum
 from astra_dagster.tasks.snr import ap_visit_snr
+from astra_dagster_tests.archive.found import find_files
 from astra_dagster_tests.tables.collected import (
     COLUMNS,
     both,

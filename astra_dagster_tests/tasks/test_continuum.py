@@ -11,7 +11,6 @@ from astropy.io import fits
 from astra_dagster import release
 from astra_dagster.analysis.quality import ContinuumFlag
 from astra_dagster.analysis.regions import named_regions
-from astra_dagster.archive.discovery import find_files
 from astra_dagster.errors import AstraError, ConfigurationError, ParameterError
 from astra_dagster.execution import runner
 from astra_dagster.execution.runner import Outcome
@@ -29,6 +28,7 @@ from astra_dagster.tasks.parameters import digest
 from astra_dagster.tasks.snr import ap_star_snr, spec_snr
 from astra_dagster.tasks.task import Task
 from astra_dagster.viewer.preview import encode_figure, preview
+from astra_dagster_tests.archive.found import find_files
 from astra_dagster_tests.execution.work import work_of
 from astra_dagster_tests.mirrors import releases_with, skip_without
 from astra_dagster_tests.tasks.others import OTHERS

@@ -25,7 +25,6 @@ from astra_dagster import (
     spectrum_task,
     visits_of_star,
 )
-from astra_dagster.archive.discovery import find_files
 from astra_dagster.errors import ParameterError, SpectrumFileError, TaskError
 from astra_dagster.fits import writer as encode
 from astra_dagster.tasks.columns import MAX_CELLS
@@ -34,6 +33,7 @@ from astra_dagster.tasks.inputs.requirement import Requirement
 from astra_dagster.tasks.parameters import descriptions, digest
 from astra_dagster.tasks.snr import ap_visit_snr, spec_snr
 from astra_dagster.tasks.task import all_tasks
+from astra_dagster_tests.archive.found import find_files
 from astra_dagster_tests.mirrors import skip_without
 
 

@@ -119,6 +119,7 @@ def _all(context: dg.OpExecutionContext, seen: Watched) -> list[str]:
             context,
             replace(
                 found,
+                files=found.files - len(written),
                 inputs=tuple(item for item in found.inputs if item.data_id.key not in written),
                 new=tuple(key for key in found.new if key not in written),
             ),

@@ -12,13 +12,13 @@ from click.testing import CliRunner, Result
 from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
 
 from astra_dagster import product
-from astra_dagster.archive.discovery import find_files
 from astra_dagster.cli import main
 from astra_dagster.definitions import defs
 from astra_dagster.orchestration.partitions import register
 from astra_dagster.orchestration.runs.fetch import POOL
 from astra_dagster.orchestration.runs.jobs import update_job_name, update_run_config
 from astra_dagster.tasks.registry import find_task
+from astra_dagster_tests.archive.found import find_files
 from astra_dagster_tests.archive.server import File, Server, status
 
 VISITS = product("apVisit")

@@ -8,12 +8,12 @@ import pytest
 from click.testing import CliRunner
 
 from astra_dagster import settings
-from astra_dagster.archive.discovery import find_files
 from astra_dagster.cli import main
 from astra_dagster.errors import LinkOutsideError
 from astra_dagster.orchestration.records import DagsterLedger
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.planning.inputs import examine
+from astra_dagster_tests.archive.found import find_files
 from astra_dagster_tests.orchestration.runs.main_job import SNR, VISITS, discover, recorded, update
 
 FIRST = "DR17/apo25m/120+12/5226/56000/001"

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from astra_dagster import product
-from astra_dagster.archive.discovery import find_files
 from astra_dagster.archive.watch_state import LONGEST_WAIT, Watch
 from astra_dagster.archive.watching import COARSE
 from astra_dagster.fits.truncation import is_cut_short
@@ -25,6 +24,7 @@ from astra_dagster.orchestration.watch import tick as arrivals
 from astra_dagster.orchestration.watch.requests import Request, named
 from astra_dagster.orchestration.watch.settings import Watched
 from astra_dagster.orchestration.watch.tick import Tick, sensor_name, tick
+from astra_dagster_tests.archive.found import find_files
 
 ASPCAP = product("aspcapStar")
 SEEN = Watched(ASPCAP, releases=("DR17",), partitions=2)
