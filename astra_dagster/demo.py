@@ -104,17 +104,30 @@ def write_second_reduction(root: Path) -> list[Path]:
             product("apVisit").data_id(name, telescope=telescope, field=field, plate=plate, mjd=mjd, fibre=fibre)
             for name in (release, "DR16")
         )
-        factor = 2.0 if fibre == 3 else 1.01
-        with fits.open(later.path(root)) as hdus:
-            hdus[2].data *= factor
-            hdus[0].header["SNR"] /= factor
-            paths.append(_write([hdu.copy() for hdu in hdus], earlier, root))
+        paths.append(write_ap_visit(earlier, root, spectrum_of=later, noise=2.0 if fibre == 3 else 1.01))
     return paths
 
 
-def write_ap_visit(data_id: DataID, root: Path, *, dithered: bool = True, star: str = "") -> Path:
-    """Write an apVisit file: 4096 pixels a chip if `dithered`, else 2048; of a star that is named, always the same."""
-    rng, values = _make_rng(data_id.key), data_id.values
+def write_ap_visit(
+    data_id: DataID,
+    root: Path,
+    *,
+    dithered: bool = True,
+    star: str = "",
+    spectrum_of: DataID | None = None,
+    noise: float = 1.0,
+) -> Path:
+    """Write an apVisit file: 4096 pixels a chip if `dithered`, else 2048; of a star that is named, always the same.
+
+    Parameters
+    ----------
+    spectrum_of
+        Visit whose spectrum it has, if it is that of another data ID.
+    noise
+        Factor of its errors.
+    """
+    visit = spectrum_of or data_id
+    rng, values = _make_rng(visit.key), data_id.values
     pixels = 4096 if dithered else 2048
     wavelength = np.array([np.linspace(high, low, pixels) for low, high in CHIPS])
     velocity, correction = float(rng.normal(0, 3)), float(rng.uniform(-29, 29))
@@ -126,9 +139,9 @@ def write_ap_visit(data_id: DataID, root: Path, *, dithered: bool = True, star: 
     flagged, lost = rng.random(flux.shape) < 0.006, rng.random(flux.shape) < 0.002
     mask[flagged | sky] |= _BAD_BIT
     error[lost] = 1e10
-    flux32, error32 = flux.astype(">f4"), error.astype(">f4")
+    flux32, error32 = flux.astype(">f4"), (noise * error).astype(">f4")
     named = data_id.release not in ("DR12", "DR13", "DR14", "DR15", "DR16", "DR17")
-    ra, dec = _STAR_POSITION if star else _place_on_plate(data_id)
+    ra, dec = _STAR_POSITION if star else _place_on_plate(visit)
     primary = fits.PrimaryHDU()
     primary.header.update(
         TELESCOP=values["telescope"],

@@ -38,6 +38,7 @@ from dagster._serdes import ConfigurableClassData  # says where dagster.yaml nam
 from sqlalchemy.engine import Connection
 
 from astra_dagster.errors import ConfigurationError
+from astra_dagster.files import read_file
 from astra_dagster.orchestration.storage.batches import INSERT, BatchedEventLogStorage
 from astra_dagster.orchestration.storage.packing import pack, unpack
 
@@ -170,7 +171,7 @@ class BatchedSqliteEventLogStorage(BatchedEventLogStorage, SqliteEventLogStorage
             with tempfile.TemporaryDirectory() as folder:
                 made = Path(folder, "empty.db")
                 super()._initdb(sa.create_engine(f"sqlite:///{made}", poolclass=sa.NullPool))
-                kept._empty = made.read_bytes()
+                kept._empty = read_file(made)
         new = path.with_name(f".{path.stem}-{os.getpid()}-{threading.get_ident()}")
         with suppress(OSError):  # another process was faster; or Dagster makes it, or says why it cannot
             new.write_bytes(kept._empty)
