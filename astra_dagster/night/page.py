@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from astra_dagster.arrays import FloatArray
-from astra_dagster.night.report import FAILED, WORDS, Night, PlateReport
+from astra_dagster.night.report import FAILED, WORDS, Night, PlateReport, say
 from astra_dagster.outputs.atomic import replacing
 from astra_dagster.planning.status import Status
 
@@ -43,6 +43,7 @@ def write_page(path: Path, night: Night, link: Callable[[str, str], str], spectr
         cells={(task.task, plate.name): plate for task in night.tasks for plate in task.plates},
         link=link,
         spectrum=spectrum,
+        say=say,
         # Nothing is escaped in a script, so that its text must not contain what looks like its end.
         pictures=json.dumps(_pictures(night, link)).replace("<", "\\u003c"),
     )

@@ -45,6 +45,11 @@ WORDS: Mapping[Status, str] = {
 FAILED = "failed"
 
 
+def say(value: float) -> str:
+    """Return a number with four digits, or with all before the decimal point, such as a count of pixels."""
+    return f"{value:.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
+
+
 @dataclass(frozen=True)
 class Outlier:
     """A result that is far from the median of its plate.
@@ -165,7 +170,7 @@ class Night:
             said += [f"    {count} {word}: {why}" for word, why, count in task.reasons]
             said += [f"    {key} failed: {error}" for key, error in task.failures]
             for one in task.outliers:
-                said.append(f"    {one.key}: {one.column} {one.value:.4g}, median of the plate {one.median:.4g}")
+                said.append(f"    {one.key}: {one.column} {say(one.value)}, median of the plate {say(one.median)}")
             said += [f"    and {task.more} more far from their plate"] if task.more else []
         return said
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from astra_dagster.night.page import project, write_list, write_page
-from astra_dagster.night.report import ColumnReport, Night, Outlier, PlateReport, Position, TaskReport
+from astra_dagster.night.report import ColumnReport, Night, Outlier, PlateReport, Position, TaskReport, say
 from astra_dagster_tests.web_ui import browser, missing
 
 PLATE = "DR17/apo25m/120+12/5226/56000"
@@ -105,3 +105,11 @@ def test_a_browser_draws_the_plate(night: Night, tmp_path: Path) -> None:
         assert page.locator("#plates circle[fill='none']").count() == 0
         assert "depth 0.5" in str(page.locator("#plates figcaption").text_content())
         assert said == []
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(11632.0, "11632"), (-123456.7, "-123457"), (84.0712, "84.07"), (9999.4, "9999"), (2e12, "2e+12")],
+)
+def test_numbers_are_short_and_counts_whole(value: float, said: str) -> None:
+    assert say(value) == said
