@@ -2,6 +2,8 @@
 
 import os
 import shlex
+import shutil
+import sys
 from pathlib import Path
 
 import click
@@ -9,6 +11,7 @@ import click
 from astra_dagster.cli.common import open_instance
 from astra_dagster.cli.files import discover
 from astra_dagster.cli.init import DAGSTER_YAML
+from astra_dagster.cli.looking.show import show
 from astra_dagster.cli.run import plans_of, run
 from astra_dagster.errors import make_write_error
 
@@ -52,10 +55,14 @@ def demo(ctx: click.Context, folder: Path, second_reduction: bool) -> None:
         if written is not None:
             cells = (_cell(written.results[name]) for name in columns)
             click.echo("  ".join([f"{work.data_id.key:{width}}", *cells]))
-    click.echo("\nTo look at it in the web UI, at http://localhost:3000:\n")
+    click.echo("\nA spectrum, as a page for a browser:")
+    ctx.invoke(show, what=[complete[0].data_id.key], output=folder / "spectrum.html")
+    click.echo("\nTo look at all of it in the web UI, at http://localhost:3000:\n")
     for name, path in places.items():
         click.echo(f"  export {name}={shlex.quote(str(path))}")
-    click.echo("  dagster dev -m astra_dagster.definitions")
+    here = Path(sys.executable).with_name("dagster")
+    dagster = "dagster" if shutil.which("dagster") or not here.exists() else shlex.quote(str(here))
+    click.echo(f"  {dagster} dev -m astra_dagster.definitions")
 
 
 def _cell(value: object) -> str:

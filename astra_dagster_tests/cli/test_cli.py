@@ -183,6 +183,8 @@ def test_the_demo_is_deterministic(programs: Path, tmp_path: Path) -> None:
         assert "dagster dev -m astra_dagster.definitions" in result.stdout
         assert "DR17/apo25m/120+12/5226/56000/001" in result.stdout
         root = tmp_path / name
+        assert f"wrote {root / 'spectrum.html'}" in result.stdout
+        assert "apVisit DR17/apo25m/120+12/5226/56000/001" in (root / "spectrum.html").read_text()
         files = [p for part in ("sas", "outputs") for p in (root / part).rglob("*") if p.is_file()]
         trees.append({path.relative_to(root): path.read_bytes() for path in files})
     assert trees[0] == trees[1]
