@@ -96,11 +96,14 @@ class ColumnPanels:
 
     @cached_property
     def spread(self) -> Range:
-        """Range of the difference that is shown."""
+        """Range of the difference that is shown: all differences and zero, if they are not beyond."""
         column = self.column
         if column.scatter > 0:
             reach = BEYOND * column.scatter
-            return column.median - reach, column.median + reach
+            finite = column.difference[np.isfinite(column.difference)]
+            low, high = min(0.0, float(finite.min())), max(0.0, float(finite.max()))
+            room = 0.05 * (high - low)
+            return max(column.median - reach, low - room), min(column.median + reach, high + room)
         return find_limits(column.difference)
 
     def points(self) -> dict[str, AnyArray]:

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,10 @@ from astra_dagster.comparison.sides import Side, SideRequest, split_arrays
 from astra_dagster.datamodel.products import DataID
 from astra_dagster.errors import ComparisonError
 from astra_dagster.files import open_file
-from astra_dagster.orchestration.partitions import chunks
-from astra_dagster.orchestration.records import LOOK_UP, DagsterLedger
+from astra_dagster.orchestration.records import DagsterLedger, record_texts
 from astra_dagster.orchestration.storage.past_records import past_results, records_since
 from astra_dagster.outputs.pictures import shown_input, shown_output
-from astra_dagster.outputs.record import Record, find_record
+from astra_dagster.outputs.record import Record
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.planning.ledger import Selection, select_keys
 from astra_dagster.results.scan import list_columns
@@ -97,7 +96,7 @@ def _read_today(ledger: DagsterLedger, store: OutputStore, request: SideRequest)
     if table is not None and len(table) and newer == 0:
         return table, f"{len(table)} from the table"
     keys = select_keys(ledger, store.task.domain, Selection(request.releases or store.task.releases))
-    made = gather(store, _find_records(ledger, store, keys))
+    made = gather(store, record_texts(ledger.instance, store.task, keys, every=False))
     stale = [f"the table is stale (newer results: {newer})"] if newer else []
     return made.table, ", ".join([*stale, *made.sources, *made.unread])
 
@@ -117,14 +116,6 @@ def _count_newer(ledger: DagsterLedger, store: OutputStore, table: pa.Table, pat
     some = had.filter(pc.is_in(had[KEY], value_set=pa.array(list(latest), pa.string())))
     known = dict(zip(some[KEY].to_pylist(), some["data_version"].to_pylist(), strict=True))
     return len([key for key, record in latest.items() if known.get(key) != str(record)])
-
-
-def _find_records(ledger: DagsterLedger, store: OutputStore, keys: list[str]) -> Iterator[tuple[str, Record]]:
-    """Yield the record of each partition with these parameters; of one that was last run with others, by its output."""
-    for chunk in chunks(keys, LOOK_UP):
-        for key, record in ledger.recorded(store.task, chunk).items():
-            mine = record if record.digest == store.digest else find_record(store, key)
-            yield key, mine or record
 
 
 def _read_past(ledger: DagsterLedger, store: OutputStore, request: SideRequest) -> pa.Table:

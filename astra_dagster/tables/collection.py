@@ -19,7 +19,7 @@ from astra_dagster.fits.reader import FitsFile
 from astra_dagster.outputs.atomic import replacing
 from astra_dagster.outputs.document import READABLE
 from astra_dagster.outputs.layout import table_name
-from astra_dagster.outputs.record import Record, make_pattern
+from astra_dagster.outputs.record import Record, find_record, make_pattern
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.tables.rows import read_outputs
 from astra_dagster.tables.table import (
@@ -254,21 +254,22 @@ def _list_wanted(store: OutputStore, records: Records, had: pa.Table) -> pa.Tabl
 
 
 def _find_last_run_otherwise(store: OutputStore, known: pa.RecordBatch, had: pa.Table) -> pa.RecordBatch:
-    """Return those partitions last run with other parameters that the table has and whose output exists."""
+    """Return those partitions last run with other parameters whose output with these exists, in the table or not."""
     records = ((key, Record.parse(text)) for key, text in zip(*known.to_pydict().values(), strict=True))
     keys = [key for key, record in records if record is not None and record.digest != store.digest]
+    of_table = had.filter(pc.is_in(had["key"], value_set=pa.array(keys, pa.string()))) if keys else had.slice(0, 0)
+    versions = dict(zip(*of_table.to_pydict().values(), strict=True))
     kept: list[tuple[str, str]] = []
-    found = had.filter(pc.is_in(had["key"], value_set=pa.array(keys, pa.string()))) if keys else had.slice(0, 0)
-    for key, version in zip(*found.to_pydict().values(), strict=True):
-        record = Record.parse(version)
+    for key in keys:
+        record = Record.parse(versions.get(key, ""))
         try:
             size = store.path(store.task.domain.parse_key(key)).stat().st_size
         except (OSError, AstraError):
             continue
-        if record is None or record.layout not in READABLE:
-            continue
-        if record.size == size and record.code_version == store.task.version:
-            kept.append((key, version))
+        if record is None or (record.size, record.code_version) != (size, store.task.version):
+            record = find_record(store, key)
+        if record is not None and record.layout in READABLE:
+            kept.append((key, str(record)))
     return pa.record_batch([pa.array([pair[i] for pair in kept], pa.string()) for i in range(2)], schema=IDENTITIES)
 
 

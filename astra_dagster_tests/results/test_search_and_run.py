@@ -68,6 +68,22 @@ def test_from_a_search_to_results() -> None:
 
 
 @pytest.mark.usefixtures("discovered")
+def test_results_with_parameters_other_than_those_of_the_last_run() -> None:
+    """They are there as long as the outputs are, with a table and without one."""
+    keys = ap_visit.search(plate=5226, fibre="1..2").keys
+    ap_visit_snr.run(keys)
+    first = ap_visit_snr.results(keys)["snr"]
+    ap_visit_snr.run(keys, fudge_factor=2.0)
+    for where in ("outputs", "the table"):
+        before, now = ap_visit_snr.results(keys), ap_visit_snr.results(keys, fudge_factor=2.0)
+        np.testing.assert_array_equal(before["snr"], first)
+        np.testing.assert_array_equal(now["snr"], 2 * first)
+        assert before.source == f"2 from {where}"
+        assert CliRunner().invoke(main, ["table", "ap_visit_snr"]).exit_code == 0
+    assert len(ap_visit_snr.results(keys, fudge_factor=3.0)) == 0
+
+
+@pytest.mark.usefixtures("discovered")
 def test_files_of_stars_and_of_places_are_found() -> None:
     assert ap_star.search(star="2M00000032+5737103")[0].values["obj"] == "2M00000032+5737103"
     stars = ["2m17335483-2753043", "2MASS J00000032+5737103"]
