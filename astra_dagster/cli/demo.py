@@ -61,7 +61,7 @@ def demo(ctx: click.Context, folder: Path, second_reduction: bool) -> None:
     for name, path in places.items():
         click.echo(f"  export {name}={shlex.quote(str(path))}")
     here = Path(sys.executable).with_name("dagster")
-    dagster = "dagster" if shutil.which("dagster") or not here.exists() else shlex.quote(str(here))
+    dagster = "dagster" if shutil.which("dagster") == str(here) else shlex.quote(str(here))
     click.echo(f"  {dagster} dev -m astra_dagster.definitions")
 
 
