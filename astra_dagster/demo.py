@@ -97,13 +97,9 @@ def write_second_reduction(root: Path) -> list[Path]:
     large. Fibre 8 was not reduced.
     """
     paths = []
-    for release, telescope, field, plate, mjd, fibre in _VISITS:
-        if plate != 5226 or fibre == 8:
-            continue
-        later, earlier = (
-            product("apVisit").data_id(name, telescope=telescope, field=field, plate=plate, mjd=mjd, fibre=fibre)
-            for name in (release, "DR16")
-        )
+    for fibre in range(1, 8):
+        keys = [f"{release}/apo25m/120+12/5226/56000/{fibre:03}" for release in ("DR16", "DR17")]
+        earlier, later = map(product("apVisit").parse_key, keys)
         paths.append(write_ap_visit(earlier, root, spectrum_of=later, noise=2.0 if fibre == 3 else 1.01))
     return paths
 

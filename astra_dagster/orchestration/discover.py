@@ -150,18 +150,17 @@ def search(instance: dg.DagsterInstance, config: DiscoverConfig) -> Iterator[Dis
                     raise
                 continue
             accepted = True
-            mine = known.pop(name, set())
-            left = set(mine)
-            found = _look(instance, item, name, root, where, mine, left, by_content=config.by_content)
-            missing = _find_missing(instance, item, left, root, where)
-            if not found.files and not found.skipped and not missing:
+            found = _look(instance, item, name, root, where, known.pop(name, set()), by_content=config.by_content)
+            if not found.files and not found.skipped and not found.missing:
                 elsewhere = describe_reductions(item, [name], root, where)
                 if not elsewhere[0] and not (config.releases and config.products):
                     continue
                 found = replace(found, elsewhere=elsewhere)
-            gone = [one for one in missing if one.gone or isinstance(one.error, AwayError)] if config.forget else []
-            to_forget = tuple(one.data_id.key for one in gone)
-            yield replace(found, missing=tuple(one for one in missing if one not in gone), to_forget=to_forget)
+            forgotten = [one for one in found.missing if one.gone or isinstance(one.error, AwayError)]
+            if config.forget and forgotten:
+                left = tuple(one for one in found.missing if one not in forgotten)
+                found = replace(found, missing=left, to_forget=tuple(one.data_id.key for one in forgotten))
+            yield found
     if refusal is not None and not accepted:
         raise refusal
 
@@ -173,7 +172,6 @@ def _look(
     root: Path,
     where: Where,
     known: set[str],
-    left: set[str],
     *,
     by_content: bool,
 ) -> Discovery:
@@ -181,26 +179,34 @@ def _look(
 
     Parameters
     ----------
-    known, left
-        Registered keys of the product and release, twice; what is found is removed from `left`.
+    known
+        Registered keys of the product and release.
     """
     count = 0
     to_do: list[Input] = []
     left_out: list[Skipped] = []
     new: set[str] = set()
+    not_found = set(known)
     for files, skipped in walk_files(item, name, root, where):
         left_out += skipped
         keys = {file.data_id.key: file for file in files}
-        once = {key: file for key, file in keys.items() if key in left or (key not in known and key not in new)}
+        once = {key: file for key, file in keys.items() if key in not_found or (key not in known and key not in new)}
         count += len(once)
         new.update(key for key in once if key not in known)
-        left.difference_update(once)
+        not_found.difference_update(once)
         seen = sources.compare(instance, item, list(once.values()), by_content=by_content)
         to_do += [one for one in seen if not one.recorded]
     to_do.sort(key=lambda one: one.data_id.relative_path)
     left_out.sort(key=lambda one: one.path)
     return Discovery(
-        item, name, count, tuple(to_do), tuple(sorted(new)), tuple(left_out), incomplete=_find_incomplete(to_do)
+        item,
+        name,
+        count,
+        tuple(to_do),
+        tuple(sorted(new)),
+        tuple(left_out),
+        missing=tuple(_find_missing(instance, item, not_found, root, where)),
+        incomplete=_find_incomplete(to_do),
     )
 
 
