@@ -13,10 +13,11 @@ from pathlib import Path
 from astra_dagster import settings
 from astra_dagster.archive.discovery import Place, list_folder, starting_folders, top_folder, walk
 from astra_dagster.archive.links import Links
+from astra_dagster.datamodel.compilation import compile_template
 from astra_dagster.datamodel.products import Product, Where
 from astra_dagster.datamodel.releases import release, releases
 from astra_dagster.datamodel.selection import Choice
-from astra_dagster.datamodel.templates import AGAIN, Template, compile_template
+from astra_dagster.datamodel.templates import AGAIN, Template
 from astra_dagster.datamodel.tree import tree
 from astra_dagster.errors import AstraError, UnreachableError
 

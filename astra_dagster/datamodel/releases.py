@@ -18,7 +18,8 @@ from types import MappingProxyType
 
 from astra_dagster import settings
 from astra_dagster.configuration import Configuration
-from astra_dagster.datamodel.templates import Template, compile_template
+from astra_dagster.datamodel.compilation import compile_template
+from astra_dagster.datamodel.templates import Template
 from astra_dagster.datamodel.tree import tree, tree_names
 from astra_dagster.errors import UnknownProductError, UnknownReleaseError, nearest
 
