@@ -4,20 +4,29 @@ import logging
 import os
 from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import dagster as dg
 
 from astra_dagster import settings
+from astra_dagster.datamodel.keys import name_parts
 from astra_dagster.datamodel.products import Product, product
+from astra_dagster.datamodel.releases import release
 from astra_dagster.errors import AstraError, ConfigurationError, InvalidKeyError, UnknownProductError
 from astra_dagster.orchestration.internals import PartitionLoadingContext
+from astra_dagster.planning.ledger import Selection
 from astra_dagster.tasks.groups import Domain, Group
+
+if TYPE_CHECKING:
+    from astra_dagster.orchestration.storage.batches import BatchedEventLogStorage
 
 logger = logging.getLogger(__name__)
 
 REGISTER = 25_000
 """Partitions registered in one call: SQLite limits the number of variables of a statement."""
+
+FEW_STEMS = 1000
+"""Most stems of keys whose keys are asked for one stem after the other; of more, one query looks at all keys."""
 
 T = TypeVar("T")
 
@@ -120,19 +129,76 @@ def keys_of_files(domain: Domain, keys: Sequence[str], unknown: set[str] | None 
     by_release: dict[str, list[str]] = {}
     for key in keys:
         by_release.setdefault(key.partition("/")[0], []).append(key)
-    for release, some in by_release.items():
+    for name, some in by_release.items():
         try:
             found.update(dict.fromkeys(domain.keys_of(some)))
         except AstraError as error:
-            logger.warning("the groups %s of %s are not known: %s", domain.name, release, error)
+            logger.warning("the groups %s of %s are not known: %s", domain.name, name, error)
             if unknown is not None:
-                unknown.add(release)
+                unknown.add(name)
     return [key for key in found if key is not None]
 
 
 def registered(instance: dg.DagsterInstance, item: Domain) -> Sequence[str]:
     """All registered partition keys, in the order of their text; Dagster's own storage has that of registration."""
     return instance.get_dynamic_partitions(item.asset_name)
+
+
+def select_registered(instance: dg.DagsterInstance, item: Domain, selection: Selection) -> Sequence[str]:
+    """Selected registered partition keys, in the order of their text; of an archive, few others are read.
+
+    Raises
+    ------
+    InvalidKeyError, UnknownReleaseError
+        If no key could ever match the selection.
+    """
+    if not selection.releases and not selection.where:
+        return registered(instance, item)
+    storage = _batched_storage(instance)
+    if not isinstance(item, Product) or storage is None:
+        return item.select(registered(instance, item), selection.releases, selection.where)
+    first = storage.first_of_each_stem(item.asset_name)
+    if first is not None:
+        stems = _select_stems(item, first, selection)
+        if len(stems) <= FEW_STEMS:
+            found: Sequence[str] = storage.keys_of_stems(item.asset_name, stems)
+            # That nothing could ever be found is an error, which depends on the releases alone of what is registered.
+            return item.select(found or first, selection.releases, selection.where)
+    first = storage.first_of_each_release(item.asset_name)
+    there = [key.partition("/")[0] for key in first]
+    asked = {release(name).name for name in selection.releases}
+    names = [name for name in there if not asked or name in asked]
+    patterns = item.like(names, selection.where) if names else []
+    found = storage.match_dynamic_partitions(item.asset_name, patterns) if patterns else []
+    return item.select(found or first, selection.releases, selection.where)
+
+
+def select_stems(instance: dg.DagsterInstance, item: Domain, selection: Selection) -> Sequence[str] | None:
+    """The first key of each selected stem, which is a key without its last part; None if all keys must be read.
+
+    Raises
+    ------
+    InvalidKeyError, UnknownReleaseError
+        If no key could ever match the selection.
+    """
+    storage = _batched_storage(instance)
+    if not isinstance(item, Product) or storage is None or item.parts[-1] in name_parts(selection.where, item.parts):
+        return None
+    first = storage.first_of_each_stem(item.asset_name)
+    return None if first is None else _select_stems(item, first, selection)
+
+
+def _select_stems(item: Product, first: Sequence[str], selection: Selection) -> list[str]:
+    where = name_parts(selection.where, item.parts)
+    return item.select(first, selection.releases, {name: of for name, of in where.items() if name != item.parts[-1]})
+
+
+def _batched_storage(instance: dg.DagsterInstance) -> "BatchedEventLogStorage | None":
+    """The storage that selects among keys in the database; None if the instance has another."""
+    from astra_dagster.orchestration.storage.batches import BatchedEventLogStorage  # what it imports takes its time
+
+    storage = instance.event_log_storage
+    return storage if isinstance(storage, BatchedEventLogStorage) else None
 
 
 def is_registered(instance: dg.DagsterInstance, item: Domain, key: str) -> bool:

@@ -18,7 +18,6 @@ import numpy as np
 
 from astra_dagster.archive.discovery import HASHED
 from astra_dagster.datamodel.products import DataID, Product
-from astra_dagster.datamodel.releases import release
 from astra_dagster.orchestration.internals import (
     CODE_VERSION_TAG,
     DATA_VERSION_TAG,
@@ -30,7 +29,7 @@ from astra_dagster.orchestration.internals import (
     get_input_data_version_tag,
     get_input_event_pointer_tag,
 )
-from astra_dagster.orchestration.partitions import chunks, registered
+from astra_dagster.orchestration.partitions import chunks, registered, select_registered
 from astra_dagster.outputs.record import Record, record_of
 from astra_dagster.outputs.store import OutputStore, PartitionWork, StoredOutput
 from astra_dagster.planning.ledger import Selection, SourceRecord
@@ -82,30 +81,7 @@ class DagsterLedger:
 
     def registered(self, domain: Domain, selection: Selection) -> Iterator[Sequence[str]]:
         """Registered partition keys that are selected, in Dagster's order."""
-        keys = self._find_likely(domain, selection)
-        if keys is None:
-            keys = registered(self.instance, domain)
-            if selection.releases or selection.where:
-                keys = domain.select(keys, selection.releases, selection.where)
-        yield from chunks(keys, LOOK_UP)
-
-    def _find_likely(self, domain: Domain, selection: Selection) -> Sequence[str] | None:
-        """Find what is selected among the few keys that the database says are like it; None if it cannot say."""
-        from astra_dagster.orchestration.storage.batches import BatchedEventLogStorage  # what it imports takes its time
-
-        storage = self.instance.event_log_storage
-        if not isinstance(domain, Product) or not isinstance(storage, BatchedEventLogStorage):
-            return None
-        if not selection.releases and not selection.where:
-            return None
-        first = storage.first_of_each_release(domain.asset_name)
-        there = [key.partition("/")[0] for key in first]
-        asked = {release(name).name for name in selection.releases}
-        names = [name for name in there if not asked or name in asked]
-        patterns = domain.like(names, selection.where) if names else []
-        found = storage.match_dynamic_partitions(domain.asset_name, patterns) if patterns else []
-        # That nothing could ever be found is an error, which depends on the releases alone of what is registered.
-        return domain.select(found or first, selection.releases, selection.where)
+        yield from chunks(select_registered(self.instance, domain, selection), LOOK_UP)
 
     def recorded(self, task: Task, keys: Sequence[str]) -> dict[str, Record]:
         """Latest record of each of these partitions of a task, by key."""

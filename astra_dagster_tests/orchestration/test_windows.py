@@ -6,15 +6,18 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from astra_dagster import product
 from astra_dagster.archive import discovery
 from astra_dagster.cli import main
 from astra_dagster.errors import InvalidKeyError
-from astra_dagster.orchestration import discover, records
+from astra_dagster.orchestration import discover, partitions, records
 from astra_dagster.orchestration.partitions import register, registered
 from astra_dagster.orchestration.runs import materialise
 from astra_dagster.orchestration.runs.jobs import match_keys
+from astra_dagster.orchestration.storage import sqlite
 from astra_dagster.orchestration.storage.batches import BatchedEventLogStorage
 from astra_dagster.planning.ledger import Selection, select_keys
 from astra_dagster_tests.orchestration.homes import home
@@ -90,7 +93,8 @@ def test_the_command_looks_at_the_disk_once(
 KEYS = [
     f"{start}/120+12/{plate}/56000/001" for start in ("DR17/apo25m", "DR17/lco25m") for plate in (5226, 5227, 15226)
 ]
-KEYS += ["DR12/-/-/5226/56000/001", "DR17/nonsense"]
+NONSENSE = "DR17/b"
+KEYS += ["DR17/apo25m/120+12/5226/56000/002", "DR12/-/-/5226/56000/001", NONSENSE]
 
 
 @pytest.fixture
@@ -111,10 +115,25 @@ def batched(
         yield instance
 
 
+@pytest.fixture(params=["few stems", "many stems", "too many stems", "an invalid key"])
+def looked_up(batched: dg.DagsterInstance, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have keys looked up by stem, or by their likeness where there is an invalid one or the stems are many."""
+    if request.param != "an invalid key":
+        batched.delete_dynamic_partition("ap_visit", NONSENSE)
+    if request.param == "many stems":
+        monkeypatch.setattr(partitions, "FEW_STEMS", 1)
+    if request.param == "too many stems":
+        monkeypatch.setattr(sqlite, "STEMS", 2)
+
+
+@pytest.mark.usefixtures("looked_up")
+@pytest.mark.parametrize("batched", ["sqlite", "postgresql"], indirect=True)
 @pytest.mark.parametrize(
     ("releases", "where"),
     [
         ((), {"plate": 5226}),
+        ((), {"fiber": "2"}),
+        ((), {"fibre": "2..", "mjd": 56000}),
         (("DR17",), {}),
         (("DR17",), {"plate": "5226", "telescope": "apo25m"}),
         (("DR17",), {"plate": "5226,5227"}),
@@ -161,12 +180,41 @@ def test_the_first_key_of_each_release(batched: dg.DagsterInstance) -> None:
     assert storage.first_of_each_release("spec") == []
 
 
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(keys=st.sets(st.text("a/+0~é", min_size=1, max_size=6).filter(lambda key: "/" in key), min_size=1))
+def test_the_first_key_of_each_stem(keys: set[str], batched: dg.DagsterInstance) -> None:
+    storage = batched.event_log_storage
+    assert isinstance(storage, BatchedEventLogStorage)
+    name = "_".join(sorted(keys))
+    batched.add_dynamic_partitions(name, sorted(keys))
+    parts = min(key.count("/") for key in keys)  # keys with more are invalid, and none of what is asked for
+    by_stem: dict[str, list[str]] = {}
+    for key in sorted(key for key in keys if key.count("/") == parts):
+        by_stem.setdefault(key.rpartition("/")[0], []).append(key)
+    first = storage.first_of_each_stem(name)
+    if first is None:
+        assert len({key.count("/") for key in keys}) > 1
+        return
+    assert first == sorted(of[0] for of in by_stem.values())
+    found = storage.keys_of_stems(name, first[::2])
+    wanted = [key for one in first[::2] for key in by_stem[one.rpartition("/")[0]]]
+    assert [key for key in found if key.count("/") == parts] == sorted(wanted)
+
+
+def test_stems_of_keys_without_parts_are_not_told(batched: dg.DagsterInstance) -> None:
+    storage = batched.event_log_storage
+    assert isinstance(storage, BatchedEventLogStorage)
+    batched.add_dynamic_partitions("odd", ["a/b", "c", "d/e"])
+    assert storage.first_of_each_stem("odd") is None
+    assert storage.first_of_each_stem("none") == []
+
+
 def test_a_selection_narrows_what_is_read(batched: dg.DagsterInstance) -> None:
     storage = batched.event_log_storage
     assert isinstance(storage, BatchedEventLogStorage)
     patterns = VISITS.like(["DR17"], {"plate": 5226, "fibre": "1,2"})
     assert patterns == ["DR17/%/%/5226/%/%"]
-    assert list(storage.match_dynamic_partitions("ap_visit", patterns)) == [KEYS[0], KEYS[3]]
+    assert list(storage.match_dynamic_partitions("ap_visit", patterns)) == [KEYS[0], KEYS[6], KEYS[3]]
 
 
 def test_named_keys_are_looked_up_alone(batched: dg.DagsterInstance) -> None:

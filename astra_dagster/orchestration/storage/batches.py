@@ -13,7 +13,7 @@ import functools
 import itertools
 import os
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
@@ -45,6 +45,8 @@ EVENTS = SqlEventLogStorageTable
 """The table of events."""
 
 INSERT = EVENTS.insert()
+
+_AFTER_SLASH = chr(ord("/") + 1)
 
 
 class BatchedEventLogStorage(SqlEventLogStorage):
@@ -137,8 +139,28 @@ class BatchedEventLogStorage(SqlEventLogStorage):
             first = index.execute(query).scalar()
             while first is not None:
                 found.append(first)
-                first = index.execute(query.where(key >= first.partition("/")[0] + chr(ord("/") + 1))).scalar()
+                first = index.execute(query.where(key >= first.partition("/")[0] + _AFTER_SLASH)).scalar()
         return found
+
+    def first_of_each_stem(self, partitions_def_name: str) -> list[str] | None:
+        """Return the first partition key of each stem, which is a key without its last part; they are in order.
+
+        None if they cannot be had without reading about all keys.
+        """
+        return None
+
+    def keys_of_stems(self, partitions_def_name: str, keys: Iterable[str]) -> list[str]:
+        """Return all partition keys that have the stem of one of these keys; others are not read."""
+        self._check_partitions_table()
+        key = sa.collate(DynamicPartitionsTable.c.partition, self.collation)
+        query = sa.select(DynamicPartitionsTable.c.partition).where(
+            DynamicPartitionsTable.c.partitions_def_name == partitions_def_name
+        )
+        found: list[str] = []
+        with self.index_connection() as index:
+            for stem in dict.fromkeys(one.rpartition("/")[0] for one in keys):
+                found += index.scalars(query.where(key >= f"{stem}/", key < stem + _AFTER_SLASH))
+        return sorted(found)
 
     def store_event(self, event: dg.EventLogEntry) -> None:
         """Write one event. If it says that a run has started, this process is that of the run, and shows its life."""

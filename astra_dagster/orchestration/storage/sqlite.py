@@ -45,6 +45,8 @@ from astra_dagster.orchestration.storage.packing import pack, unpack
 ENGINES = 8
 """Number of databases whose statements are kept compiled: that of all runs, and those of the runs used last."""
 
+STEMS = 30_000
+"""Most stems of partition keys, such as plates in nights, that are looked up one by one; DR17 has a third as many."""
 
 REMOVE = SqlEventLogStorageTable.delete().where(
     SqlEventLogStorageTable.c.asset_key == sa.bindparam("asset"),
@@ -53,6 +55,21 @@ REMOVE = SqlEventLogStorageTable.delete().where(
     SqlEventLogStorageTable.c.timestamp == sa.bindparam("at"),
 )
 """Removes an event from the database of its run, in which it has another id."""
+
+_FIRST_OF_STEMS = sa.text("""
+    WITH RECURSIVE firsts (key) AS (
+        SELECT min(partition) FROM dynamic_partitions WHERE partitions_def_name = :name
+        UNION ALL
+        SELECT (
+            SELECT min(partition) FROM dynamic_partitions
+            WHERE partitions_def_name = :name AND partition > rtrim(key, replace(key, '/', '')) || char(1114111)
+        )
+        FROM firsts WHERE key LIKE '%/%'
+        LIMIT :most
+    )
+    SELECT key FROM firsts WHERE key IS NOT NULL
+""")
+"""The first key of each stem: each is the least after all texts that begin with the stem of the one before."""
 
 
 class _Text(sa.Text):
@@ -104,6 +121,18 @@ class BatchedSqliteEventLogStorage(BatchedEventLogStorage, SqliteEventLogStorage
         if table_name not in self._tables and super().has_table(table_name):
             self._tables.add(table_name)
         return table_name in self._tables
+
+    def first_of_each_stem(self, partitions_def_name: str) -> list[str] | None:
+        """Return the first partition key of each stem; None if they are too many, or keys have unlike numbers of parts.
+
+        The index is searched once for each of at most `STEMS` stems, which takes some microseconds. A key with fewer
+        parts, which is invalid, would hide others that begin with its stem.
+        """
+        self._check_partitions_table()
+        with self.index_connection() as index:
+            found = list(index.scalars(_FIRST_OF_STEMS, {"name": partitions_def_name, "most": STEMS + 1}))
+        alike = len({key.count("/") for key in found}) <= 1 and "/" in "".join(found[:1])
+        return found if not found or (alike and len(found) <= STEMS) else None
 
     def remove_from_runs(self, events: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         """Remove events from the databases of their runs, by type, asset, partition and time."""

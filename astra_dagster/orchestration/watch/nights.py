@@ -5,7 +5,8 @@ of a night when a run over its files has ended.
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -23,12 +24,13 @@ from astra_dagster.errors import (
     UnknownReleaseError,
     UnresolvableTemplateError,
 )
+from astra_dagster.orchestration.partitions import select_stems
 from astra_dagster.orchestration.records import DagsterLedger
 from astra_dagster.orchestration.sources import make_planner
 from astra_dagster.outputs import layout
 from astra_dagster.outputs.layout import NIGHT
 from astra_dagster.outputs.store import OutputStore
-from astra_dagster.planning.ledger import Ledger, Selection, select_keys
+from astra_dagster.planning.ledger import Selection, select_keys
 from astra_dagster.tasks import registry
 from astra_dagster.tasks.groups import Domain
 from astra_dagster.tasks.task import Task
@@ -54,7 +56,14 @@ def find_nights(instance: dg.DagsterInstance, given: Sequence[str], chosen: Sele
     for name in chosen.releases:
         release(name)
     where = {**chosen.where, **({NIGHT: list(given)} if given else {})}
-    by_domain, refused = _select(DagsterLedger(instance), Selection(chosen.releases, where))
+    ledger = DagsterLedger(instance)
+
+    def select(domain: Domain, selection: Selection) -> Sequence[str]:
+        """Select a key of each night, which are few, or all keys."""
+        first = select_stems(instance, domain, selection) if NIGHT in domain.parts[:-1] else None
+        return select_keys(ledger, domain, selection) if first is None else first
+
+    by_domain, refused = _select(select, Selection(chosen.releases, where))
     found = {key.split("/")[1 + domain.parts.index(NIGHT)] for domain, keys in by_domain.items() for key in keys}
     if not found:
         said = f"no partition of night {', '.join(given)} is registered" if given else "no night is registered"
@@ -77,7 +86,7 @@ def make_night(instance: dg.DagsterInstance, mjd: str, chosen: Selection) -> "Ni
     outputs = settings.outputs_dir()
     planner = make_planner(instance, outputs, settings.sas_base_dir())
     where: Where = {**chosen.where, NIGHT: mjd}
-    by_domain, _ = _select(planner.ledger, Selection(chosen.releases, where))
+    by_domain, _ = _select(partial(select_keys, planner.ledger), Selection(chosen.releases, where))
     plans = []
     for task in _tasks():
         releases = task.releases
@@ -136,14 +145,16 @@ def write_due(instance: dg.DagsterInstance, watch: Watch, deadline: float) -> li
     return problems
 
 
-def _select(ledger: Ledger, selection: Selection) -> tuple[dict[Domain, list[str]], list[InvalidKeyError]]:
+def _select(
+    select: Callable[[Domain, Selection], Sequence[str]], selection: Selection
+) -> tuple[dict[Domain, Sequence[str]], list[InvalidKeyError]]:
     """Return the selected partitions of tasks by night, and what is wrong with the selection for some of them."""
-    found: dict[Domain, list[str]] = {}
+    found: dict[Domain, Sequence[str]] = {}
     refused: list[InvalidKeyError] = []
     for domain in {task.domain: None for task in _tasks()}:
         found[domain] = []
         try:
-            found[domain] = select_keys(ledger, domain, selection)
+            found[domain] = select(domain, selection)
         except NOT_OF_PRODUCT as error:
             refused += [error] if isinstance(error, InvalidKeyError) else []
     return found, refused
