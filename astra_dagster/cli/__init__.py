@@ -27,7 +27,7 @@ Exit codes: 0 all is well; 1 something failed or is missing, and one line
 says what; 2 wrong usage. Each command has an example in its own --help."""
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
+@click.group(cls=Group, context_settings={"help_option_names": ["--help", "-h"]}, epilog=EPILOG)
 @click.version_option(__version__, prog_name="astra-dagster")
 def main() -> None:
     """Analyse SDSS spectra: find files, run tasks on them, compute nothing twice."""
