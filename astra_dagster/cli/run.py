@@ -179,7 +179,7 @@ def plans_of(
         if not keys:
             raise
         raise click.UsageError(str(error)) from error
-    return planner, [planner.plan(job.store, job.keys, job.overwrite) for job in jobs]
+    return planner, planner.plan_all([(job.store, job.keys, job.overwrite) for job in jobs])
 
 
 def _tell_kept(plans: "Sequence[Plan]", *, err: bool) -> None:

@@ -68,12 +68,21 @@ class Plan:
         The files as they are now, by product and key.
     records
         Latest record of each partition, by key.
+    brief_shares
+        What `shares` counts, in a plan in brief; None in others. A plan in brief, of very many partitions, has statuses
+        and reasons alone: no work, outputs, inputs and records.
     """
 
     store: OutputStore
     partitions: Mapping[str, PartitionPlan]
     inputs: Mapping[Product, Mapping[str, Input]] = field(repr=False, default_factory=dict)
     records: Mapping[str, Record] = field(repr=False, default_factory=dict)
+    brief_shares: Counter[str] | None = None
+
+    @property
+    def is_brief(self) -> bool:
+        """Whether it has statuses and reasons alone."""
+        return self.brief_shares is not None
 
     @cached_property
     def _sorted(self) -> dict[Status | ReasonKind, list[PartitionPlan]]:
@@ -100,6 +109,8 @@ class Plan:
     @cached_property
     def shares(self) -> Counter[str]:
         """Number of partitions that are made from fewer than are expected, by what `share` says."""
+        if self.brief_shares is not None:
+            return self.brief_shares
         if all(item.one_to_one for item in self.store.task.requires):
             return Counter()
         return Counter(share for one in self.partitions.values() if (share := self.share(one)))

@@ -5,8 +5,9 @@ It reads records and files, and writes nothing.
 
 import contextlib
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from astra_dagster.archive.links import Links
@@ -20,9 +21,15 @@ from astra_dagster.planning.inputs import Input, examine
 from astra_dagster.planning.ledger import Ledger, select_keys
 from astra_dagster.planning.plan import PartitionPlan, Plan
 from astra_dagster.planning.status import GONE, NEVER_CAME, Reason, ReasonKind, Status
-from astra_dagster.tasks.groups import Domain, Members, PartitionID, count_needed
+from astra_dagster.tasks.groups import Domain, Members, PartIndex, PartitionID, count_needed
 from astra_dagster.tasks.inputs.requirement import Requirement
 from astra_dagster.tasks.task import Task
+
+WINDOW = 50_000
+"""Largest number of partitions of which a plan has all; a plan of more is in brief, and made in windows of so many."""
+
+Wanted = tuple[OutputStore, Sequence[str], bool]
+"""Outputs of a task, partition keys, and whether to do complete partitions again."""
 
 
 @dataclass
@@ -42,11 +49,15 @@ class Planner:
     verify
         Whether outputs are read and compared with their records, not only their sizes.
     inputs
-        Files examined so far, by product and key.
+        Files examined so far, by product and key; after a plan in brief, those that have changed.
     plans
         Plans made so far, by task, parameters digest, keys and whether to do complete partitions again.
     data_ids
         Parsed keys, by domain and key.
+    indexes
+        Registered keys that are required, by what requires them.
+    away
+        Products and releases of which some file may be on a disk that is away.
     """
 
     ledger: Ledger
@@ -57,6 +68,8 @@ class Planner:
     inputs: dict[Product, dict[str, Input]] = field(default_factory=dict)
     plans: dict[tuple[str, str, tuple[str, ...], bool], Plan] = field(default_factory=dict)
     data_ids: dict[Domain, dict[str, PartitionID]] = field(default_factory=dict)
+    indexes: dict[Requirement, PartIndex] = field(default_factory=dict)
+    away: set[tuple[Product, str]] = field(default_factory=set)
 
     @property
     def absent(self) -> list[DataID]:
@@ -66,11 +79,14 @@ class Planner:
         returned: the others may be on it too, and would be written where the disk is to be mounted.
         """
         absent = []
-        for seen in self.inputs.values():
-            away = {found.data_id.release for found in seen.values() if isinstance(found.error, AwayError)}
+        for product, seen in self.inputs.items():
             missing = (found.data_id for found in seen.values() if found.file is None and found.error is None)
-            absent += [data_id for data_id in missing if data_id.release not in away]
+            absent += [data_id for data_id in missing if (product, data_id.release) not in self.away]
         return absent
+
+    def window(self) -> "Planner":
+        """Return a planner that examines files and records anew, for some of the partitions."""
+        return replace(self, inputs={}, plans={}, data_ids={})
 
     def plan(self, store: OutputStore, keys: Sequence[str], overwrite: bool = False) -> Plan:
         """Plan a task over these partitions.
@@ -88,6 +104,38 @@ class Planner:
         if memo not in self.plans:
             self.plans[memo] = self._plan(store, keys, overwrite)
         return self.plans[memo]
+
+    def plan_all(self, wanted: Sequence[Wanted]) -> list[Plan]:
+        """Plan several tasks; in brief, and in windows, if they have more than `WINDOW` partitions.
+
+        Parameters
+        ----------
+        wanted
+            Outputs, partition keys, and whether to do complete partitions again, of each task; see `plan`.
+        """
+        longest = max((len(keys) for _, keys, _ in wanted), default=0)
+        memos = [(store.task.name, store.digest, tuple(keys), overwrite) for store, keys, overwrite in wanted]
+        if longest <= WINDOW or all(memo in self.plans for memo in memos):
+            return [self.plan(*one) for one in wanted]
+        partitions: list[dict[str, PartitionPlan]] = [{} for _ in wanted]
+        shares: list[Counter[str]] = [Counter() for _ in wanted]
+        reasons: dict[Reason, Reason] = {}
+        for start in range(0, longest, WINDOW):
+            window = self.window()
+            for (store, keys, overwrite), into, counted in zip(wanted, partitions, shares, strict=True):
+                part = window.plan(store, keys[start : start + WINDOW], overwrite)
+                for key, one in part.partitions.items():
+                    reason = one.reason
+                    if reason is not None and reason.cause is None:  # the same for many
+                        reason = reasons.setdefault(reason, reason)
+                    into[key] = PartitionPlan(key, one.status, reason)
+                counted.update(part.shares)
+            for product, seen in window.inputs.items():
+                changed = {key: found for key, found in seen.items() if found.file and not found.recorded}
+                self.inputs.setdefault(product, {}).update(changed)
+        for memo, (store, *_), into, counted in zip(memos, wanted, partitions, shares, strict=True):
+            self.plans[memo] = Plan(store, into, brief_shares=counted)
+        return [self.plans[memo] for memo in memos]
 
     def _plan(self, store: OutputStore, keys: Sequence[str], overwrite: bool) -> Plan:
         task = store.task
@@ -132,6 +180,8 @@ class Planner:
         seen = self.ledger.seen(product, [data_id.key for data_id in unseen])
         for found in examine(unseen, self.root, seen, by_content=self.by_content(product)):
             known[found.data_id.key] = found
+            if isinstance(found.error, AwayError):
+                self.away.add((product, found.data_id.release))
         states: dict[str, State] = {}
         for data_id in data_ids:
             key = data_id.key
@@ -160,7 +210,9 @@ class Planner:
         return states
 
     def _many(self, requirement: Requirement, data_ids: Sequence[PartitionID]) -> dict[str, State]:
-        index = requirement.index(select_keys(self.ledger, requirement.partitions))
+        if requirement not in self.indexes:
+            self.indexes[requirement] = requirement.index(select_keys(self.ledger, requirement.partitions))
+        index = self.indexes[requirement]
         belonging: dict[str, Members] = {}
         states: dict[str, State] = {}
         files = {} if requirement.find is None else self._files(requirement.domain.product, data_ids)

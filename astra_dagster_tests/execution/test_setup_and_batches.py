@@ -14,7 +14,6 @@ from astra_dagster.errors import Fault, SetupError
 from astra_dagster.execution import preparation, runner
 from astra_dagster.orchestration.runs.summary import TaskSummary
 from astra_dagster.outputs.store import InputFiles, OutputStore, PartitionWork
-from astra_dagster.planning.plan import Plan
 from astra_dagster.tasks.task import Task
 from astra_dagster_tests.execution.work import find_work, run, work_on
 from astra_dagster_tests.tasks.sample import two_spectra
@@ -64,7 +63,7 @@ def test_a_setup_is_called_once_for_all_batches_and_its_time_is_told(synthetic: 
     assert called == [2.0, 3.0], "other parameters may lead to another setup"
     setups = [outcome.written.setup for outcome in outcomes if outcome.written]
     assert [seconds > 0 for seconds in setups] == [True] + [False] * 11
-    summary = TaskSummary.start(Plan(store, {}), {})
+    summary = TaskSummary()
     for outcome in outcomes:
         summary.add(outcome)
     assert summary.words == "12 computed, setup in 1 workers, 0.0 s each"

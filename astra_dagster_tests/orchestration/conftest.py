@@ -11,6 +11,7 @@ import pytest
 from astra_dagster import settings
 from astra_dagster.demo import write_spec
 from astra_dagster.orchestration.runs import materialise
+from astra_dagster.planning import planner
 from astra_dagster.tasks import registry
 from astra_dagster.tasks.task import Task
 from astra_dagster_tests.orchestration.chain import SPEC, TASKS
@@ -21,6 +22,13 @@ def no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     """Have runs draw nothing, which takes half of their time, but for modules with PICTURES = True."""
     if not getattr(request.module, "PICTURES", False):
         monkeypatch.setattr(materialise, "make_preview_metadata", lambda store, work, root: {})
+
+
+@pytest.fixture(params=[planner.WINDOW, 4], ids=["at once", "in windows"])
+def windows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have runs take all partitions at once, and so many at a time as a run over an archive does."""
+    monkeypatch.setattr(planner, "WINDOW", request.param)
+    monkeypatch.setattr(materialise, "WINDOW", request.param)
 
 
 @pytest.fixture

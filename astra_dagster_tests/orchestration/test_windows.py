@@ -48,6 +48,7 @@ def test_records_of_files_are_made_a_batch_at_a_time(instance: dg.DagsterInstanc
     assert written == [4, 4, 4]
 
 
+@pytest.mark.usefixtures("windows")
 def test_outputs_without_a_record_are_recorded_a_batch_at_a_time(
     instance: dg.DagsterInstance, written: list[int]
 ) -> None:

@@ -3,11 +3,13 @@
 import shutil
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from astra_dagster.planning import planner
 from astra_dagster.planning.status import Reason, ReasonKind, Status
 from astra_dagster.tasks.task import Task
 from astra_dagster_tests.planning.world import VISITS, World, key_of
@@ -157,6 +159,25 @@ class Histories(RuleBasedStateMachine):
             assert {work.data_id.key for work in plan.work(Status.TO_DO)} <= set(self.dates)
             failed = {key for key in self.registered if self.failed(task, key)}
             assert {one.key for one in plan.partitions.values() if one.given_up} == failed
+
+    @invariant()
+    def a_plan_in_brief_says_the_same(self) -> None:
+        if not self.world.ledger.keys:
+            return
+        wanted = [
+            (self.world.store(task), self.world.ledger.keys[task.domain.asset_name], False) for task in self.world.tasks
+        ]
+        whole = self.world.planner()
+        plans = whole.plan_all(wanted)
+        with mock.patch.object(planner, "WINDOW", 2):
+            brief = self.world.planner()
+            in_brief = brief.plan_all(wanted)
+        assert [plan.is_brief for plan in in_brief] == [len(self.registered) > 2] * 3
+        for one, other in zip(plans, in_brief, strict=True):
+            assert one.lines() == other.lines()
+            assert [one.why(key) for key in one.partitions] == [other.why(key) for key in other.partitions]
+        changed = {key for key, seen in whole.inputs[VISITS].items() if seen.file and not seen.recorded}
+        assert {key for key, seen in brief.inputs[VISITS].items() if seen.file and not seen.recorded} == changed
 
     def failed(self, task: Task, key: str) -> bool:
         """Whether a partition failed by its own fault, or waits for one that did."""

@@ -1,9 +1,9 @@
 """What a run does: plan tasks, record outputs that exist, compute the others on the workers, and record them."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Never
 
 import dagster as dg
 from tqdm import tqdm
@@ -20,13 +20,14 @@ from astra_dagster.orchestration.internals import (
     capture_interrupts,
     check_captured_interrupt,
 )
+from astra_dagster.orchestration.partitions import chunks
 from astra_dagster.orchestration.runs.fetch import fetch
 from astra_dagster.orchestration.runs.preview_metadata import FEW, PAGE, make_preview_metadata
 from astra_dagster.orchestration.runs.summary import TaskSummary
 from astra_dagster.orchestration.sources import make_planner
 from astra_dagster.outputs.store import OutputStore, PartitionWork, StoredOutput
 from astra_dagster.planning.plan import Plan
-from astra_dagster.planning.planner import Planner
+from astra_dagster.planning.planner import WINDOW, Planner, Wanted
 from astra_dagster.planning.status import Status
 
 RECORD = 500
@@ -86,38 +87,118 @@ def materialise(
     for level in _sort_into_levels(jobs):
         if planner is None:
             planner = make_planner(context.instance, level[0].store.root, settings.sas_base_dir(), verify=verify)
-        plans = [planner.plan(job.store, job.keys, job.overwrite) for job in level]
-        unfetched: dict[str, AstraError] = {}
-        absent = planner.absent if fetching else []
-        if absent:
-            unfetched = fetch(context, absent)
-            planner = make_planner(context.instance, planner.outputs, planner.root, verify=verify)
-            plans = [planner.plan(job.store, job.keys, job.overwrite) for job in level]
-        for plan in plans:
-            name = plan.store.task.name
-            context.log.info("\n".join([f"{name}: {len(plan.partitions)} partitions", *plan.lines()]))
-        done = {plan.store.task.name: TaskSummary.start(plan, unfetched) for plan in plans}
-        for product, inputs in planner.inputs.items():
-            sources.record(context, product, inputs.values())
-        _run_plans(context, plans, workers, done)
-        for plan in plans if _is_for_partitions(context) else ():
-            failed = done[plan.store.task.name].failures
-            without = len(plan.of(Status.NO_INPUT))
-            if without and failed:
-                context.log.warning(f"Dagster will show {without} partitions without input as failed as well")
-            complete = plan.work(Status.COMPLETE)
-            everyone = record_all or bool(failed) or BACKFILL_ID_TAG in context.run.tags
-            if complete and (everyone or _is_for_few(context, [plan])):
-                recorder, preview = _Recorder(context), _choose_preview(context, [plan])
-                for work in complete if everyone else _find_without_picture(context, plan):
-                    written, shown = plan.store.find(work), preview(plan.store, work)
-                    if written is not None and (everyone or PAGE in shown):
-                        recorder.add(plan.store, work, written, shown)
-                        recorder.flush_if_due()
-                recorder.flush()
-        every.update(done)
+        every.update(_materialise_level(context, level, workers, planner, record_all=record_all, fetching=fetching))
         planner = None  # the next level must see the outputs of this one
     return every
+
+
+def _materialise_level(
+    context: dg.OpExecutionContext,
+    level: Sequence[Job],
+    workers: Workers,
+    planner: Planner,
+    *,
+    record_all: bool,
+    fetching: bool,
+) -> dict[str, TaskSummary]:
+    """Do the jobs of a level; if they have very many partitions, those that are to be looked at in windows."""
+    done = {job.store.task.name: TaskSummary() for job in level}
+    everything = [(job.store, job.keys, job.overwrite) for job in level]
+    plans = planner.plan_all(everything)
+    progress = _Progress(context)
+    windows: Iterable[Sequence[Wanted]] = [everything]
+    if brief := any(plan.is_brief for plan in plans):
+        _tell(context, plans)
+        _record_sources(context, planner)
+        statuses = {Status.TO_DO, Status.TO_RECORD}
+        if fetching:
+            statuses |= {Status.NO_INPUT, Status.WAITING}
+        for plan in plans:
+            done[plan.store.task.name].begin(plan, {}, frozenset(Status) - statuses)
+        progress.expect(sum(len(plan.of(Status.TO_DO)) for plan in plans))
+        windows = _divide(plans, everything, statuses)
+    interrupted = False
+    for window in windows:
+        seen = planner.window() if brief else planner
+        parts = [seen.plan(*one) for one in window]
+        unfetched: dict[str, AstraError] = {}
+        if fetching and (absent := seen.absent):
+            unfetched = fetch(context, absent)
+            seen = planner.window()
+            parts = [seen.plan(*one) for one in window]
+        if not brief:
+            plans = parts
+            _tell(context, plans)
+        for part in parts:
+            done[part.store.task.name].begin(part, unfetched)
+        _record_sources(context, seen)
+        interrupted = _run_plans(context, parts, workers, done, progress)
+        if interrupted:
+            break
+    progress.close()
+    for name, of_task in done.items():
+        context.log.info(f"{name}: {of_task.words}")
+    if interrupted:
+        context.log.warning(f"stopped: {progress.total - progress.done} are left to do")
+        raise dg.DagsterExecutionInterruptedError
+    for plan in plans if _is_for_partitions(context) else ():
+        _record_complete(context, planner, plan, done[plan.store.task.name], record_all=record_all)
+    return done
+
+
+def _tell(context: dg.OpExecutionContext, plans: Sequence[Plan]) -> None:
+    for plan in plans:
+        context.log.info("\n".join([f"{plan.store.task.name}: {len(plan.partitions)} partitions", *plan.lines()]))
+
+
+def _record_sources(context: dg.OpExecutionContext, planner: Planner) -> None:
+    for product, inputs in planner.inputs.items():
+        sources.record(context, product, inputs.values())
+
+
+def _divide(
+    plans: Sequence[Plan], everything: Sequence[Wanted], statuses: Collection[Status]
+) -> Iterator[Sequence[Wanted]]:
+    """Divide the partitions of these statuses into windows, in which all tasks have the same partitions."""
+    left = [{one.key for status in statuses for one in plan.of(status)} for plan in plans]
+    wanted = list(
+        dict.fromkeys(key for plan, mine in zip(plans, left, strict=True) for key in plan.partitions if key in mine)
+    )
+    for window in chunks(wanted, WINDOW):
+        yield [
+            (store, [key for key in window if key in mine], overwrite)
+            for (store, _, overwrite), mine in zip(everything, left, strict=True)
+        ]
+
+
+def _record_complete(
+    context: dg.OpExecutionContext, planner: Planner, plan: Plan, done: TaskSummary, *, record_all: bool
+) -> None:
+    """Record complete partitions again, where Dagster would show them as failed, or they have no picture yet."""
+    failed = done.failures
+    without = done.planned[Status.NO_INPUT]
+    if without and failed:
+        context.log.warning(f"Dagster will show {without} partitions without input as failed as well")
+    complete = plan.of(Status.COMPLETE)
+    everyone = record_all or bool(failed) or BACKFILL_ID_TAG in context.run.tags
+    if not complete or not (everyone or _is_for_few(context, [plan])):
+        return
+    recorder, preview = _Recorder(context), _choose_preview(context, [plan])
+    for work in _find_complete(planner, plan) if everyone else _find_without_picture(context, plan):
+        written, shown = plan.store.find(work), preview(plan.store, work)
+        if written is not None and (everyone or PAGE in shown):
+            recorder.add(plan.store, work, written, shown)
+            recorder.flush_if_due()
+    recorder.flush()
+
+
+def _find_complete(planner: Planner, plan: Plan) -> Iterator[PartitionWork]:
+    """Yield the complete partitions of a plan, which a plan in brief does not have."""
+    if not plan.is_brief:
+        yield from plan.work(Status.COMPLETE)
+        return
+    for keys in chunks([one.key for one in plan.of(Status.COMPLETE)], WINDOW):
+        yield from planner.window().plan(plan.store, keys).work(Status.COMPLETE)
 
 
 def _is_for_partitions(context: dg.OpExecutionContext) -> bool:
@@ -161,16 +242,27 @@ def _sort_into_levels(jobs: Sequence[Job]) -> list[list[Job]]:
 
 
 def _run_plans(
-    context: dg.OpExecutionContext, plans: Sequence[Plan], workers: Workers, done: Mapping[str, TaskSummary]
-) -> None:
-    """Run incomplete partitions and record them; outputs that exist without a record are only recorded."""
+    context: dg.OpExecutionContext,
+    plans: Sequence[Plan],
+    workers: Workers,
+    done: Mapping[str, TaskSummary],
+    progress: "_Progress",
+) -> bool:
+    """Run incomplete partitions and record them; outputs that exist without a record are only recorded.
+
+    Returns
+    -------
+    interrupted
+        Whether it was told to stop before all were done.
+    """
     recorder, preview = _Recorder(context), _choose_preview(context, plans)
     for plan in plans:
         for work, written in plan.to_record:
             recorder.add(plan.store, work, written, preview(plan.store, work))
             recorder.flush_if_due()
     jobs = [(plan.store, to_do) for plan in plans if (to_do := plan.work(Status.TO_DO))]
-    with capture_interrupts(), _Progress(context, sum(len(work) for _, work in jobs)) as progress:
+    progress.expect(sum(len(work) for _, work in jobs))
+    with capture_interrupts():
         try:
             for outcomes in runner.run(jobs, workers, check_captured_interrupt) if jobs else ():
                 for outcome in outcomes:
@@ -186,12 +278,7 @@ def _run_plans(
             raise
         finally:  # even if the workers are lost
             recorder.flush()
-        interrupted = check_captured_interrupt()
-    for name, of_task in done.items():
-        context.log.info(f"{name}: {of_task.words}")
-    if interrupted:
-        context.log.warning(f"stopped: {progress.total - progress.done} are left to do")
-        raise dg.DagsterExecutionInterruptedError
+        return check_captured_interrupt()
 
 
 class _Recorder:
@@ -230,20 +317,28 @@ class _Recorder:
 class _Progress:
     """Shows progress as a bar on a terminal, and as a line in the log of the run every half minute."""
 
-    def __init__(self, context: dg.OpExecutionContext, total: int) -> None:
-        self.context, self.total, self.done = context, total, 0
+    def __init__(self, context: dg.OpExecutionContext) -> None:
+        self.context, self.total, self.done = context, 0, 0
         self.start = self.logged = time.monotonic()
-        self.bar = tqdm(total=total, unit="file", disable=None if total else True)
+        self.bar: tqdm[Never] | None = None
 
-    def __enter__(self) -> "_Progress":
-        return self
+    def expect(self, number: int) -> None:
+        """Expect at least so many more."""
+        self.total = max(self.total, self.done + number)
+        if self.bar is None and self.total:
+            self.start = self.logged = time.monotonic()
+            self.bar = tqdm(total=self.total, unit="file", disable=None)
+        if self.bar is not None:
+            self.bar.total = self.total
 
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
 
     def update(self, number: int) -> None:
         self.done += number
-        self.bar.update(number)
+        if self.bar is not None:
+            self.bar.update(number)
         now = time.monotonic()
         if now - self.logged > TELL_AFTER:
             self.logged = now

@@ -1,6 +1,8 @@
 """Sum up a task in a run for the web UI: counts, failures, and histograms of the results."""
 
-from collections.abc import Mapping, Sequence
+from array import array
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,30 +48,43 @@ class TaskSummary:
     ----------
     failures
         The partitions that failed, or that wait for one that failed.
+    planned
+        Number of partitions by status, and by kind of reason, before anything was done.
     values
-        Numbers by column, one for each partition; of several spectra, that of the first.
+        Numbers of the first columns, one for each partition; of several spectra, that of the first.
     setups
         Seconds that the task's setup took, each time that a worker called it.
     """
 
-    plan: Plan
-    failures: list[FailedPartition]
+    failures: list[FailedPartition] = field(default_factory=list)
+    planned: Counter[Status | ReasonKind] = field(default_factory=Counter)
     computed: int = 0
-    values: dict[str, list[float]] = field(default_factory=dict)
+    values: dict[str, "array[float]"] = field(default_factory=dict)
     setups: list[float] = field(default_factory=list)
 
-    @classmethod
-    def start(cls, plan: Plan, unfetched: Mapping[str, AstraError]) -> "TaskSummary":
-        """Before anything is done; `unfetched` are files that could not be fetched, by partition key."""
-        missing = (one.key for kind in (NEVER_CAME.kind, GONE.kind) for one in plan.of(kind))
-        not_fetched = [(key, unfetched[key].without_key()) for key in missing if key in unfetched]
-        failed = [*plan.explain(Status.INVALID), *plan.explain(Status.UNREACHABLE), *not_fetched]
-        waiting = [(one.key, one.reason) for one in plan.of(Status.WAITING) if one.reason is not None]
-        return cls(
-            plan,
-            [FailedPartition(key, reason) for key, reason in failed]
-            + [FailedPartition(key, sentence(reason), sentence(reason, short=True)) for key, reason in waiting],
-        )
+    def begin(
+        self, plan: Plan, unfetched: Mapping[str, AstraError], statuses: Collection[Status] = frozenset(Status)
+    ) -> None:
+        """Add the partitions of a plan that have one of these statuses, before anything is done.
+
+        Parameters
+        ----------
+        unfetched
+            Files that could not be fetched, by partition key.
+        """
+        for status in (one for one in Status if one in statuses):
+            of = plan.of(status)
+            self.planned[status] += len(of)
+            self.planned.update(one.kind for one in of if one.kind is not None)
+            if status in (Status.INVALID, Status.UNREACHABLE):
+                self.failures += [FailedPartition(key, reason) for key, reason in plan.explain(status)]
+            elif status is Status.NO_INPUT:
+                missing = (one.key for one in of if one.kind in (NEVER_CAME.kind, GONE.kind) and one.key in unfetched)
+                self.failures += [FailedPartition(key, unfetched[key].without_key()) for key in missing]
+        for one in plan.of(Status.WAITING) if Status.WAITING in statuses else ():
+            if one.reason is not None:
+                told, short = sentence(one.reason), sentence(one.reason, short=True)
+                self.failures.append(FailedPartition(one.key, told, short))
 
     def add(self, outcome: Outcome) -> None:
         """Add the outcome of one partition."""
@@ -83,19 +98,20 @@ class TaskSummary:
             self.setups.append(outcome.written.setup)
         for name, value in outcome.written.results.items():
             first = value[0] if outcome.store.several and value else value
-            if isinstance(first, (int, float)) and not isinstance(first, bool):
-                self.values.setdefault(name, []).append(first)
+            known = name in self.values or len(self.values) < COLUMNS
+            if known and isinstance(first, (int, float)) and not isinstance(first, bool):
+                self.values.setdefault(name, array("d")).append(first)
 
     @property
     def counts(self) -> dict[str, int]:
         """Number of partitions by outcome, without outcomes that none has."""
         counts = {
             "computed": self.computed,
-            "complete before": len(self.plan.of(Status.COMPLETE)),
-            "recorded again": len(self.plan.of(Status.TO_RECORD)),
-            sentence(NEVER_CAME): len(self.plan.of(NEVER_CAME.kind)),
-            sentence(GONE): len(self.plan.of(GONE.kind)),
-            "too few yet": len(self.plan.of(ReasonKind.TOO_FEW)),
+            "complete before": self.planned[Status.COMPLETE],
+            "recorded again": self.planned[Status.TO_RECORD],
+            sentence(NEVER_CAME): self.planned[NEVER_CAME.kind],
+            sentence(GONE): self.planned[GONE.kind],
+            "too few yet": self.planned[ReasonKind.TOO_FEW],
             "failed": len(self.failures),
         }
         return {name: count for name, count in counts.items() if count}
@@ -149,9 +165,9 @@ def make_failure(failures: Sequence[FailedPartition], total: int, metadata: Mapp
 
 
 def draw_histograms(columns: Mapping[str, Sequence[float]]) -> str:
-    """Draw histograms of the first columns as text in Markdown."""
+    """Draw histograms of columns as text in Markdown."""
     lines = []
-    for name, values in list(columns.items())[:COLUMNS]:
+    for name, values in columns.items():
         numbers = np.array(values, dtype=float)
         counts, edges = np.histogram(numbers, BINS)
         low, high, middle = numbers.min(), numbers.max(), np.median(numbers)

@@ -57,6 +57,7 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["run", "ap_visit_snr", *arguments])
 
 
+@pytest.mark.usefixtures("windows")
 def test_files_are_fetched_only_where_that_is_asked_for(server: Server, tmp_path: Path) -> None:
     assert f"no input yet: {NUMBER}" in run().output
     assert server.requests == []
@@ -74,6 +75,7 @@ def test_the_configuration_file_can_ask_for_it(server: Server, tmp_path: Path) -
     assert f"{NUMBER} computed" in run().output
 
 
+@pytest.mark.usefixtures("windows")
 def test_what_the_sas_lacks_has_not_come_yet_and_what_fails_fails(
     instance: dg.DagsterInstance, server: Server, keys: list[str]
 ) -> None:
@@ -92,6 +94,7 @@ def test_what_the_sas_lacks_has_not_come_yet_and_what_fails_fails(
     assert "no input yet: 1" in run().output
 
 
+@pytest.mark.usefixtures("windows")
 def test_an_asset_run_fetches_too(instance: dg.DagsterInstance, server: Server, keys: list[str]) -> None:
     result = defs.resolve_implicit_global_asset_job_def().execute_in_process(
         instance=instance,
@@ -104,6 +107,7 @@ def test_an_asset_run_fetches_too(instance: dg.DagsterInstance, server: Server, 
     assert len(instance.get_materialized_partitions(dg.AssetKey("ap_visit"))) == 4
 
 
+@pytest.mark.usefixtures("windows")
 def test_what_may_be_on_a_disk_that_is_away_is_not_fetched(server: Server, keys: list[str], mirror: Path) -> None:
     """Nor is what was never here of the same release: it would be written where that disk is to be mounted."""
     assert "4 computed" in run("--fetch", "--where", "plate=9911").output

@@ -222,6 +222,7 @@ def test_overwrite(instance: dg.DagsterInstance, keys: list[str]) -> None:
     assert sum(outputs()[path] != mtime for path, mtime in before.items()) == 2
 
 
+@pytest.mark.usefixtures("windows")
 @pytest.mark.parametrize("by_range", [True, False])
 def test_a_corrupt_file_costs_itself(
     by_range: bool, instance: dg.DagsterInstance, keys: list[str], mirror: Path
