@@ -195,7 +195,7 @@ def inputs(instance: dg.DagsterInstance, task: Task) -> list[str]:
     if all(item.minimum == 1 for item in task.requires):
         return keys
     store = OutputStore(settings.outputs_dir(), task, task.values())
-    plan = make_planner(instance, store.root, settings.sas_base_dir()).plan(store, keys)
+    (plan,) = make_planner(instance, store.root, settings.sas_base_dir()).plan_all([(store, keys, False)])
     waiting = {one.key for one in plan.of(ReasonKind.TOO_FEW)}
     return [key for key in keys if key not in waiting]
 

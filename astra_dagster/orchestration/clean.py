@@ -183,7 +183,8 @@ def _family(
                 if record.digest == store.digest and record.code_version != task.version
             }
             planner = make_planner(instance, store.root, settings.sas_base_dir(), verify=verify)
-            plan = planner.plan(store, [key for key in keys if key not in outdated]).partitions.values()
+            (of_keys,) = planner.plan_all([(store, [key for key in keys if key not in outdated], False)])
+            plan = of_keys.partitions.values()
             altered.setdefault(store.digest, set()).update(
                 one.key for one in plan if one.kind is ReasonKind.OUTPUT_ALTERED
             )

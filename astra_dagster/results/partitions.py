@@ -55,7 +55,8 @@ def count_statuses(
     with open_instance() as instance:
         job = jobs_of(instance, [store], chosen.releases, chosen.where)[-1]
         planner = make_planner(instance, store.root, settings.sas_base_dir())
-        return _counted(planner.plan(job.store, job.keys))
+        (plan,) = planner.plan_all([(job.store, job.keys, False)])
+        return _counted(plan)
 
 
 def _counted(plan: Plan) -> dict[str, int]:

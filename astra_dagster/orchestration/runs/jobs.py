@@ -203,35 +203,44 @@ def jobs_of(
     """
     ledger = records.DagsterLedger(instance)
     mine: dict[str, Task] = {}
-    wanted: dict[str, dict[str, None]] = {}
+    wanted: dict[str, list[str]] = {}
+
+    def add(task: Task, keys: list[str]) -> None:
+        """Add partitions to those of a task; most have them from one place, of which there is one list."""
+        before = wanted.get(task.name)
+        wanted[task.name] = keys if before is None else list(dict.fromkeys([*before, *keys]))
+
     for store in stores:
         task = store.task
         if files:
-            mine_only = [one for one in files if not task.releases or one.partition("/")[0] in task.releases]
+            mine_only = [
+                one for one in dict.fromkeys(files) if not task.releases or one.partition("/")[0] in task.releases
+            ]
             domain = task.belonging(product or task.domain.product) or task.domain
             chosen = keys_of_files(domain, mine_only)
             if not chosen:
                 continue
         elif keys or matched:
-            chosen = list(matched) or match_keys(ledger, task, keys)
+            chosen = list(dict.fromkeys(matched)) or match_keys(ledger, task, keys)
         else:
             chosen = select_keys(ledger, task.domain, Selection(releases or task.releases, where or {}))
         if not chosen:
             raise make_none_registered(task.domain, selected=bool(releases or task.releases or where))
-        wanted.setdefault(task.name, {}).update(dict.fromkeys(chosen))
+        add(task, chosen)
         mine[task.name] = task
     chain = all_tasks([*mine.values()])
     root = settings.sas_base_dir()
     for task in reversed(chain.values()):
         for requirement in task.requires:
             if requirement.task is not None:
-                mine_of = list(wanted.get(task.name, ()))
-                found = mine_of if requirement.one_to_one else members(ledger, requirement, mine_of, root)
-                wanted.setdefault(requirement.task.name, {}).update(dict.fromkeys(found))
+                mine_of = wanted.get(task.name, [])
+                add(
+                    requirement.task, mine_of if requirement.one_to_one else members(ledger, requirement, mine_of, root)
+                )
     return [
         Job(
             OutputStore(stores[0].root, task, task.values()),
-            list(wanted[task.name]),
+            wanted[task.name],
             overwrite and task.name in mine,
         )
         for task in chain.values()

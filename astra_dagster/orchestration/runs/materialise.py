@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Never
 
@@ -118,24 +119,24 @@ def _materialise_level(
         progress.expect(sum(len(plan.of(Status.TO_DO)) for plan in plans))
         windows = _divide(plans, everything, statuses)
     interrupted = False
-    for window in windows:
-        seen = planner.window() if brief else planner
-        parts = [seen.plan(*one) for one in window]
-        unfetched: dict[str, AstraError] = {}
-        if fetching and (absent := seen.absent):
-            unfetched = fetch(context, absent)
-            seen = planner.window()
+    with closing(progress):
+        for window in windows:
+            seen = planner.window() if brief else planner
             parts = [seen.plan(*one) for one in window]
-        if not brief:
-            plans = parts
-            _tell(context, plans)
-        for part in parts:
-            done[part.store.task.name].begin(part, unfetched)
-        _record_sources(context, seen)
-        interrupted = _run_plans(context, parts, workers, done, progress)
-        if interrupted:
-            break
-    progress.close()
+            unfetched: dict[str, AstraError] = {}
+            if fetching and (absent := seen.absent):
+                unfetched = fetch(context, absent)
+                seen = planner.window()
+                parts = [seen.plan(*one) for one in window]
+            if not brief:
+                plans = parts
+                _tell(context, plans)
+            for part in parts:
+                done[part.store.task.name].begin(part, unfetched)
+            _record_sources(context, seen)
+            interrupted = _run_plans(context, parts, workers, done, progress)
+            if interrupted:
+                break
     for name, of_task in done.items():
         context.log.info(f"{name}: {of_task.words}")
     if interrupted:

@@ -141,8 +141,9 @@ def _still_written(file: FoundFile, settle: float) -> bool:
 def _without_failed(context: dg.OpExecutionContext, planner: Planner, jobs: Sequence[Job]) -> list[Job]:
     """Remove partitions from jobs that failed before through a fault of the file or of the task's code."""
     left = []
-    for job in jobs:
-        failed = {one.key for one in planner.plan(job.store, job.keys).partitions.values() if one.given_up}
+    plans = planner.plan_all([(job.store, job.keys, False) for job in jobs])
+    for job, plan in zip(jobs, plans, strict=True):
+        failed = {one.key for one in plan.partitions.values() if one.given_up}
         if failed:
             context.log.info(
                 f"{job.store.task.name}: {len(failed)} failed before on the same files, and are left alone"
