@@ -74,7 +74,7 @@ class Plan:
     """
 
     store: OutputStore
-    partitions: Mapping[str, PartitionPlan]
+    partitions: dict[str, PartitionPlan]
     inputs: Mapping[Product, Mapping[str, Input]] = field(repr=False, default_factory=dict)
     records: Mapping[str, Record] = field(repr=False, default_factory=dict)
     brief_shares: Counter[str] | None = None
@@ -83,6 +83,22 @@ class Plan:
     def is_brief(self) -> bool:
         """Whether it has statuses and reasons alone."""
         return self.brief_shares is not None
+
+    def add_in_brief(self, other: "Plan", reasons: dict[Reason, Reason]) -> None:
+        """Add to this plan in brief the statuses and reasons of another one, of other partitions.
+
+        Parameters
+        ----------
+        reasons
+            Reasons that many have, by themselves: each is kept once.
+        """
+        for key, one in other.partitions.items():
+            reason = one.reason
+            if reason is not None and reason.cause is None:
+                reason = reasons.setdefault(reason, reason)
+            self.partitions[key] = PartitionPlan(key, one.status, reason)
+        if self.brief_shares is not None:
+            self.brief_shares.update(other.shares)
 
     @cached_property
     def _sorted(self) -> dict[Status | ReasonKind, list[PartitionPlan]]:

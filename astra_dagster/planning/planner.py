@@ -26,7 +26,10 @@ from astra_dagster.tasks.inputs.requirement import Requirement
 from astra_dagster.tasks.task import Task
 
 WINDOW = 50_000
-"""Largest number of partitions of which a plan has all; a plan of more is in brief, and made in windows of so many."""
+"""Largest number of partitions of which a plan has all; a plan of more is in brief."""
+
+STEP = 10_000
+"""Number of partitions that are planned at a time for a plan in brief."""
 
 Wanted = tuple[OutputStore, Sequence[str], bool]
 """Outputs of a task, partition keys, and whether to do complete partitions again."""
@@ -117,25 +120,17 @@ class Planner:
         memos = [(store.task.name, store.digest, tuple(keys), overwrite) for store, keys, overwrite in wanted]
         if longest <= WINDOW or all(memo in self.plans for memo in memos):
             return [self.plan(*one) for one in wanted]
-        partitions: list[dict[str, PartitionPlan]] = [{} for _ in wanted]
-        shares: list[Counter[str]] = [Counter() for _ in wanted]
         reasons: dict[Reason, Reason] = {}
-        for start in range(0, longest, WINDOW):
+        brief = [Plan(store, {}, brief_shares=Counter()) for store, *_ in wanted]
+        for start in range(0, longest, STEP):
             window = self.window()
-            for (store, keys, overwrite), into, counted in zip(wanted, partitions, shares, strict=True):
-                part = window.plan(store, keys[start : start + WINDOW], overwrite)
-                for key, one in part.partitions.items():
-                    reason = one.reason
-                    if reason is not None and reason.cause is None:  # the same for many
-                        reason = reasons.setdefault(reason, reason)
-                    into[key] = PartitionPlan(key, one.status, reason)
-                counted.update(part.shares)
+            for (store, keys, overwrite), plan in zip(wanted, brief, strict=True):
+                plan.add_in_brief(window.plan(store, keys[start : start + STEP], overwrite), reasons)
             for product, seen in window.inputs.items():
                 changed = {key: found for key, found in seen.items() if found.file and not found.recorded}
                 self.inputs.setdefault(product, {}).update(changed)
-        for memo, (store, *_), into, counted in zip(memos, wanted, partitions, shares, strict=True):
-            self.plans[memo] = Plan(store, into, brief_shares=counted)
-        return [self.plans[memo] for memo in memos]
+        self.plans.update(zip(memos, brief, strict=True))
+        return brief
 
     def _plan(self, store: OutputStore, keys: Sequence[str], overwrite: bool) -> Plan:
         task = store.task

@@ -28,6 +28,7 @@ def no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 def windows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have runs take all partitions at once, and so many at a time as a run over an archive does."""
     monkeypatch.setattr(planner, "WINDOW", request.param)
+    monkeypatch.setattr(planner, "STEP", request.param)
     monkeypatch.setattr(materialise, "WINDOW", request.param)
 
 

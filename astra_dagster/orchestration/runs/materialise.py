@@ -122,19 +122,12 @@ def _materialise_level(
     with closing(progress):
         for window in windows:
             seen = planner.window() if brief else planner
-            parts = [seen.plan(*one) for one in window]
-            unfetched: dict[str, AstraError] = {}
-            if fetching and (absent := seen.absent):
-                unfetched = fetch(context, absent)
-                seen = planner.window()
-                parts = [seen.plan(*one) for one in window]
+            parts = _look(context, seen, window, done, fetching=fetching)
             if not brief:
                 plans = parts
                 _tell(context, plans)
-            for part in parts:
-                done[part.store.task.name].begin(part, unfetched)
-            _record_sources(context, seen)
             interrupted = _run_plans(context, parts, workers, done, progress)
+            del seen, parts  # before the next window is looked at
             if interrupted:
                 break
     for name, of_task in done.items():
@@ -145,6 +138,27 @@ def _materialise_level(
     for plan in plans if _is_for_partitions(context) else ():
         _record_complete(context, planner, plan, done[plan.store.task.name], record_all=record_all)
     return done
+
+
+def _look(
+    context: dg.OpExecutionContext,
+    planner: Planner,
+    wanted: Sequence[Wanted],
+    done: Mapping[str, TaskSummary],
+    *,
+    fetching: bool,
+) -> list[Plan]:
+    """Fetch files that are not here, if that is asked for, and plan; record the files, and count what is planned."""
+    plans = [planner.plan(*one) for one in wanted]
+    unfetched: dict[str, AstraError] = {}
+    if fetching and (absent := planner.absent):
+        unfetched = fetch(context, absent)
+        planner = planner.window()
+        plans = [planner.plan(*one) for one in wanted]
+    for plan in plans:
+        done[plan.store.task.name].begin(plan, unfetched)
+    _record_sources(context, planner)
+    return plans
 
 
 def _tell(context: dg.OpExecutionContext, plans: Sequence[Plan]) -> None:
