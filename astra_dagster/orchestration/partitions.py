@@ -174,7 +174,7 @@ def select_registered(instance: dg.DagsterInstance, item: Domain, selection: Sel
 
 
 def select_stems(instance: dg.DagsterInstance, item: Domain, selection: Selection) -> Sequence[str] | None:
-    """The first key of each selected stem, which is a key without its last part; None if all keys must be read.
+    """Return the first key of each selected stem, a key without its last part; None if all keys must be read.
 
     Raises
     ------
@@ -182,7 +182,9 @@ def select_stems(instance: dg.DagsterInstance, item: Domain, selection: Selectio
         If no key could ever match the selection.
     """
     storage = _batched_storage(instance)
-    if not isinstance(item, Product) or storage is None or item.parts[-1] in name_parts(selection.where, item.parts):
+    if not isinstance(item, Product) or storage is None:
+        return None
+    if not set(name_parts(selection.where, item.parts)).isdisjoint(item.parts[-1:]):
         return None
     first = storage.first_of_each_stem(item.asset_name)
     return None if first is None else _select_stems(item, first, selection)
@@ -190,7 +192,7 @@ def select_stems(instance: dg.DagsterInstance, item: Domain, selection: Selectio
 
 def _select_stems(item: Product, first: Sequence[str], selection: Selection) -> list[str]:
     where = name_parts(selection.where, item.parts)
-    return item.select(first, selection.releases, {name: of for name, of in where.items() if name != item.parts[-1]})
+    return item.select(first, selection.releases, {n: of for n, of in where.items() if n not in item.parts[-1:]})
 
 
 def _batched_storage(instance: dg.DagsterInstance) -> "BatchedEventLogStorage | None":

@@ -210,6 +210,15 @@ def test_stems_of_keys_without_parts_are_not_told(batched: dg.DagsterInstance) -
     assert storage.first_of_each_stem("none") == []
 
 
+def test_a_product_whose_keys_are_releases_is_selected_too(batched: dg.DagsterInstance) -> None:
+    plans = product("platePlans")
+    ledger, selection = records.DagsterLedger(batched), Selection(["DR17"])
+    assert plans.parts == ()
+    assert select_keys(ledger, plans, selection) == []
+    register(batched, plans, ["DR16", "DR17"])
+    assert select_keys(ledger, plans, selection) == ["DR17"]
+
+
 def test_a_selection_narrows_what_is_read(batched: dg.DagsterInstance) -> None:
     storage = batched.event_log_storage
     assert isinstance(storage, BatchedEventLogStorage)
