@@ -127,26 +127,24 @@ def looked_up(batched: dg.DagsterInstance, request: pytest.FixtureRequest, monke
         monkeypatch.setattr(sqlite, "STEMS", 2)
 
 
+SELECTIONS: list[tuple[tuple[str, ...], dict[str, object]]] = [
+    ((), {"plate": 5226}),
+    ((), {"fiber": "2"}),
+    ((), {"fibre": "2..", "mjd": 56000}),
+    (("DR17",), {}),
+    (("DR17",), {"plate": "5226", "telescope": "apo25m"}),
+    (("DR17",), {"plate": "5226,5227"}),
+    ((), {"plate": "5227..", "fibre": 1}),
+    (("DR17",), {"telescope": "lco*"}),
+]
+
+
 @pytest.mark.usefixtures("looked_up")
 @pytest.mark.parametrize("batched", ["sqlite", "postgresql"], indirect=True)
-@pytest.mark.parametrize(
-    ("releases", "where"),
-    [
-        ((), {"plate": 5226}),
-        ((), {"fiber": "2"}),
-        ((), {"fibre": "2..", "mjd": 56000}),
-        (("DR17",), {}),
-        (("DR17",), {"plate": "5226", "telescope": "apo25m"}),
-        (("DR17",), {"plate": "5226,5227"}),
-        ((), {"plate": "5227..", "fibre": 1}),
-        (("DR17",), {"telescope": "lco*"}),
-    ],
-)
-def test_a_selection_is_made_by_the_database(
-    releases: tuple[str, ...], where: dict[str, object], batched: dg.DagsterInstance
-) -> None:
-    found = select_keys(records.DagsterLedger(batched), VISITS, Selection(releases, where))
-    assert found == VISITS.select(sorted(KEYS), releases, where) != []
+def test_a_selection_is_made_by_the_database(batched: dg.DagsterInstance) -> None:
+    for releases, where in SELECTIONS:
+        found = select_keys(records.DagsterLedger(batched), VISITS, Selection(releases, where))
+        assert found == VISITS.select(sorted(KEYS), releases, where) != [], (releases, where)
 
 
 @pytest.mark.parametrize(
