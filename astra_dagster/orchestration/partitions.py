@@ -158,18 +158,17 @@ def select_registered(instance: dg.DagsterInstance, item: Domain, selection: Sel
     if not isinstance(item, Product) or storage is None:
         return item.select(registered(instance, item), selection.releases, selection.where)
     first = storage.first_of_each_stem(item.asset_name)
-    if first is not None:
-        stems = _select_stems(item, first, selection)
-        if len(stems) <= FEW_STEMS:
-            found: Sequence[str] = storage.keys_of_stems(item.asset_name, stems)
-            # That nothing could ever be found is an error, which depends on the releases alone of what is registered.
-            return item.select(found or first, selection.releases, selection.where)
-    first = storage.first_of_each_release(item.asset_name)
-    there = [key.partition("/")[0] for key in first]
-    asked = {release(name).name for name in selection.releases}
-    names = [name for name in there if not asked or name in asked]
-    patterns = item.like(names, selection.where) if names else []
-    found = storage.match_dynamic_partitions(item.asset_name, patterns) if patterns else []
+    stems = None if first is None else _select_stems(item, first, selection)
+    if first is None or stems is None or len(stems) > FEW_STEMS:
+        first = storage.first_of_each_release(item.asset_name)
+        there = [key.partition("/")[0] for key in first]
+        asked = {release(name).name for name in selection.releases}
+        names = [name for name in there if not asked or name in asked]
+        patterns = item.like(names, selection.where) if names else []
+        found = storage.match_dynamic_partitions(item.asset_name, patterns) if patterns else []
+    else:
+        found = storage.keys_of_stems(item.asset_name, stems)
+    # That nothing could ever be found is an error, which depends on the releases alone of what is registered.
     return item.select(found or first, selection.releases, selection.where)
 
 

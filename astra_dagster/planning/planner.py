@@ -34,6 +34,9 @@ STEP = 10_000
 Wanted = tuple[OutputStore, Sequence[str], bool]
 """Outputs of a task, partition keys, and whether to do complete partitions again."""
 
+Memo = tuple[str, str, tuple[str, ...], bool]
+"""What tells one plan of a planner from another."""
+
 
 @dataclass
 class Planner:
@@ -69,7 +72,7 @@ class Planner:
     by_content: Callable[[Product], bool] = lambda product: False
     verify: bool = False
     inputs: dict[Product, dict[str, Input]] = field(default_factory=dict)
-    plans: dict[tuple[str, str, tuple[str, ...], bool], Plan] = field(default_factory=dict)
+    plans: dict[Memo, Plan] = field(default_factory=dict)
     data_ids: dict[Domain, dict[str, PartitionID]] = field(default_factory=dict)
     indexes: dict[Requirement, PartIndex] = field(default_factory=dict)
     away: set[tuple[Product, str]] = field(default_factory=set)
@@ -103,7 +106,7 @@ class Planner:
         overwrite
             Whether to do complete partitions again.
         """
-        memo = (store.task.name, store.digest, tuple(keys), overwrite)
+        memo = _memo(store, keys, overwrite)
         if memo not in self.plans:
             self.plans[memo] = self._plan(store, keys, overwrite)
         return self.plans[memo]
@@ -117,9 +120,11 @@ class Planner:
             Outputs, partition keys, and whether to do complete partitions again, of each task; see `plan`.
         """
         longest = max((len(keys) for _, keys, _ in wanted), default=0)
-        memos = [(store.task.name, store.digest, tuple(keys), overwrite) for store, keys, overwrite in wanted]
-        if longest <= WINDOW or all(memo in self.plans for memo in memos):
+        if longest <= WINDOW:
             return [self.plan(*one) for one in wanted]
+        memos = [_memo(*one) for one in wanted]
+        if all(memo in self.plans for memo in memos):
+            return [self.plans[memo] for memo in memos]
         reasons: dict[Reason, Reason] = {}
         brief = [Plan(store, {}, brief_shares=Counter()) for store, *_ in wanted]
         for start in range(0, longest, STEP):
@@ -230,6 +235,10 @@ class Planner:
         for name, members in belonging.items():
             states[name] = _together(requirement, members, given)
         return states
+
+
+def _memo(store: OutputStore, keys: Sequence[str], overwrite: bool) -> Memo:
+    return store.task.name, store.digest, tuple(keys), overwrite
 
 
 def members(ledger: Ledger, requirement: Requirement, keys: Sequence[str], root: Path) -> list[str]:
