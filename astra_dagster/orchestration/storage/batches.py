@@ -48,6 +48,12 @@ INSERT = EVENTS.insert()
 
 _AFTER_SLASH = chr(ord("/") + 1)
 
+_KEY = DynamicPartitionsTable.c.partition
+
+
+def _select_keys(partitions_def_name: str) -> sa.Select[Any]:
+    return sa.select(_KEY).where(DynamicPartitionsTable.c.partitions_def_name == partitions_def_name)
+
 
 class BatchedEventLogStorage(SqlEventLogStorage):
     """An event log in which a batch of events is written whole or not at all.
@@ -92,10 +98,8 @@ class BatchedEventLogStorage(SqlEventLogStorage):
         Dagster has them in the order of their registration, so that a range leaves out what was found later.
         """
         self._check_partitions_table()
-        table = DynamicPartitionsTable.c
-        query = sa.select(table.partition).where(table.partitions_def_name == partitions_def_name)
         with self.index_connection() as index:
-            return sorted(index.scalars(query))
+            return sorted(index.scalars(_select_keys(partitions_def_name)))
 
     def get_paginated_dynamic_partitions(
         self, partitions_def_name: str, limit: int, ascending: bool, cursor: str | None = None
@@ -103,9 +107,8 @@ class BatchedEventLogStorage(SqlEventLogStorage):
         """Return some partition keys in the order of their text; the cursor has the last one before them."""
         self._check_partitions_table()
         last = None if cursor is None else ValueIndexCursor.from_cursor(cursor).value
-        table = DynamicPartitionsTable.c
-        key = sa.collate(table.partition, self.collation)
-        query = sa.select(table.partition).where(table.partitions_def_name == partitions_def_name)
+        key = sa.collate(_KEY, self.collation)
+        query = _select_keys(partitions_def_name)
         if last is not None:
             query = query.where(key > last if ascending else key < last)
         with self.index_connection() as index:
@@ -120,11 +123,7 @@ class BatchedEventLogStorage(SqlEventLogStorage):
         SQLite takes no notice of upper and lower case.
         """
         self._check_partitions_table()
-        table = DynamicPartitionsTable.c
-        query = sa.select(table.partition).where(
-            table.partitions_def_name == partitions_def_name,
-            sa.or_(sa.false(), *(table.partition.like(pattern) for pattern in patterns)),
-        )
+        query = _select_keys(partitions_def_name).where(sa.or_(sa.false(), *(_KEY.like(one) for one in patterns)))
         with self.index_connection() as index:
             return sorted(index.scalars(query))
 
@@ -152,10 +151,8 @@ class BatchedEventLogStorage(SqlEventLogStorage):
     def keys_of_stems(self, partitions_def_name: str, keys: Iterable[str]) -> list[str]:
         """Return all partition keys that have the stem of one of these keys; others are not read."""
         self._check_partitions_table()
-        key = sa.collate(DynamicPartitionsTable.c.partition, self.collation)
-        query = sa.select(DynamicPartitionsTable.c.partition).where(
-            DynamicPartitionsTable.c.partitions_def_name == partitions_def_name
-        )
+        key = sa.collate(_KEY, self.collation)
+        query = _select_keys(partitions_def_name)
         found: list[str] = []
         with self.index_connection() as index:
             for stem in dict.fromkeys(one.rpartition("/")[0] for one in keys):
