@@ -227,10 +227,20 @@ def _begin(environment: dict[str, str]) -> None:
     os.environ.update(environment)
 
 
+_calling = False
+"""Whether this worker is inside a function that it was asked to call."""
+
+
 def _end(*_: object) -> None:
-    """Exit at a signal, so that half-written files are removed; ignore further signals, which the pool sends."""
+    """End at a signal, and ignore further ones, which the pool sends.
+
+    A function that is being called ends by SystemExit, so that it removes what is half-written. Anywhere else, the
+    standard pool would catch that and return it as the result of a call.
+    """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.exit(1)
+    if _calling:
+        sys.exit(1)
+    os._exit(1)
 
 
 def _end_with_run() -> None:
@@ -245,7 +255,12 @@ def _end_with_run() -> None:
 
 def _work(function: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R:
     """Call a function; end the process at SystemExit, which a process of the standard pool would survive."""
+    global _calling
     try:
-        return function(*arguments, **named)
+        _calling = True
+        try:
+            return function(*arguments, **named)
+        finally:
+            _calling = False
     except SystemExit:
         os._exit(1)

@@ -51,6 +51,22 @@ def test_a_fork_server_that_is_lost_costs_nothing_but_time(moment: int) -> None:
     assert sorted(done) == [(chunk, chunk[0]) for chunk in ITEMS]
 
 
+class Terminated:
+    """A result that sends SIGTERM to the worker that pickles it."""
+
+    def __reduce__(self) -> str:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return "Terminated"
+
+
+def test_a_worker_that_is_ended_between_two_calls_gives_no_result() -> None:
+    """The standard pool would return the SystemExit of a signal's handler as if the call had raised it."""
+    opened = Pool(1)
+    with pytest.raises(concurrent.futures.process.BrokenProcessPool):
+        opened.submit(Terminated).result(60)
+    assert opened.close() == "exit code 1"
+
+
 def test_a_chunk_that_is_handed_over_while_the_pool_breaks_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     """The standard pool ends all calls when it breaks, and then takes one that was on its way; that never ends."""
     pools: list[Pool] = []
