@@ -1,7 +1,7 @@
 """The command that finds and registers files."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import click
@@ -47,12 +47,12 @@ def discover(
 
     Example: astra-dagster discover --release DR13 --product apVisit
     """
-    from astra_dagster.orchestration.discover import DiscoverConfig, make_discover_job, make_refusal, search
+    from astra_dagster.orchestration import discover as finding
     from astra_dagster.orchestration.partitions import register
     from astra_dagster.orchestration.runs.start import run_job
     from astra_dagster.tasks import registry
 
-    config = DiscoverConfig(
+    config = finding.DiscoverConfig(
         products=list(products),
         releases=list(releases),
         where=where_of(where),
@@ -60,7 +60,20 @@ def discover(
         forget=forget,
     )
     with open_instance() as instance:
-        found = list(search(instance, config))
+        seen: list[Discovery] = []
+
+        def note_parts() -> "Iterator[Discovery]":
+            for part in finding.search(instance, config):
+                seen.extend(finding.add_up([part]))
+                yield part
+
+        parts = note_parts()
+        first = next((part for part in parts if part.is_to_do and not dry_run), None)
+        result = None
+        if first is not None:  # the run goes on with the search
+            job = finding.make_discover_job(chain([first], parts))
+            result = run_job(job, instance, {"ops": {"discover_files": {"config": config.model_dump()}}})
+        found = finding.add_up(seen)
         for item in found if not as_json else ():
             click.echo(str(item))
             for skipped in item.skipped:
@@ -68,9 +81,7 @@ def discover(
                     click.echo(printable(f"  skipped {skipped.path}: {skipped.reason}"), err=True)
             for path in item.incomplete:
                 click.echo(printable(f"  incomplete, shorter than its headers say: {path}"), err=True)
-        unreachable: Counter[str] = Counter()
-        for item in found:
-            unreachable.update(item.unreachable)
+        unreachable = finding.count_unreachable(found)
         if not unreachable and not any(item.files or item.missing or item.to_forget for item in found):
             from astra_dagster import settings
 
@@ -82,13 +93,9 @@ def discover(
                     "is SAS_BASE_DIR the folder that holds dr17, sdsswork, ...?",
                 ),
             )
-        if not dry_run and any(item.to_record or item.new or item.to_forget for item in found):
-            result = run_job(
-                make_discover_job(found), instance, {"ops": {"discover_files": {"config": config.model_dump()}}}
-            )
-            if not unreachable:  # otherwise it fails because of these, which are reported below
-                raise_failures(result)
-        elif not dry_run:  # nothing is new, but a task may require groups of known files
+        if result is not None and not unreachable:  # otherwise it fails because of these, which are reported below
+            raise_failures(result)
+        elif result is None and not dry_run:  # nothing is new, but a task may require groups of known files
             for product in dict.fromkeys(item.product for item in found):
                 register(instance, product, (), registry.groups())
     if as_json:
@@ -98,8 +105,8 @@ def discover(
                     "product": item.product.name,
                     "release": item.release,
                     "files": item.files,
-                    "new": len(item.new),
-                    "to_record": len(item.to_record),
+                    "new": item.new,
+                    "to_record": item.outdated,
                     "gone": len(item.gone),
                     "forgotten": len(item.to_forget),
                     "incomplete": [str(path) for path in item.incomplete],
@@ -113,7 +120,7 @@ def discover(
         )
     damaged = _verify(found, config.where) if verify else 0
     if unreachable:
-        raise click.ClickException(make_refusal(unreachable))
+        raise click.ClickException(finding.make_refusal(unreachable))
     if damaged:
         raise click.ClickException(f"{damaged} files are damaged")
 
@@ -130,8 +137,8 @@ def _verify(found: "Sequence[Discovery]", where: "Where") -> int:
     damaged = 0
     root = settings.sas_base_dir()
     windows = (files for item in found for files, _ in walk_files(item.product, item.release, root, where))
-    data_ids = [file.data_id for files in windows for file in files]
-    with tqdm(total=len(data_ids), unit="file", disable=None) as progress:
+    data_ids = (file.data_id for files in windows for file in files)
+    with tqdm(total=sum(item.files for item in found), unit="file", disable=None) as progress:
         for result in Archive.from_settings().verify(data_ids):
             progress.update()
             error = result.error

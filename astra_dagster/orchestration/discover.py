@@ -3,8 +3,8 @@
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +56,18 @@ class DiscoverConfig(dg.Config):
 
 @dataclass(frozen=True)
 class Discovery:
-    """What was found on disk of one product in one release.
+    """What was found on disk of one product in one release, or of some folders of it.
 
     Attributes
     ----------
-    files
-        Number of files.
+    files, new
+        Number of files, and of those that are not registered.
+    outdated, changed
+        Number of files whose latest record does not agree with what is on disk, and of those of them that are not new.
     inputs
-        Those whose latest record does not agree with what is on disk, and those that cannot be examined.
+        Those of a part whose latest record does not agree with what is on disk, and those that cannot be examined.
+    new_keys
+        Keys of a part's new files. A sum of parts has neither these keys, nor inputs that can be examined.
     missing
         Files that were here before and were not found: they were removed, or it cannot be told whether they were.
     to_forget
@@ -76,19 +80,56 @@ class Discovery:
 
     product: Product
     release: str
-    files: int
-    inputs: tuple[Input, ...]
-    new: tuple[str, ...]
-    skipped: tuple[Skipped, ...]
+    files: int = 0
+    new: int = 0
+    outdated: int = 0
+    changed: int = 0
+    inputs: tuple[Input, ...] = ()
+    new_keys: tuple[str, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
     missing: tuple[Input, ...] = ()
     to_forget: tuple[str, ...] = ()
     incomplete: tuple[Path, ...] = ()
     elsewhere: tuple[str, str] = ("", "")
 
+    def __add__(self, other: "Discovery") -> "Discovery":
+        """Sum of two parts, which holds nothing of files that can be examined."""
+        return Discovery(
+            self.product,
+            self.release,
+            self.files + other.files,
+            self.new + other.new,
+            self.outdated + other.outdated,
+            self.changed + other.changed,
+            inputs=tuple(found for found in (*self.inputs, *other.inputs) if found.error is not None),
+            skipped=(*self.skipped, *other.skipped),
+            missing=(*self.missing, *other.missing),
+            to_forget=(*self.to_forget, *other.to_forget),
+            incomplete=(*self.incomplete, *other.incomplete),
+            elsewhere=other.elsewhere,
+        )
+
+    def without(self, keys: Container[str]) -> "Discovery":
+        """Return this part as if these of its files had not been found."""
+        return _make_part(
+            self.product,
+            self.release,
+            self.files - sum(found.data_id.key in keys for found in self.inputs),
+            [found for found in self.inputs if found.data_id.key not in keys],
+            [key for key in self.new_keys if key not in keys],
+            self.skipped,
+            self.incomplete,
+        )
+
     @property
     def to_record(self) -> tuple[Input, ...]:
         """Files whose latest record does not agree with what is on disk."""
         return tuple(found for found in self.inputs if found.file is not None)
+
+    @property
+    def is_to_do(self) -> bool:
+        """Whether anything is to be registered, recorded or forgotten."""
+        return bool(self.to_record or self.new_keys or self.to_forget)
 
     @property
     def gone(self) -> list[str]:
@@ -103,22 +144,22 @@ class Discovery:
         return Counter({**folders, **files})
 
     def __str__(self) -> str:
-        changed = len(self.to_record) - len({found.data_id.key for found in self.to_record} & set(self.new))
         skipped = sum(skipped.error is None for skipped in self.skipped)
         gone = f", {len(self.gone)} gone" if self.gone else ""
         gone += f", {len(self.to_forget)} to forget" if self.to_forget else ""
         gone += f", {len(self.incomplete)} incomplete" if self.incomplete else ""
         return (
-            f"{self.product.name} in {self.release}: {self.files} files, {len(self.new)} new, "
-            f"{changed} changed, {skipped} skipped{gone}{self.elsewhere[0] and f'; {self.elsewhere[0]}'}"
+            f"{self.product.name} in {self.release}: {self.files} files, {self.new} new, "
+            f"{self.changed} changed, {skipped} skipped{gone}{self.elsewhere[0] and f'; {self.elsewhere[0]}'}"
         )
 
 
 def search(instance: dg.DagsterInstance, config: DiscoverConfig) -> Iterator[Discovery]:
     """Find files and compare them with what is registered and recorded; change nothing.
 
-    A product in a release without any file is left out, unless the configuration names both, or there are files of
-    other reductions.
+    What is found of a product in a release comes in parts, some thousands of files each, which may be registered and
+    recorded while the search goes on; `add_up` gives their sums. A product in a release without any file is left out,
+    unless the configuration names both, or there are files of other reductions.
 
     Raises
     ------
@@ -128,85 +169,107 @@ def search(instance: dg.DagsterInstance, config: DiscoverConfig) -> Iterator[Dis
     if config.forget and (len(config.products), len(config.releases)) != (1, 1):
         raise AstraError("to forget files takes one product and one release", hint="name them: --product, --release")
     root = settings.sas_base_dir()
-    names = [release(name).name for name in config.releases]
-    wanted = [product(name) for name in config.products] or sources.source_products()
-    where: Where = config.where
-    refusal: InvalidKeyError | None = None
-    accepted = False
-    for item in wanted:
+    for item, names in _choose(config).items():
         known = _group_by_release(registered(instance, item))
-        for name in names or releases():
+        for name in names:
+            yield from _look(instance, item, name, root, known.pop(name, set()), config)
+
+
+def add_up(parts: Iterable[Discovery]) -> list[Discovery]:
+    """Return the sums of parts that were found of each product in each release, in the order of the first of each."""
+    sums: dict[tuple[Product, str], Discovery] = {}
+    for part in parts:
+        name = part.product, part.release
+        sums[name] = sums.get(name, Discovery(*name)) + part
+    return list(sums.values())
+
+
+def _choose(config: DiscoverConfig) -> dict[Product, list[str]]:
+    """Return which releases to look in, by product."""
+    releases_named = [release(name).name for name in config.releases]
+    wanted = [product(name) for name in config.products] or sources.source_products()
+    chosen: dict[Product, list[str]] = {item: [] for item in wanted}
+    refusal: InvalidKeyError | None = None
+    for item in wanted:
+        for name in releases_named or releases():
             try:
-                item.allowed(name, where)
+                item.allowed(name, config.where)
             except (UnknownProductError, UnresolvableTemplateError):
                 if config.releases and config.products:
                     raise
-                continue
             except InvalidKeyError as error:
                 refusal = error
-                continue
             except ConfigurationError:
                 if config.releases:
                     raise
-                continue
-            accepted = True
-            found = _look(instance, item, name, root, where, known.pop(name, set()), by_content=config.by_content)
-            if not found.files and not found.skipped and not found.missing:
-                elsewhere = describe_reductions(item, [name], root, where)
-                if not elsewhere[0] and not (config.releases and config.products):
-                    continue
-                found = replace(found, elsewhere=elsewhere)
-            forgotten = [one for one in found.missing if one.gone or isinstance(one.error, AwayError)]
-            if config.forget and forgotten:
-                left = tuple(one for one in found.missing if one not in forgotten)
-                found = replace(found, missing=left, to_forget=tuple(one.data_id.key for one in forgotten))
-            yield found
-    if refusal is not None and not accepted:
+            else:
+                chosen[item].append(name)
+    if refusal is not None and not any(chosen.values()):
         raise refusal
+    return {item: names for item, names in chosen.items() if names}
 
 
 def _look(
-    instance: dg.DagsterInstance,
-    item: Product,
-    name: str,
-    root: Path,
-    where: Where,
-    known: set[str],
-    *,
-    by_content: bool,
-) -> Discovery:
-    """Find the files of a product and release, and compare them with their records; of those that agree, none is held.
+    instance: dg.DagsterInstance, item: Product, name: str, root: Path, known: set[str], config: DiscoverConfig
+) -> Iterator[Discovery]:
+    """Find the files of a product and release, and compare them with their records; only keys are held of all.
 
     Parameters
     ----------
     known
         Registered keys of the product and release.
     """
-    count = 0
-    to_do: list[Input] = []
-    left_out: list[Skipped] = []
+    where: Where = config.where
     new: set[str] = set()
     not_found = set(known)
+    anything = False
     for files, skipped in walk_files(item, name, root, where):
-        left_out += skipped
         keys = {file.data_id.key: file for file in files}
         once = {key: file for key, file in keys.items() if key in not_found or (key not in known and key not in new)}
-        count += len(once)
-        new.update(key for key in once if key not in known)
         not_found.difference_update(once)
-        seen = sources.compare(instance, item, list(once.values()), by_content=by_content)
-        to_do += [one for one in seen if not one.recorded]
-    to_do.sort(key=lambda one: one.data_id.relative_path)
-    left_out.sort(key=lambda one: one.path)
+        some = [key for key in once if key not in known]
+        new.update(some)
+        seen = sources.compare(instance, item, list(once.values()), by_content=config.by_content)
+        to_do = [one for one in seen if not one.recorded]
+        anything = anything or bool(once or skipped)
+        if once or skipped:
+            yield _make_part(item, name, len(once), to_do, some, skipped, _find_incomplete(to_do))
+    missing = _find_missing(instance, item, not_found, root, where)
+    forgotten = [one for one in missing if config.forget and (one.gone or isinstance(one.error, AwayError))]
+    rest = Discovery(
+        item,
+        name,
+        missing=tuple(one for one in missing if one not in forgotten),
+        to_forget=tuple(one.data_id.key for one in forgotten),
+        elsewhere=("", "") if anything or missing else describe_reductions(item, [name], root, where),
+    )
+    if missing or rest.elsewhere[0] or (not anything and config.releases and config.products):
+        yield rest
+
+
+def _make_part(
+    item: Product,
+    name: str,
+    files: int,
+    inputs: Iterable[Input],
+    new: Iterable[str],
+    skipped: Iterable[Skipped],
+    incomplete: Iterable[Path],
+) -> Discovery:
+    inputs = sorted(inputs, key=lambda one: one.data_id.relative_path)
+    new = sorted(new)
+    outdated = {one.data_id.key for one in inputs if one.file is not None}
     return Discovery(
         item,
         name,
-        count,
-        tuple(to_do),
-        tuple(sorted(new)),
-        tuple(left_out),
-        missing=tuple(_find_missing(instance, item, not_found, root, where)),
-        incomplete=_find_incomplete(to_do),
+        files,
+        len(new),
+        len(outdated),
+        len(outdated.difference(new)),
+        tuple(inputs),
+        tuple(new),
+        tuple(sorted(skipped, key=lambda one: one.path)),
+        incomplete=tuple(incomplete),
     )
 
 
@@ -240,48 +303,68 @@ def _find_incomplete(inputs: Sequence[Input]) -> tuple[Path, ...]:
     return tuple(incomplete)
 
 
+def count_unreachable(found: Iterable[Discovery]) -> Counter[str]:
+    """Return the sums of `Discovery.unreachable`."""
+    counts: Counter[str] = Counter()
+    for one in found:
+        counts.update(one.unreachable)
+    return counts
+
+
 def make_refusal(unreachable: Counter[str]) -> str:
     """Say which files and folders could not be examined, and why."""
     reasons = [f"{f'{count} known files: ' if count else ''}{why}" for why, count in unreachable.most_common(LISTED)]
     return "\n".join(["not everything could be looked at; all else is done", *reasons])
 
 
-def register_found(context: dg.OpExecutionContext, found: Discovery) -> None:
-    """Register and record what was found, unregister keys that are to be forgotten, and log what was done."""
-    register(context.instance, found.product, found.new, registry.groups())
-    unregister(context.instance, found.product, found.to_forget, registry.groups())
-    sources.record(context, found.product, found.to_record)
-    context.log.info(str(found))
-    if found.elsewhere[1]:
-        context.log.info(found.elsewhere[1])
-    for skipped in found.skipped[:LISTED]:
-        context.log.warning(printable(f"skipped {skipped.path}: {skipped.reason}"))
-    for path in found.incomplete[:LISTED]:
-        context.log.warning(printable(f"incomplete, shorter than its headers say: {path}"))
+def register_found(context: dg.OpExecutionContext, parts: Iterable[Discovery]) -> list[Discovery]:
+    """Register and record what is found, part by part, unregister keys that are to be forgotten, and log what was done.
+
+    Returns
+    -------
+    found
+        The sums of the parts.
+    """
+    found = add_up(_register_each(context, parts))
+    for item in dict.fromkeys(one.product for one in found):
+        register(context.instance, item, (), registry.groups())
+    for one in found:
+        context.log.info(str(one))
+        if one.elsewhere[1]:
+            context.log.info(one.elsewhere[1])
+        for skipped in one.skipped[:LISTED]:
+            context.log.warning(printable(f"skipped {skipped.path}: {skipped.reason}"))
+        for path in one.incomplete[:LISTED]:
+            context.log.warning(printable(f"incomplete, shorter than its headers say: {path}"))
+    return found
 
 
-def make_discover_job(before: Sequence[Discovery] | None = None) -> dg.JobDefinition:
+def _register_each(context: dg.OpExecutionContext, parts: Iterable[Discovery]) -> Iterator[Discovery]:
+    for part in parts:
+        register(context.instance, part.product, part.new_keys)
+        unregister(context.instance, part.product, part.to_forget, registry.groups())
+        sources.record(context, part.product, part.to_record)
+        yield part
+
+
+def make_discover_job(before: Iterable[Discovery] | None = None) -> dg.JobDefinition:
     """Make the job that finds files, and registers and records those that are new or have changed.
 
     Parameters
     ----------
     before
-        What a search with the same configuration has just found, if there was one.
+        The parts that a search with the same configuration finds, if there is one.
     """
 
     @dg.op(description="Find files below SAS_BASE_DIR, register their partition keys and record each file.")
     def discover_files(context: dg.OpExecutionContext, config: DiscoverConfig) -> None:
         records.warn_if_slow(context)
-        total = 0
-        unreachable: Counter[str] = Counter()
         with plain_failures():
-            for found in search(context.instance, config) if before is None else before:
-                register_found(context, found)
-                total += found.files
-                unreachable.update(found.unreachable)
+            found = register_found(context, search(context.instance, config) if before is None else before)
+        unreachable = count_unreachable(found)
         if unreachable:
             raise PlainFailure(make_refusal(unreachable))
-        if not total:
+        if not any(one.files for one in found):
             context.log.warning(f"no files found below {settings.sas_base_dir()}; is SAS_BASE_DIR right?")
 
     @dg.job(name="discover", description="Find new and changed SDSS files, register and record them.")

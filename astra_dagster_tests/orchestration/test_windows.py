@@ -3,7 +3,9 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import click
 import dagster as dg
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from astra_dagster import product
 from astra_dagster.archive import discovery
 from astra_dagster.cli import main
-from astra_dagster.errors import InvalidKeyError
+from astra_dagster.errors import AstraError, InvalidKeyError
 from astra_dagster.orchestration import discover, partitions, records
 from astra_dagster.orchestration.partitions import register, registered
 from astra_dagster.orchestration.runs import materialise
@@ -61,23 +63,47 @@ def test_outputs_without_a_record_are_recorded_a_batch_at_a_time(
     assert len(recorded(instance)) == 12
 
 
-def test_a_search_holds_only_what_is_to_be_recorded(
+def test_a_search_comes_in_parts_of_which_only_keys_are_held(
     instance: dg.DagsterInstance, mirror: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the windows are, everything is found, once, and what is missing is missed."""
+    """Whatever the parts are, everything is found, once, and what is missing is missed."""
     monkeypatch.setattr(discovery, "WINDOW", 1)
     config = discover.DiscoverConfig(products=["apVisit"], releases=["DR17"])
-    (found,) = discover.search(instance, config)
-    assert (found.files, len(found.inputs), len(found.new)) == (12, 12, 12)
+    parts = list(discover.search(instance, config))
+    assert [(part.files, len(part.inputs), len(part.new_keys)) for part in parts] == [(4, 4, 4), (8, 8, 8)]
+    (found,) = discover.add_up(parts)
+    assert (found.files, found.new, found.outdated, found.changed, found.inputs) == (12, 12, 12, 0, ())
     assert run_discover(instance, products=["apVisit"], releases=["DR17"]).success
-    (found,) = discover.search(instance, config)
-    assert (found.files, found.inputs, found.new, found.missing) == (12, (), (), ())
+    (found,) = discover.add_up(discover.search(instance, config))
+    assert (found.files, found.new, found.outdated, found.missing) == (12, 0, 0, ())
     changed, removed, *_ = (one.path(mirror) for one in map(VISITS.parse_key, registered(instance, VISITS)))
     os.utime(changed, (1, 1))
     removed.unlink()
-    (found,) = discover.search(instance, config)
-    assert (found.files, [one.file.path for one in found.inputs if one.file]) == (11, [changed])
+    parts = list(discover.search(instance, config))
+    assert [one.file.path for part in parts for one in part.inputs if one.file] == [changed]
+    (found,) = discover.add_up(parts)
+    assert (found.files, found.new, found.outdated, found.changed) == (11, 0, 1, 1)
     assert [one.data_id.path(mirror) for one in found.missing] == [removed]
+
+
+def test_what_was_found_is_recorded_before_the_search_ends(
+    instance: dg.DagsterInstance, mirror: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search that breaks off loses nothing of the parts before, and the next one does the rest."""
+    monkeypatch.setattr(discovery, "WINDOW", 1)
+    walk_files = discover.walk_files
+
+    def break_off(*given: Any) -> Iterator[Any]:
+        yield next(walk_files(*given))
+        raise AstraError("no more")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(discover, "walk_files", break_off)
+        with pytest.raises(click.ClickException, match="no more"):
+            main(["discover", "--product", "apVisit", "--release", "DR17"], standalone_mode=False)
+    assert len(registered(instance, VISITS)) == len(recorded(instance, dg.AssetKey("ap_visit"))) == 4
+    main(["discover", "--product", "apVisit", "--release", "DR17"], standalone_mode=False)
+    assert len(registered(instance, VISITS)) == len(recorded(instance, dg.AssetKey("ap_visit"))) == 12
 
 
 def test_the_command_looks_at_the_disk_once(

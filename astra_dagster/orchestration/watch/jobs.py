@@ -5,7 +5,7 @@ examines every file, even in folders that have not changed.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import dagster as dg
@@ -19,7 +19,7 @@ from astra_dagster.errors import InputMissingError
 from astra_dagster.fits.truncation import is_cut_short
 from astra_dagster.orchestration import records, sources
 from astra_dagster.orchestration.causes import plain_failures
-from astra_dagster.orchestration.discover import DiscoverConfig, register_found, search
+from astra_dagster.orchestration.discover import DiscoverConfig, Discovery, register_found, search
 from astra_dagster.orchestration.internals import UnresolvedAssetJobDefinition
 from astra_dagster.orchestration.runs.jobs import jobs_of, run_jobs
 from astra_dagster.orchestration.runs.materialise import Job
@@ -112,18 +112,14 @@ def _all(context: dg.OpExecutionContext, seen: Watched) -> list[str]:
     """Find, register and record all files; return the registered keys without those still being written."""
     unfinished: set[str] = set()
     config = DiscoverConfig(products=[seen.product.name], releases=list(seen.releases), where=dict(seen.where))
-    for found in search(context.instance, config):
-        written = {f.data_id.key for f in found.to_record if f.file and _still_written(f.file, seen.settle)}
-        unfinished |= written
-        register_found(
-            context,
-            replace(
-                found,
-                files=found.files - len(written),
-                inputs=tuple(item for item in found.inputs if item.data_id.key not in written),
-                new=tuple(key for key in found.new if key not in written),
-            ),
-        )
+
+    def finished() -> Iterator[Discovery]:
+        for part in search(context.instance, config):
+            written = {one.data_id.key for one in part.to_record if one.file and _still_written(one.file, seen.settle)}
+            unfinished.update(written)
+            yield part.without(written) if written else part
+
+    register_found(context, finished())
     if unfinished:
         context.log.info(f"{len(unfinished)} still being written, left for later")
     keys = select_keys(records.DagsterLedger(context.instance), seen.product, Selection(seen.releases, seen.where))
