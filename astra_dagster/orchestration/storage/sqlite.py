@@ -6,11 +6,13 @@ Without it an instance may be switched to Dagster's own storage and back. Here b
 the business of `batches`; PostgreSQL has a module of its own, as its driver need not be installed.
 """
 
+import atexit
 import functools
 import os
 import sqlite3
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
@@ -70,6 +72,56 @@ _FIRST_OF_STEMS = sa.text("""
     SELECT key FROM firsts WHERE key IS NOT NULL
 """)
 """The first key of each stem: each is the least after all texts that begin with the stem of the one before."""
+
+
+_engines: "weakref.WeakSet[sa.Engine]" = weakref.WeakSet()
+
+
+def _make_engine(url: str, *, keep: bool) -> sa.Engine:
+    """Make an engine for the database of this URL.
+
+    Parameters
+    ----------
+    keep
+        Whether one connection stays open between uses, which saves most of the time of a statement: SQLite reads the
+        tables of a database that it opens, and merges its log into one that nobody else has open. It is opened anew if
+        the file is not the same as before, and never used by a process that was forked.
+    """
+    pool = {"poolclass": sa.QueuePool, "pool_size": 1, "max_overflow": -1} if keep else {"poolclass": sa.NullPool}
+    engine = sa.create_engine(
+        url,
+        connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS, "check_same_thread": not keep},
+        **pool,
+    )
+    if keep:
+        path = str(engine.url.database)
+        sa.event.listen(engine, "connect", lambda _, record: record.info.update(file=_identify(path)))
+        sa.event.listen(engine, "checkout", functools.partial(_refuse_another_file, path))
+        _engines.add(engine)
+    return engine
+
+
+def _identify(path: str) -> tuple[int, int] | None:
+    """Return what tells the file of a path from any other that exists; None if there is none."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 (for each statement)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _refuse_another_file(path: str, connection: object, record: Any, _: object) -> None:
+    if record.info.get("file") != _identify(path):
+        raise sa.exc.DisconnectionError("the file of the database was replaced")
+
+
+def _forget_connections(*, close: bool = False) -> None:
+    for engine in list(_engines):
+        engine.dispose(close=close)
+
+
+atexit.register(_forget_connections, close=True)
+os.register_at_fork(after_in_child=_forget_connections)
 
 
 class _Text(sa.Text):
@@ -174,7 +226,7 @@ class BatchedSqliteEventLogStorage(BatchedEventLogStorage, SqliteEventLogStorage
         """Open a database, as Dagster does, but with an engine that knows its statements from the time before.
 
         Dagster makes an engine each time, and SQLAlchemy then compiles each statement anew, which takes longer than
-        the database. No engine keeps a database open.
+        the database.
         """
         if shard not in self._initialized_dbs:
             if shard != INDEX_SHARD_NAME and not Path(self.path_for_shard(shard)).exists():
@@ -188,6 +240,12 @@ class BatchedSqliteEventLogStorage(BatchedEventLogStorage, SqliteEventLogStorage
                 self._engines.pop(next(iter(self._engines))).dispose()
             with engine.connect() as connection, connection.begin():
                 yield connection
+
+    def dispose(self) -> None:
+        """Close what is open."""
+        super().dispose()
+        for engine in self._engines.values():
+            engine.dispose()
 
     def _initdb(self, engine: sa.Engine, for_index_shard: bool = False) -> None:
         if not _is_ready(str(engine.url.database)):
@@ -209,11 +267,8 @@ class BatchedSqliteEventLogStorage(BatchedEventLogStorage, SqliteEventLogStorage
             new.unlink()
 
     def _make_engine(self, shard: str) -> sa.Engine:
-        engine = sa.create_engine(
-            self.conn_string_for_shard(shard),
-            poolclass=sa.NullPool,
-            connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS},
-        )
+        # Dagster's web server watches the databases of runs, in which nothing would change while they are open.
+        engine = _make_engine(self.conn_string_for_shard(shard), keep=shard == INDEX_SHARD_NAME)
         engine.dialect.colspecs = {**engine.dialect.colspecs, sa.Text: _Text}
         return engine
 
@@ -224,14 +279,10 @@ class BatchedSqliteEventLogStorage(BatchedEventLogStorage, SqliteEventLogStorage
         return range(last - len(rows) + 1, last + 1)
 
 
-class _RunStorage(SqliteRunStorage):
-    """Dagster's storage of runs, with an engine that knows its statements from the time before."""
+class _Kept:
+    """A storage with one database, which stays open, and whose statements stay compiled."""
 
-    @classmethod
-    def from_local(cls, base_dir: str, inst_data: ConfigurableClassData | None = None) -> Self:
-        if _is_ready(Path(base_dir, "runs.db"), "instance_info"):
-            return cls(create_db_conn_string(base_dir, "runs"), inst_data)
-        return super().from_local(base_dir, inst_data)
+    _conn_string: str
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
@@ -240,10 +291,24 @@ class _RunStorage(SqliteRunStorage):
 
     @functools.cached_property
     def _engine(self) -> sa.Engine:
-        return sa.create_engine(self._conn_string, poolclass=sa.NullPool)
+        return _make_engine(self._conn_string, keep=True)
+
+    def dispose(self) -> None:
+        """Close the database."""
+        self._engine.dispose()
 
 
-class _ScheduleStorage(SqliteScheduleStorage):
+class _RunStorage(_Kept, SqliteRunStorage):
+    """Dagster's storage of runs, which is opened faster."""
+
+    @classmethod
+    def from_local(cls, base_dir: str, inst_data: ConfigurableClassData | None = None) -> Self:
+        if _is_ready(Path(base_dir, "runs.db"), "instance_info"):
+            return cls(create_db_conn_string(base_dir, "runs"), inst_data)
+        return super().from_local(base_dir, inst_data)
+
+
+class _ScheduleStorage(_Kept, SqliteScheduleStorage):
     """Dagster's storage of schedules and sensors, which is opened faster."""
 
     @classmethod

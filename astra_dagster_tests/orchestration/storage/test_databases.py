@@ -1,10 +1,15 @@
 """Databases of the SQLite storage are made and opened without the scripts of Dagster's migrations, and are the same."""
 
+import multiprocessing
+import os
 import sqlite3
+import subprocess
+import sys
 import threading
 from contextlib import closing
 from pathlib import Path
 
+import psutil
 import pytest
 from alembic.script import ScriptDirectory
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
@@ -100,3 +105,68 @@ def test_many_make_the_database_of_one_run(tmp_path: Path) -> None:
     assert failed == []
     with closing(sqlite3.connect(tmp_path / "history/runs/a-run.db")) as database:
         assert {row[0] for row in database.execute("SELECT run_id FROM event_logs")} == set("01234567")
+
+
+def add_keys(storage: DagsterSqliteStorage, *keys: str) -> list[str]:
+    storage.event_log_storage.add_dynamic_partitions("files", keys)
+    return sorted(storage.event_log_storage.get_dynamic_partitions("files"))
+
+
+def list_open(folder: Path) -> set[str]:
+    """Names of the files below a folder that this process has open."""
+    opened = psutil.Process().open_files()
+    return {str(Path(file.path).relative_to(folder)) for file in opened if file.path.startswith(str(folder))}
+
+
+def test_databases_stay_open_until_a_storage_is_disposed_of_but_not_those_of_runs(tmp_path: Path) -> None:
+    """Dagster's web server watches the database of a run, in which nothing would change as long as it is open."""
+    storage = make(BatchedSqliteStorage, tmp_path)
+    assert storage.run_storage.get_runs_count() == 0
+    assert storage.schedule_storage.all_instigator_state() == []
+    kept = {name for name in DATABASES if "a-run" not in name}
+    assert {name for name in list_open(tmp_path) if name.endswith(".db")} == kept
+    for part in (storage.event_log_storage, storage.run_storage, storage.schedule_storage):
+        part.dispose()
+    assert list_open(tmp_path) == set()
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == set(DATABASES)
+
+
+def test_databases_are_closed_when_python_ends(tmp_path: Path) -> None:
+    """Their logs are then merged into them, so that a copy of the databases alone has everything."""
+    code = (
+        "from astra_dagster_tests.orchestration.storage.test_databases import *\n"
+        f"storage = make(BatchedSqliteStorage, Path({str(tmp_path)!r}))\n"
+        "print(add_keys(storage, 'one'))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout == b"['one']\n"
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == set(DATABASES)
+    assert add_keys(make(BatchedSqliteStorage, tmp_path)) == ["one"]
+
+
+def test_a_database_that_was_replaced_is_opened_anew(tmp_path: Path) -> None:
+    """As by somebody who moves it away, or puts a copy back, while the daemon runs."""
+    storage = make(BatchedSqliteStorage, tmp_path / "here")
+    assert add_keys(storage, "one") == ["one"]
+    (tmp_path / "here").rename(tmp_path / "away")
+    make(BatchedSqliteStorage, tmp_path / "here")
+    assert add_keys(storage, "two") == ["two"]
+    (tmp_path / "here").rename(tmp_path / "second")
+    (tmp_path / "away").rename(tmp_path / "here")
+    assert add_keys(storage, "three") == ["one", "three"]
+
+
+def test_a_process_that_is_forked_has_databases_of_its_own(tmp_path: Path) -> None:
+    """SQLite's connections must not be carried into another process, not even to be closed there."""
+    storage = make(BatchedSqliteStorage, tmp_path)
+    assert add_keys(storage, "one") == ["one"]
+
+    def write() -> None:
+        assert storage.event_log_storage._engines["index"].pool.checkedin() == 0  # type: ignore[attr-defined]
+        assert add_keys(storage, "two") == ["one", "two"]
+        os._exit(3)
+
+    process = multiprocessing.get_context("fork").Process(target=write)
+    process.start()
+    process.join()
+    assert process.exitcode == 3
+    assert add_keys(storage, "three") == ["one", "three", "two"]
