@@ -160,7 +160,7 @@ def flags_usable(newest: OutputSample) -> Verdict:
     """Check that no spectrum has a flag with which its results should not be used, and count the others."""
     wrong, notes = [], []
     for name, column in newest.store.task.columns.items():
-        if column.flags is None:
+        if column.flags is None or column.identity:
             continue
         counts: Counter[str] = Counter()
         for key, spectrum, value in zip(newest.keys, newest.spectra, newest.column(name), strict=True):
@@ -204,7 +204,7 @@ def _has_good_pixels(task: Task) -> bool:
 
 
 def _has_flags(task: Task) -> bool:
-    return any(column.flags is not None for column in task.columns.values())
+    return any(column.flags is not None and not column.identity for column in task.columns.values())
 
 
 def _has_continuum(task: Task) -> bool:

@@ -1,8 +1,9 @@
 """Read the spectra of a partition to show, from the survey's file or from an output, and write a page of them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from enum import IntFlag
 from pathlib import Path
 
 from astra_dagster.datamodel.products import DataID, Product
@@ -10,6 +11,8 @@ from astra_dagster.errors import AstraError, InputMissingError
 from astra_dagster.outputs.atomic import replacing
 from astra_dagster.outputs.store import OutputStore
 from astra_dagster.presence import is_file
+from astra_dagster.spectra.batch import SpectrumBatch
+from astra_dagster.spectra.object_flags import OBJECT_FLAGS
 from astra_dagster.spectra.output import read_output
 from astra_dagster.spectra.readers import read_spectra, recognise
 from astra_dagster.tasks.columns import name_flags
@@ -47,17 +50,22 @@ def shown_output(store: OutputStore, data_id: PartitionID) -> ShownSpectra:
     product = data_id.product if isinstance(data_id, DataID) else data_id.group.product
     batch = read_output(path)
     flags = {name: column.flags for name, column in task.columns.items() if column.flags is not None}
+    return ShownSpectra(
+        _name_all_flags(batch, flags),
+        f"{task.name} {data_id.key}",
+        product.name,
+        {**about, "code version": task.version, "digest": store.digest, "file": str(path)},
+    )
+
+
+def _name_all_flags(batch: SpectrumBatch, flags: Mapping[str, type[IntFlag]]) -> SpectrumBatch:
+    """Replace numbers in the metadata of these names by the names of flags."""
     said = {
         name: tuple(None if value is None else name_flags(int(value), kind) or "none" for value in batch.meta[name])
         for name, kind in flags.items()
         if name in batch.meta
     }
-    return ShownSpectra(
-        replace(batch, meta={**batch.meta, **said}),
-        f"{task.name} {data_id.key}",
-        product.name,
-        {**about, "code version": task.version, "digest": store.digest, "file": str(path)},
-    )
+    return replace(batch, meta={**batch.meta, **said})
 
 
 def shown_input(data_id: DataID, root: Path, instrument: str | None = None) -> ShownSpectra:
@@ -96,6 +104,8 @@ def show_file(path: Path, product: Product | None = None, instrument: str | None
     name = product.name if product else recognise(path).choose()
     options = {"instrument": instrument} if instrument else {}
     batch = read_spectra(path, name, bitmask=True, **options)
+    if name != "spSpec":  # whose warnings are others
+        batch = _name_all_flags(batch, OBJECT_FLAGS)
     return ShownSpectra(batch, f"{name} {path.name}", name, {"file": str(path)})
 
 

@@ -24,7 +24,7 @@ from astra_dagster.spectra.products.mwm import MWM
 from astra_dagster.spectra.products.spec import SPEC
 from astra_dagster.tasks.columns import Column
 from astra_dagster.tasks.decorator import spectrum_task, tasks_over
-from astra_dagster.tasks.identity import APOGEE, BOSS, PLATE, identity
+from astra_dagster.tasks.identity import APOGEE, BOSS, LEGACY, PLATE, identity
 from astra_dagster.tasks.identity import MWM as MWM_COLUMNS
 from astra_dagster.tasks.parameters import descriptions, parameter
 from astra_dagster.tasks.rejection import InstrumentParameters, RejectingParameters
@@ -266,14 +266,22 @@ def _spec_continuum(spectra: SpectrumBatch, parameters: OpticalContinuumParamete
     spec_full_epoch_continuum,
     spec_lite_coadd_continuum,
     spec_full_coadd_continuum,
-    sp_spec_continuum,
 ) = tasks_over(
-    (*SPEC, "spSpec"),
+    SPEC,
     "continuum",
     _spec_continuum,
     parameters=OpticalContinuumParameters,
     version="2",
     columns=_BOSS,
+    bitmask=True,
+)
+(sp_spec_continuum,) = tasks_over(
+    ("spSpec",),
+    "continuum",
+    _spec_continuum,
+    parameters=OpticalContinuumParameters,
+    version="2",
+    columns={**_COLUMNS, **LEGACY},
     bitmask=True,
 )
 

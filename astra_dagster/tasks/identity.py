@@ -5,16 +5,18 @@ product. What a file does not say is missing.
 """
 
 from collections.abc import Mapping
+from enum import IntFlag
 from types import MappingProxyType
 from typing import Any
 
+from astra_dagster.spectra import object_flags
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.velocities import find_velocities
 from astra_dagster.tasks.columns import Column
 
 
-def _column(description: str, unit: str = "", ucd: str = "") -> Column:
-    return Column(description, unit, ucd=ucd, identity=True)
+def _column(description: str, unit: str = "", ucd: str = "", flags: type[IntFlag] | None = None) -> Column:
+    return Column(description, unit, flags=flags, ucd=ucd, identity=True)
 
 
 _ALL = {
@@ -28,19 +30,36 @@ _ALL = {
     ),
 }
 APOGEE: Mapping[str, Column] = MappingProxyType(
-    {**_ALL, "starflag": _column("STARFLAG: bits of the survey's flags of the star or visit.", ucd="meta.code.qual")}
+    {
+        **_ALL,
+        "starflag": _column(
+            "STARFLAG: the survey's flags of the star or visit.", ucd="meta.code.qual", flags=object_flags.StarFlag
+        ),
+    }
 )
 """Columns for apVisit and apStar files."""
 
 BOSS: Mapping[str, Column] = MappingProxyType(
     {
         **_ALL,
-        "zwarning": _column("ZWARNING: bits of warnings about the redshift; 0 is good.", ucd="meta.code.qual"),
+        "zwarning": _column(
+            "ZWARNING: warnings about the redshift; 0 is good.",
+            ucd="meta.code.qual",
+            flags=object_flags.RedshiftWarning,
+        ),
         "class": _column("Class by the pipeline: STAR, GALAXY or QSO.", ucd="src.class"),
         "z": _column("Redshift by the pipeline.", ucd="src.redshift"),
     }
 )
 """Columns for spec files."""
+
+LEGACY: Mapping[str, Column] = MappingProxyType(
+    {
+        **BOSS,
+        "zwarning": _column("Z_WARNIN: bits of warnings about the redshift; 0 is good.", ucd="meta.code.qual"),
+    }
+)
+"""Columns for spSpec files, whose pipeline had warnings of its own."""
 
 PLATE: Mapping[str, Column] = MappingProxyType(
     {

@@ -148,14 +148,23 @@ def _spec_snr(spectra, parameters):  # type: ignore[no-untyped-def]
     spec_full_epoch_snr,
     spec_lite_coadd_snr,
     spec_full_coadd_snr,
-    sp_spec_snr,
 ) = tasks_over(
-    (*SPEC, "spSpec"),
+    SPEC,
     "snr",
     _spec_snr,
     parameters=OpticalSNRParameters,
     version="2",
     columns={**COLUMNS, **identity.BOSS},
+    wavelength=False,
+    bitmask=True,
+)
+(sp_spec_snr,) = tasks_over(
+    ("spSpec",),
+    "snr",
+    _spec_snr,
+    parameters=OpticalSNRParameters,
+    version="2",
+    columns={**COLUMNS, **identity.LEGACY},
     wavelength=False,
     bitmask=True,
 )

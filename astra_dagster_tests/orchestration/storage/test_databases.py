@@ -133,11 +133,15 @@ def test_databases_stay_open_until_a_storage_is_disposed_of_but_not_those_of_run
 
 def test_databases_are_closed_when_python_ends(tmp_path: Path) -> None:
     """Their logs are then merged into them, so that a copy of the databases alone has everything."""
-    code = (
-        "from astra_dagster_tests.orchestration.storage.test_databases import *\n"
-        f"storage = make(BatchedSqliteStorage, Path({str(tmp_path)!r}))\n"
-        "print(add_keys(storage, 'one'))"
-    )
+    code = f"""
+from astra_dagster.orchestration.storage.sqlite import BatchedSqliteStorage
+storage = BatchedSqliteStorage({str(tmp_path)!r})
+storage.event_log_storage.add_dynamic_partitions("files", ["one"])
+print(storage.event_log_storage.get_dynamic_partitions("files"))
+with storage.event_log_storage.run_connection("a-run"):
+    pass
+assert storage.schedule_storage.all_instigator_state() == []
+"""
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout == b"['one']\n"
     assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == set(DATABASES)
     assert add_keys(make(BatchedSqliteStorage, tmp_path)) == ["one"]
