@@ -45,7 +45,7 @@ MEMBERS = 20
 @click.option("--dry-run", is_flag=True, help="Say what would run, and why: the same as plan.")
 @click.option("--overwrite", is_flag=True, help="Compute complete partitions again.")
 @click.option("--fetch", is_flag=True, help="Fetch files that are not on this disk from the SAS first.")
-@click.option("--workers", default="", metavar="HOW", help="in-process, processes:4, dask:4, dask:tcp://host:8786.")
+@click.option("--workers", default="", metavar="HOW", help="in-process, processes:4, dask:tcp://host:8786, slurm:4.")
 @verify_option
 @json_option
 def run(

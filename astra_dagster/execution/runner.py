@@ -35,7 +35,7 @@ from astra_dagster.errors import (
 from astra_dagster.execution.batches import Inputs, check_sizes, find_group, join, pick_results, pick_sized, split_group
 from astra_dagster.execution.fork_server import GRACE
 from astra_dagster.execution.preparation import add_prepared, take_seconds
-from astra_dagster.execution.workers import FatalItem, Workers, spread
+from astra_dagster.execution.workers import Crew, FatalItem, Workers, spread
 from astra_dagster.outputs.store import InputFiles, OutputStore, PartitionWork, StoredOutput, read_task_output
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.spectra.identity import check_identity
@@ -80,7 +80,7 @@ IN_PROCESS = Workers("in-process", 1)
 
 def run(
     jobs: Sequence[tuple[OutputStore, Sequence[PartitionWork]]],
-    workers: Workers = IN_PROCESS,
+    workers: Workers | Crew = IN_PROCESS,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[list[Outcome]]:
     """Run tasks over partitions in chunks, and yield the outcomes of each chunk when its outputs are on disk.
@@ -93,7 +93,7 @@ def run(
     jobs
         Output store of each task, with its partitions to run; none of the tasks may require another of them.
     workers
-        Where chunks are run; it does not change the bytes of the outputs.
+        Where chunks are run; it does not change the bytes of the outputs. A crew is used, and not ended.
     stopped
         Returns whether to begin no other chunk; it is called several times a second.
 

@@ -1,14 +1,12 @@
-"""Apply a function to chunks of items: in this process, in a pool of processes, or on a Dask cluster.
+"""Apply a function to chunks of items: in this process, in a pool of processes, on a Dask cluster or in jobs of Slurm.
 
 Nothing here knows what the function does. Its results are yielded as they come. A chunk whose worker died is done
 again; one whose worker died twice is done by itself at the end, and then in halves, until the item is found that kills
 the process.
 """
 
-import asyncio
 import concurrent.futures
 import contextlib
-import logging
 import os
 import time
 from collections import deque
@@ -16,12 +14,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, ParamSpec, TypeVar, get_args
+from typing import Generic, Literal, ParamSpec, Self, TypeVar, get_args
 
 from astra_dagster.errors import ConfigurationError
-from astra_dagster.execution.pool import Pool, open_pool, start_fork_server
-
-logger = logging.getLogger(__name__)
+from astra_dagster.execution.dask import OnDask, make_cluster_error, open_dask, open_slurm
+from astra_dagster.execution.pool import Pool, open_pool
 
 POLL = 0.25
 """Seconds between two calls of `stopped`."""
@@ -32,12 +29,9 @@ AHEAD = 4
 GRACE = 5.0
 """Seconds that chunks under way get to end when a run is stopped."""
 
-PATIENCE = 30.0
-"""Seconds to wait for the answer of a Dask scheduler."""
+FORMS = "in-process, processes, processes:N, dask, dask:N, dask:ADDRESS of a scheduler, or slurm:N"
 
-FORMS = "in-process, processes, processes:N, dask, dask:N, or dask:ADDRESS of a scheduler"
-
-Kind = Literal["in-process", "processes", "dask"]
+Kind = Literal["in-process", "processes", "dask", "slurm"]
 
 _KINDS: dict[str, Kind] = {kind: kind for kind in get_args(Kind)}
 
@@ -60,9 +54,10 @@ class Workers:
     Attributes
     ----------
     kind
-        "in-process", "processes" or "dask".
+        "in-process", "processes", "dask" or "slurm".
     number
-        Number of workers to start; None for one on each core, or for a cluster that runs already.
+        Number of workers to start; None for one on each core, or for a cluster that runs already. Of "slurm" the number
+        of jobs, at most.
     address
         Address of a Dask scheduler that runs already.
     """
@@ -86,7 +81,7 @@ class Workers:
             return cls(kind, 1)
         if kind in ("processes", "dask") and not detail:
             return cls(kind)
-        if kind in ("processes", "dask") and detail.isascii() and detail.isdigit() and int(detail) > 0:
+        if kind in ("processes", "dask", "slurm") and detail.isascii() and detail.isdigit() and int(detail) > 0:
             return cls(kind, int(detail))
         if kind == "dask" and "//" in detail:
             return cls(kind, None, detail)
@@ -115,33 +110,8 @@ class InProcess(Executor):
         return future
 
 
-class OnDask(Executor):
-    """An executor on a Dask cluster, whose futures always end.
-
-    A future of Dask's own executor never ends if the chunk's result is lost with its worker before it is fetched, and
-    the chunk fails when it is done again.
-    """
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-
-    @property
-    def workers(self) -> int:
-        """Number of workers that the cluster has now."""
-        try:
-            return len(self._client.scheduler_info(n_workers=-1).get("workers", ()))
-        except OSError as error:
-            raise _make_cluster_error() from error
-
-    def submit(self, function: Callable[P, R], /, *arguments: P.args, **named: P.kwargs) -> "Future[R]":
-        """Have a function called on the cluster; the future has its result once that is fetched."""
-        made = self._client.submit(function, *arguments, pure=False, **named)
-        fetched = self._client.gather(made, asynchronous=True)
-        return asyncio.run_coroutine_threadsafe(fetched, self._client.loop.asyncio_loop)
-
-
 def spread(
-    workers: Workers,
+    workers: "Workers | Crew",
     function: Callable[[list[T]], R],
     take: Callable[[int], list[T]],
     stopped: Callable[[], bool] = lambda: False,
@@ -152,6 +122,8 @@ def spread(
 
     Parameters
     ----------
+    workers
+        Which workers to start, and end at the end. A crew is ended only if chunks are under way at the end.
     function
         Takes a chunk and returns a result; function, chunks and results are pickled.
     take
@@ -169,11 +141,11 @@ def spread(
     ConfigurationError
         If no worker can be started or reached.
     """
-    crew = _Crew(workers)
     running: dict[Future[R], list[T]] = {}
     once: dict[int, list[T]] = {}  # by identity; the chunks are kept, so that it stays unique
     again: deque[list[T]] = deque()
     twice: list[list[T]] = []
+    crew = workers if isinstance(workers, Crew) else Crew(workers)
     try:
         while not stopped():
             number = crew.number
@@ -189,13 +161,15 @@ def spread(
                 once[id(chunk)] = chunk
         for chunk in twice:  # last, so that nothing else is under way that could be the cause
             yield from _do_alone(crew, function, chunk, stopped)
-        crew.stop()
+        if running:
+            crew.stop()
         end = time.monotonic() + GRACE
         while running and (left := end - time.monotonic()) > 0:
             yield from _wait(running, min(left, POLL), [])
             running = {future: chunk for future, chunk in running.items() if not future.cancelled()}
     finally:
-        crew.close()
+        if running or crew is not workers:
+            crew.close()
 
 
 def _wait(running: "dict[Future[R], list[T]]", seconds: float, lost: list[list[T]]) -> Iterator[tuple[list[T], R]]:
@@ -214,7 +188,7 @@ def _wait(running: "dict[Future[R], list[T]]", seconds: float, lost: list[list[T
 
 
 def _do_alone(
-    crew: "_Crew", function: Callable[[list[T]], R], chunk: list[T], stopped: Callable[[], bool]
+    crew: "Crew", function: Callable[[list[T]], R], chunk: list[T], stopped: Callable[[], bool]
 ) -> Iterator[tuple[list[T], R | FatalItem[T]]]:
     """Do a chunk again whose worker died, with nothing else under way; if the worker dies again, do it in halves."""
     parts = [chunk]
@@ -235,26 +209,34 @@ def _is_worker_lost(error: BaseException) -> bool:
     if isinstance(error, BrokenProcessPool):
         return True
     if isinstance(error, CancelledError) or type(error).__name__.endswith("CommClosedError"):  # the latter is Dask's
-        raise _make_cluster_error() from error
+        raise make_cluster_error() from error
     return type(error).__name__ == "KilledWorker"  # Dask's; it need not be installed
 
 
-def _make_cluster_error() -> ConfigurationError:
-    return ConfigurationError("the Dask cluster is gone", hint="start it again; what is done is recorded")
-
-
-class _Crew:
-    """An executor that is opened again when it breaks."""
+class Crew:
+    """Workers that are started when they are first needed, and again when one dies; a context that ends them."""
 
     def __init__(self, workers: Workers) -> None:
         self.workers = workers
         self._stack = contextlib.ExitStack()
-        self._executor = self._stack.enter_context(_open_executor(workers))
+        self._executor: Executor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def kind(self) -> Kind:
+        """Kind of the workers."""
+        return self.workers.kind
 
     @property
     def number(self) -> int:
-        """Number of workers now; 1 if a cluster has none yet."""
-        return max(1, self._executor.workers) if isinstance(self._executor, OnDask) else self.workers.count
+        """Number of workers: those that a cluster has now, at least 1, and of Slurm's those that are asked for."""
+        executor = self._open()
+        return max(1, executor.workers) if isinstance(executor, OnDask) else self.workers.count
 
     def ahead(self, number: int) -> int:
         """Return the number of chunks that may be under way with so many workers."""
@@ -264,17 +246,16 @@ class _Crew:
         """Have a function called with a chunk."""
         self.renew()
         try:
-            return self._executor.submit(function, chunk)
+            return self._open().submit(function, chunk)
         except BrokenProcessPool as error:
             future: Future[R] = Future()
             future.set_exception(error)
             return future
 
     def renew(self) -> None:
-        """Open the executor again if it is broken, which ends all chunks that are under way there."""
+        """End all workers if one is broken, and so all chunks under way; others are started when needed."""
         if isinstance(self._executor, Pool) and self._executor.broken:
-            self._stack.close()
-            self._executor = self._stack.enter_context(_open_executor(self.workers))
+            self.close()
 
     def stop(self) -> None:
         """Cancel chunks that have not begun; on a Dask cluster it is not known which have."""
@@ -282,8 +263,14 @@ class _Crew:
             self._executor.stop()
 
     def close(self) -> None:
-        """End the executor, even in the middle of chunks."""
+        """End the workers, even in the middle of chunks."""
+        self._executor = None
         self._stack.close()
+
+    def _open(self) -> Executor:
+        if self._executor is None:
+            self._executor = self._stack.enter_context(_open_executor(self.workers))
+        return self._executor
 
 
 @contextlib.contextmanager
@@ -293,45 +280,9 @@ def _open_executor(workers: Workers) -> Iterator[Executor]:
     elif workers.kind == "processes":
         with open_pool(workers.count) as pool:
             yield pool
-    else:
-        with _open_dask(workers) as executor:
+    elif workers.kind == "slurm":
+        with open_slurm(workers.number or 1) as executor:
             yield executor
-
-
-@contextlib.contextmanager
-def _open_dask(workers: Workers) -> Iterator[Executor]:
-    try:
-        import dask
-        import distributed
-    except ImportError as error:
-        raise ConfigurationError(
-            f"workers are {workers}, and Dask is not installed", hint="pip install 'astra-dagster[dask]'"
-        ) from error
-    settings = {
-        # The item that kills its worker is found here, so that the scheduler need not try it on other workers.
-        "distributed.scheduler.allowed-failures": 0,
-        "distributed.worker.multiprocessing-method": "forkserver",
-        # Memory is not returned to the system after each chunk, which would take a fifth of the time.
-        "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
-    }
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(dask.config.set(settings))
-        if not workers.address:
-            distributed.utils.get_mp_context()  # type: ignore[no-untyped-call]  # else it sets the fork server later
-            start_fork_server(["distributed"])
-        address = workers.address or stack.enter_context(
-            distributed.LocalCluster(  # type: ignore[no-untyped-call]
-                n_workers=workers.count, threads_per_worker=1, dashboard_address=":0", silence_logs=50
-            )
-        )
-        try:
-            client = stack.enter_context(
-                distributed.Client(address, timeout=PATIENCE, set_as_default=False)  # type: ignore[no-untyped-call]
-            )
-        except (OSError, ValueError) as error:
-            raise ConfigurationError(
-                f"no Dask scheduler answers at {address}: {error}", hint="start one, or set other workers"
-            ) from error
-        # Dask itself no longer waits for some of what it has begun: asyncio would print what fails of it.
-        client.loop.asyncio_loop.set_exception_handler(lambda _, about: logger.debug("Dask: %s", about))
-        yield OnDask(client)
+    else:
+        with open_dask(workers.address, workers.count) as executor:
+            yield executor

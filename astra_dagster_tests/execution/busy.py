@@ -18,6 +18,8 @@ def work(chunk: list[tuple[Path, str]]) -> int:
     (folder / f"{what}-{time.monotonic_ns()}").touch()
     if what == "waiting":
         time.sleep(600)
+    if what == "slow":
+        time.sleep(0.5)
     if what == "deep":  # in C, without a look at signals, and no thread gets a turn
         collections.deque(itertools.repeat(0), maxlen=0)
     if what == "tidy":

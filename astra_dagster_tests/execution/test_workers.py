@@ -21,7 +21,7 @@ from astra_dagster import Parameters, product, spectrum_task
 from astra_dagster.datamodel.products import DataID, Product
 from astra_dagster.demo import write_ap_visit
 from astra_dagster.errors import ConfigurationError, WorkerLostError
-from astra_dagster.execution import runner, workers
+from astra_dagster.execution import dask, runner, workers
 from astra_dagster.execution.runner import Outcome
 from astra_dagster.execution.workers import AHEAD, FatalItem, InProcess, Workers, spread
 from astra_dagster.outputs.store import OutputStore, PartitionWork
@@ -73,7 +73,7 @@ def fibre_of(work: PartitionWork) -> int:
 
 @DASK
 def test_no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "PATIENCE", 0.5)
+    monkeypatch.setattr(dask, "PATIENCE", 0.5)
     nowhere = Workers("dask", None, "tcp://127.0.0.1:1")
     with pytest.raises(ConfigurationError, match=r"no Dask scheduler answers at tcp://127.0.0.1:1"):
         list(spread(nowhere, len, taking([[1]])))
@@ -198,7 +198,7 @@ def test_a_cluster_that_is_gone_when_it_is_given_more(cluster: Any, monkeypatch:
         time.sleep(1)
         yield [2]
 
-    monkeypatch.setattr(workers, "PATIENCE", 2.0)
+    monkeypatch.setattr(dask, "PATIENCE", 2.0)
     there = Workers("dask", None, cluster.scheduler_address)
     with pytest.raises(ConfigurationError, match="the Dask cluster is gone; start it again"):
         list(spread(there, len, taking(chunks())))
@@ -209,7 +209,7 @@ def test_what_dask_does_not_wait_for_is_not_printed(cluster: Any, caplog: pytest
     def fail() -> None:
         loop.create_future().set_exception(TimeoutError("Timeout"))  # nobody has it, so nobody asks what became of it
 
-    with workers._open_dask(Workers("dask", None, cluster.scheduler_address)) as there:
+    with dask.open_dask(cluster.scheduler_address, 1) as there:
         loop = there._client.loop.asyncio_loop
         loop.call_soon_threadsafe(fail)
         assert there.submit(len, [1]).result() == 1

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from astra_dagster import settings
 from astra_dagster.errors import AstraError, DiskFullError
 from astra_dagster.execution import runner
-from astra_dagster.execution.workers import Workers
+from astra_dagster.execution.workers import Crew, Workers
 from astra_dagster.orchestration import records, sources
 from astra_dagster.orchestration.internals import (
     ASSET_PARTITION_RANGE_START_TAG,
@@ -85,18 +85,19 @@ def materialise(
     """
     records.warn_if_slow(context)
     every: dict[str, TaskSummary] = {}
-    for level in _sort_into_levels(jobs):
-        if planner is None:
-            planner = make_planner(context.instance, level[0].store.root, settings.sas_base_dir(), verify=verify)
-        every.update(_materialise_level(context, level, workers, planner, record_all=record_all, fetching=fetching))
-        planner = None  # the next level must see the outputs of this one
+    with Crew(workers) as crew:
+        for level in _sort_into_levels(jobs):
+            if planner is None:
+                planner = make_planner(context.instance, level[0].store.root, settings.sas_base_dir(), verify=verify)
+            every.update(_materialise_level(context, level, crew, planner, record_all=record_all, fetching=fetching))
+            planner = None  # the next level must see the outputs of this one
     return every
 
 
 def _materialise_level(
     context: dg.OpExecutionContext,
     level: Sequence[Job],
-    workers: Workers,
+    crew: Crew,
     planner: Planner,
     *,
     record_all: bool,
@@ -126,7 +127,7 @@ def _materialise_level(
             if not brief:
                 plans = parts
                 _tell(context, plans)
-            interrupted = _run_plans(context, parts, workers, done, progress)
+            interrupted = _run_plans(context, parts, crew, done, progress)
             del seen, parts  # before the next window is looked at
             if interrupted:
                 break
@@ -259,7 +260,7 @@ def _sort_into_levels(jobs: Sequence[Job]) -> list[list[Job]]:
 def _run_plans(
     context: dg.OpExecutionContext,
     plans: Sequence[Plan],
-    workers: Workers,
+    crew: Crew,
     done: Mapping[str, TaskSummary],
     progress: "_Progress",
 ) -> bool:
@@ -279,7 +280,7 @@ def _run_plans(
     progress.expect(sum(len(work) for _, work in jobs))
     with capture_interrupts():
         try:
-            for outcomes in runner.run(jobs, workers, check_captured_interrupt) if jobs else ():
+            for outcomes in runner.run(jobs, crew, check_captured_interrupt) if jobs else ():
                 for outcome in outcomes:
                     done[outcome.store.task.name].add(outcome)
                     if outcome.written is not None:

@@ -14,7 +14,7 @@ trusted: ContextVar[bool] = ContextVar("trusted", default=False)
 
 
 class ExecutorResource(dg.ConfigurableResource):
-    """Where partitions are computed: in this process, a pool of processes, or a Dask cluster."""
+    """Where partitions are computed: in this process, a pool of processes, a Dask cluster, or jobs of Slurm."""
 
     workers: str = Field(
         default="",

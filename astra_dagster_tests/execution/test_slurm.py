@@ -1,0 +1,112 @@
+"""Workers in jobs of Slurm: as many as the work needs, and whatever becomes of a job or a node, all is done."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from astra_dagster.demo import write_mirror
+from astra_dagster.errors import ConfigurationError
+from astra_dagster.execution.workers import Workers, spread
+from astra_dagster_tests.execution.cluster import DASK
+from astra_dagster_tests.execution.slurm import SLURM, Slurm, start_slurm
+from astra_dagster_tests.processes import wait_for_files
+
+pytestmark = [DASK, SLURM]
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[Slurm]:
+    with start_slurm() as started:
+        yield started
+
+
+def start(slurm: Slurm, folder: Path, workers: str, *items: str) -> "subprocess.Popen[str]":
+    """Start a program that does these items with workers; it prints how many processes did them."""
+    words = [sys.executable, "-m", "astra_dagster_tests.execution.busy", workers, str(folder), *items]
+    return subprocess.Popen(words, env=slurm.environment, cwd=slurm.folder, stdout=-1, text=True)
+
+
+def test_jobs_come_with_the_work_and_go_with_the_run(slurm: Slurm, tmp_path: Path) -> None:
+    before = set(slurm.jobs())
+    with start(slurm, tmp_path, "slurm:3", "short") as run:
+        assert run.communicate()[0] == "1\n"
+    assert len(set(slurm.jobs()) - before) == 1
+    slurm.wait_for_jobs("running,pending", 0)
+    with start(slurm, tmp_path, "slurm:3", *["slow"] * 20) as run:
+        assert run.communicate()[0] == "3\n"
+    assert len(set(slurm.jobs()) - before) == 4
+    slurm.wait_for_jobs("running,pending", 0)
+
+
+def test_a_job_that_is_cancelled_costs_a_second_try(slurm: Slurm, tmp_path: Path) -> None:
+    with start(slurm, tmp_path, "slurm:2", *["slow"] * 20) as run:
+        wait_for_files(tmp_path, 4)
+        slurm.ask("scancel", slurm.wait_for_jobs("running", 2)[0])
+        assert int(run.communicate()[0]) >= 2
+    assert run.returncode == 0
+    assert len(list(tmp_path.iterdir())) >= 20
+
+
+def test_a_node_that_goes_down_costs_a_second_try(slurm: Slurm, tmp_path: Path) -> None:
+    with start(slurm, tmp_path, "slurm:3", *["slow"] * 20) as run:  # more jobs than a node has memory for
+        wait_for_files(tmp_path, 4)
+        slurm.wait_for_jobs("running", 3)
+        slurm.fail("n2")
+        run.communicate()
+    assert run.returncode == 0
+    assert len(list(tmp_path.iterdir())) >= 20
+
+
+def test_a_run_on_slurm_makes_what_any_other_makes(slurm: Slurm, tmp_path: Path) -> None:
+    environment = {
+        **slurm.environment,
+        "SAS_BASE_DIR": str(tmp_path / "sas"),
+        "DAGSTER_HOME": str(tmp_path / "home"),
+    }
+
+    def astra(*words: str, outputs: str = "outputs") -> str:
+        command = [sys.executable, "-c", "from astra_dagster.cli import main; main()", *words]
+        given = {**environment, "ASTRA_OUTPUTS": str(tmp_path / outputs)}
+        return subprocess.run(command, env=given, check=True, capture_output=True, text=True).stdout
+
+    write_mirror(tmp_path / "sas")
+    astra("init")
+    astra("discover", "--product", "apVisit", "--release", "DR17")
+    assert "12 computed" in astra("run", "ap_visit_continuum", "--workers", "slurm:2")
+    assert "12 complete, 0 to do" in astra("plan", "ap_visit_continuum")
+    assert "12 computed" in astra("run", "ap_visit_continuum", "--workers", "in-process", outputs="others")
+    made = {path.relative_to(tmp_path / "outputs"): path for path in (tmp_path / "outputs").rglob("*.fits")}
+    assert len(made) == 12
+    assert all((tmp_path / "others" / name).read_bytes() == path.read_bytes() for name, path in made.items())
+    slurm.wait_for_jobs("running,pending", 0)
+
+
+def test_jobs_end_when_the_run_is_killed(slurm: Slurm, tmp_path: Path) -> None:
+    with start(slurm, tmp_path, "slurm:1", *["slow"] * 20) as run:
+        wait_for_files(tmp_path, 2)
+        run.send_signal(signal.SIGKILL)
+    slurm.wait_for_jobs("running,pending", 0)
+
+
+@pytest.mark.parametrize(("name", "value"), [("QUEUE", "nowhere"), ("CORES", "null"), ("MEMORY", "null")])
+def test_a_job_that_slurm_or_dask_refuses_says_why(slurm: Slurm, tmp_path: Path, name: str, value: str) -> None:
+    code = "from astra_dagster.execution.workers import *; list(spread(Workers.parse('slurm:2'), len, lambda _: [1]))"
+    environment = {**slurm.environment, f"DASK_JOBQUEUE__SLURM__{name}": value}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    said = done.stderr.partition("ConfigurationError: no job of Slurm can be started: ")[2]
+    assert {"QUEUE": "invalid partition", "CORES": "nothing of cores", "MEMORY": "nothing of memory"}[name] in said
+    assert slurm.jobs("running,pending") == []
+
+
+def test_where_there_is_no_slurm_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import dask
+    import dask_jobqueue  # noqa: F401 (its configuration)
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    configured = dask.config.set({"jobqueue.slurm.cores": 1, "jobqueue.slurm.memory": "1GB"})
+    with configured, pytest.raises(ConfigurationError, match=r"no job of Slurm can be started: .*No such file.*sbatch"):
+        list(spread(Workers.parse("slurm:1"), len, lambda _: [1]))
