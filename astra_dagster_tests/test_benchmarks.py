@@ -87,6 +87,12 @@ def test_growth_has_a_row_for_each_number_of_files(run: Run) -> None:
     assert all(float(rows[name][-1]) > 0 for name in ("records only, SQLite", "all of it, SQLite"))
 
 
+def test_every_command_is_measured_over_an_archive(run: Run) -> None:
+    rows = run("archive.py", "--files", "2")
+    names = ("discover", "discover again", "plan", "plan of one plate", "run", "run again")
+    assert all(rows[name][0] == "2" and float(rows[name][1]) > 0 for name in names)
+
+
 def test_every_query_of_the_web_pages_is_answered(run: Run) -> None:
     rows = run("ui.py", "--files", "3")  # fails by itself if an answer holds an error, or no partition
     asked = {name: cells for name, cells in rows.items() if name.endswith("Query")}

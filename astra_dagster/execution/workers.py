@@ -123,7 +123,7 @@ def spread(
     Parameters
     ----------
     workers
-        Which workers to start, and end at the end. A crew is ended only if chunks are under way at the end.
+        Which workers to start, and end at the end. A crew is ended only if this is left before all chunks are done.
     function
         Takes a chunk and returns a result; function, chunks and results are pickled.
     take
@@ -146,6 +146,7 @@ def spread(
     again: deque[list[T]] = deque()
     twice: list[list[T]] = []
     crew = workers if isinstance(workers, Crew) else Crew(workers)
+    idle = False
     try:
         while not stopped():
             number = crew.number
@@ -161,14 +162,15 @@ def spread(
                 once[id(chunk)] = chunk
         for chunk in twice:  # last, so that nothing else is under way that could be the cause
             yield from _do_alone(crew, function, chunk, stopped)
-        if running:
+        idle = not running
+        if not idle:
             crew.stop()
         end = time.monotonic() + GRACE
         while running and (left := end - time.monotonic()) > 0:
             yield from _wait(running, min(left, POLL), [])
             running = {future: chunk for future, chunk in running.items() if not future.cancelled()}
     finally:
-        if running or crew is not workers:
+        if not idle or crew is not workers:
             crew.close()
 
 

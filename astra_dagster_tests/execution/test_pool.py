@@ -18,7 +18,7 @@ import pytest
 from astra_dagster.errors import ConfigurationError
 from astra_dagster.execution import pool
 from astra_dagster.execution.pool import Pool, start_fork_server
-from astra_dagster.execution.workers import Workers, spread
+from astra_dagster.execution.workers import Crew, Workers, spread
 from astra_dagster_tests.execution.cluster import DASK
 from astra_dagster_tests.processes import mark, processes_of, wait_for_files, wait_until_gone
 
@@ -215,3 +215,33 @@ def test_forms(text: str, parsed: Workers) -> None:
 def test_what_is_no_form(text: str) -> None:
     with pytest.raises(ConfigurationError, match="expected in-process, processes"):
         Workers.parse(text)
+
+
+def test_a_crew_stays_for_other_chunks_unless_it_is_stopped() -> None:
+    """The processes are the same, and new ones are started after a stop, an error, and the death of one."""
+
+    def pids(stopped: bool = False) -> set[object]:
+        rest = iter([[1], [2], [3]])
+        stops = iter([False, stopped])
+        return {made for _, made in spread(crew, get_pid, lambda _: next(rest, []), lambda: next(stops, stopped))}
+
+    with Crew(Workers("processes", 1)) as crew:
+        first = pids()
+        assert len(first) == 1
+        assert pids() == first
+        pids(stopped=True)
+        second = pids()
+        assert len(second) == 1
+        assert second != first
+        left = spread(crew, get_pid, lambda _: [1])
+        next(left)
+        left.close()
+        third = pids()
+        assert third != second
+        os.kill(int(str(*third)), signal.SIGKILL)
+        assert pids() != third
+
+
+def get_pid(_: list[int]) -> int:
+    """Number of the process that this is called in."""
+    return os.getpid()
