@@ -71,7 +71,7 @@ def test_a_run_on_slurm_makes_what_any_other_makes(slurm: Slurm, tmp_path: Path)
     def astra(*words: str, outputs: str = "outputs") -> str:
         command = [sys.executable, "-c", "from astra_dagster.cli import main; main()", *words]
         given = {**environment, "ASTRA_OUTPUTS": str(tmp_path / outputs)}
-        return subprocess.run(command, env=given, check=True, capture_output=True, text=True).stdout
+        return subprocess.run(command, cwd=tmp_path, env=given, check=True, capture_output=True, text=True).stdout
 
     write_mirror(tmp_path / "sas")
     astra("init")
@@ -96,7 +96,8 @@ def test_jobs_end_when_the_run_is_killed(slurm: Slurm, tmp_path: Path) -> None:
 def test_a_job_that_slurm_or_dask_refuses_says_why(slurm: Slurm, tmp_path: Path, name: str, value: str) -> None:
     code = "from astra_dagster.execution.workers import *; list(spread(Workers.parse('slurm:2'), len, lambda _: [1]))"
     environment = {**slurm.environment, f"DASK_JOBQUEUE__SLURM__{name}": value}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     said = done.stderr.partition("ConfigurationError: no job of Slurm can be started: ")[2]
     assert {"QUEUE": "invalid partition", "CORES": "nothing of cores", "MEMORY": "nothing of memory"}[name] in said
     assert slurm.jobs("running,pending") == []
