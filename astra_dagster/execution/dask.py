@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from types import ModuleType
@@ -16,6 +17,9 @@ logger = logging.getLogger(__name__)
 
 PATIENCE = 30.0
 """Seconds to wait for the answer of a Dask scheduler."""
+
+LONG = 60.0
+"""Seconds after which a run says that none of its jobs works yet."""
 
 ADAPT: Mapping[str, Any] = {"interval": "1s", "target_duration": "1s", "wait_count": 60}
 """How jobs of Slurm follow the work: Dask looks each second whether those it has would take longer than a second for
@@ -40,15 +44,12 @@ class OnDask(Executor):
     the chunk fails when it is done again.
     """
 
-    def __init__(self, client: Any, expected: int = 0) -> None:
+    def __init__(self, client: Any) -> None:
         self._client = client
-        self._expected = expected
 
     @property
     def workers(self) -> int:
-        """Number of workers that the cluster has now, or that are expected."""
-        if self._expected:
-            return self._expected
+        """Number of workers that the cluster has now."""
         try:
             return len(self._client.scheduler_info(n_workers=-1).get("workers", ()))
         except OSError as error:
@@ -59,6 +60,25 @@ class OnDask(Executor):
         made = self._client.submit(function, *arguments, pure=False, **named)
         fetched = self._client.gather(made, asynchronous=True)
         return asyncio.run_coroutine_threadsafe(fetched, self._client.loop.asyncio_loop)
+
+
+class OnSlurm(OnDask):
+    """An executor in jobs of Slurm, of which as many workers are expected as there may be at most."""
+
+    def __init__(self, client: Any, most: int) -> None:
+        super().__init__(client)
+        self._most = most
+        self._since: float | None = time.monotonic()
+
+    @property
+    def workers(self) -> int:
+        """Number of workers at most; if there is none after a while, that is told once."""
+        if self._since is not None and super().workers:
+            self._since = None
+        elif self._since is not None and time.monotonic() > self._since + LONG:
+            self._since = None
+            logger.warning("no job of Slurm works yet: squeue says whether it waits, its slurm-*.out whether it failed")
+        return self._most
 
 
 @contextlib.contextmanager
@@ -85,7 +105,7 @@ def open_dask(address: str | None, number: int) -> Iterator[OnDask]:
 
 
 @contextlib.contextmanager
-def open_slurm(jobs: int) -> Iterator[OnDask]:
+def open_slurm(jobs: int) -> Iterator[OnSlurm]:
     """Start a cluster whose workers are jobs of Slurm, as many as the work needs, and so many at most.
 
     What a job has, and whose it is, Dask's own configuration says, in the section ``jobqueue.slurm``. A job that is
@@ -124,7 +144,7 @@ def open_slurm(jobs: int) -> Iterator[OnDask]:
             raise _make_slurm_error(tried.stderr.strip())
         logger.info("each job of Slurm is\n%s", script)
         adaptive = cluster.adapt(minimum_jobs=1, maximum_jobs=jobs, **ADAPT)
-        yield OnDask(stack.enter_context(_connect(distributed, cluster)), adaptive.maximum)
+        yield OnSlurm(stack.enter_context(_connect(distributed, cluster)), adaptive.maximum)
 
 
 def _make_slurm_error(why: str) -> ConfigurationError:

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from astra_dagster.demo import write_mirror
 from astra_dagster.errors import ConfigurationError
+from astra_dagster.execution import dask
 from astra_dagster.execution.workers import Workers, spread
 from astra_dagster_tests.execution.cluster import DASK
 from astra_dagster_tests.execution.slurm import SLURM, Slurm, start_slurm
@@ -103,11 +105,32 @@ def test_a_job_that_slurm_or_dask_refuses_says_why(slurm: Slurm, tmp_path: Path,
     assert slurm.jobs("running,pending") == []
 
 
+def test_a_run_whose_jobs_wait_says_so(
+    slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import dask as dask_itself
+    import dask_jobqueue  # noqa: F401 (its configuration)
+
+    for name in ("SLURM_CONF", "PATH"):
+        monkeypatch.setenv(name, slurm.environment[name])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(dask, "LONG", 0.5)
+    job = {"cores": 1, "memory": "1GB", "interface": "lo", "job-extra-directives": ["--hold"]}
+    end = time.monotonic() + 3
+    with dask_itself.config.set({f"jobqueue.slurm.{name}": value for name, value in job.items()}):
+        rest = iter([[1]])
+        made = spread(Workers.parse("slurm:1"), len, lambda _: next(rest, []), lambda: time.monotonic() > end)
+        assert list(made) == []
+    told = [record.message for record in caplog.records if record.name == "astra_dagster.execution.dask"]
+    assert sum("no job of Slurm works yet" in message for message in told) == 1
+    assert slurm.jobs("running,pending") == []
+
+
 def test_where_there_is_no_slurm_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import dask
+    import dask as dask_itself
     import dask_jobqueue  # noqa: F401 (its configuration)
 
     monkeypatch.setenv("PATH", str(tmp_path))
-    configured = dask.config.set({"jobqueue.slurm.cores": 1, "jobqueue.slurm.memory": "1GB"})
+    configured = dask_itself.config.set({"jobqueue.slurm.cores": 1, "jobqueue.slurm.memory": "1GB"})
     with configured, pytest.raises(ConfigurationError, match=r"no job of Slurm can be started: .*No such file.*sbatch"):
         list(spread(Workers.parse("slurm:1"), len, lambda _: [1]))
