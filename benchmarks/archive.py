@@ -13,7 +13,6 @@ from contenders import ASTRA, HERE, nights
 from growth import size_of_database
 from measure import load, measured, table
 
-RUN = (sys.executable, str(HERE / "records_only.py"), "run", "ap_visit_snr")
 DISCOVER = (*ASTRA, "discover", "--product", "apVisit")
 STEPS: Mapping[str, Sequence[str]] = {
     "init": (*ASTRA, "init"),
@@ -21,8 +20,7 @@ STEPS: Mapping[str, Sequence[str]] = {
     "discover again": DISCOVER,
     "plan": (*ASTRA, "plan", "ap_visit_snr"),
     "plan of one plate": (*ASTRA, "plan", "ap_visit_snr", "--where", "plate=5000"),
-    "run": RUN,
-    "run again": RUN,
+    "run": (sys.executable, str(HERE / "records_only.py"), "run", "ap_visit_snr"),
 }
 
 
