@@ -220,16 +220,16 @@ def test_what_is_no_form(text: str) -> None:
 def test_a_crew_stays_for_other_chunks_unless_it_is_stopped() -> None:
     """The processes are the same, and new ones are started after a stop, an error, and the death of one."""
 
-    def pids(stopped: bool = False) -> set[object]:
+    def pids() -> set[object]:
         rest = iter([[1], [2], [3]])
-        stops = iter([False, stopped])
-        return {made for _, made in spread(crew, get_pid, lambda _: next(rest, []), lambda: next(stops, stopped))}
+        return {made for _, made in spread(crew, get_pid, lambda _: next(rest, []))}
 
     with Crew(Workers("processes", 1)) as crew:
         first = pids()
         assert len(first) == 1
         assert pids() == first
-        pids(stopped=True)
+        stops = iter([False, True])
+        list(spread(crew, sleep, lambda _: [0.3], lambda: next(stops, True)))  # one is done, others are under way
         second = pids()
         assert len(second) == 1
         assert second != first
@@ -240,6 +240,10 @@ def test_a_crew_stays_for_other_chunks_unless_it_is_stopped() -> None:
         assert third != second
         os.kill(int(str(*third)), signal.SIGKILL)
         assert pids() != third
+
+
+def sleep(seconds: list[float]) -> None:
+    time.sleep(sum(seconds))
 
 
 def get_pid(_: list[int]) -> int:
