@@ -48,9 +48,7 @@ def discover(
     Example: astra-dagster discover --release DR13 --product apVisit
     """
     from astra_dagster.orchestration import discover as finding
-    from astra_dagster.orchestration.partitions import register
     from astra_dagster.orchestration.runs.start import run_job
-    from astra_dagster.tasks import registry
 
     config = finding.DiscoverConfig(
         products=list(products),
@@ -96,8 +94,7 @@ def discover(
         if result is not None and not unreachable:  # otherwise it fails because of these, which are reported below
             raise_failures(result)
         elif result is None and not dry_run:  # nothing is new, but a task may require groups of known files
-            for product in dict.fromkeys(item.product for item in found):
-                register(instance, product, (), registry.groups())
+            finding.register_groups(instance, found)
     if as_json:
         put_json(
             [

@@ -275,16 +275,11 @@ class Crew:
         return self._executor
 
 
-@contextlib.contextmanager
-def _open_executor(workers: Workers) -> Iterator[Executor]:
+def _open_executor(workers: Workers) -> contextlib.AbstractContextManager[Executor]:
     if workers.kind == "in-process":
-        yield InProcess()
-    elif workers.kind == "processes":
-        with open_pool(workers.count) as pool:
-            yield pool
-    elif workers.kind == "slurm":
-        with open_slurm(workers.number or 1) as executor:
-            yield executor
-    else:
-        with open_dask(workers.address, workers.count) as executor:
-            yield executor
+        return contextlib.nullcontext(InProcess())
+    if workers.kind == "processes":
+        return open_pool(workers.count)
+    if workers.kind == "slurm":
+        return open_slurm(workers.count)
+    return open_dask(workers.address, workers.count)

@@ -235,12 +235,12 @@ def _look(
         if once or skipped:
             yield _make_part(item, name, len(once), to_do, some, skipped, _find_incomplete(to_do))
     missing = _find_missing(instance, item, not_found, root, where)
-    forgotten = [one for one in missing if config.forget and (one.gone or isinstance(one.error, AwayError))]
+    forgotten = {one.data_id.key for one in missing if config.forget and (one.gone or isinstance(one.error, AwayError))}
     rest = Discovery(
         item,
         name,
-        missing=tuple(one for one in missing if one not in forgotten),
-        to_forget=tuple(one.data_id.key for one in forgotten),
+        missing=tuple(one for one in missing if one.data_id.key not in forgotten),
+        to_forget=tuple(one.data_id.key for one in missing if one.data_id.key in forgotten),
         elsewhere=("", "") if anything or missing else describe_reductions(item, [name], root, where),
     )
     if missing or rest.elsewhere[0] or (not anything and config.releases and config.products):
@@ -326,8 +326,7 @@ def register_found(context: dg.OpExecutionContext, parts: Iterable[Discovery]) -
         The sums of the parts.
     """
     found = add_up(_register_each(context, parts))
-    for item in dict.fromkeys(one.product for one in found):
-        register(context.instance, item, (), registry.groups())
+    register_groups(context.instance, found)
     for one in found:
         context.log.info(str(one))
         if one.elsewhere[1]:
@@ -337,6 +336,12 @@ def register_found(context: dg.OpExecutionContext, parts: Iterable[Discovery]) -
         for path in one.incomplete[:LISTED]:
             context.log.warning(printable(f"incomplete, shorter than its headers say: {path}"))
     return found
+
+
+def register_groups(instance: dg.DagsterInstance, found: Iterable[Discovery]) -> None:
+    """Register the groups of all registered files of these products, which tasks may have come to require."""
+    for item in dict.fromkeys(one.product for one in found):
+        register(instance, item, (), registry.groups())
 
 
 def _register_each(context: dg.OpExecutionContext, parts: Iterable[Discovery]) -> Iterator[Discovery]:

@@ -74,7 +74,8 @@ _FIRST_OF_STEMS = sa.text("""
 """The first key of each stem: each is the least after all texts that begin with the stem of the one before."""
 
 
-_engines: "weakref.WeakSet[sa.Engine]" = weakref.WeakSet()
+_KEPT: "weakref.WeakSet[sa.Engine]" = weakref.WeakSet()
+"""Engines that keep a connection open."""
 
 
 def _make_engine(url: str, *, keep: bool) -> sa.Engine:
@@ -97,7 +98,7 @@ def _make_engine(url: str, *, keep: bool) -> sa.Engine:
         path = str(engine.url.database)
         sa.event.listen(engine, "connect", lambda _, record: record.info.update(file=_identify(path)))
         sa.event.listen(engine, "checkout", functools.partial(_refuse_another_file, path))
-        _engines.add(engine)
+        _KEPT.add(engine)
     return engine
 
 
@@ -116,7 +117,7 @@ def _refuse_another_file(path: str, connection: object, record: Any, _: object) 
 
 
 def _forget_connections(*, close: bool = False) -> None:
-    for engine in list(_engines):
+    for engine in list(_KEPT):
         engine.dispose(close=close)
 
 
