@@ -3,6 +3,8 @@
 ``dagster dev`` and ``dagster -m`` load this module.
 """
 
+import atexit
+import gc
 import sys
 import warnings
 from types import TracebackType
@@ -57,6 +59,8 @@ def tell_errors() -> None:
 
     sys.excepthook = tell
 
+
+atexit.register(gc.freeze)  # as in our own command line: Python would look for garbage among all that was imported
 
 if click.get_current_context(silent=True) is not None:  # a command is what loads this
     tell_errors()

@@ -1,5 +1,6 @@
 """Shared fixtures: a clean environment, a synthetic mirror, the real files where they are, a Dagster instance."""
 
+import gc
 import os
 import shutil
 import signal
@@ -39,6 +40,12 @@ settings.load_profile("default")
 def pytest_xdist_auto_num_workers() -> int:
     """Two workers more than there are cores, for some tests wait for servers and daemons most of their time."""
     return (os.cpu_count() or 1) + 2
+
+
+def pytest_collection_finish() -> None:
+    """Have Python not look for garbage, again and again, among what was imported and collected."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,6 +1,7 @@
-"""What Dagster does anew for every database that is opened or made, done once a process: runs have a database each."""
+"""What is done anew for every database that is opened or made, and for every definitions, done once a process."""
 
 import contextlib
+import functools
 import os
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,14 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
 
+from astra_dagster.orchestration import component
+
 
 def remember() -> None:
-    """Have migration scripts loaded once, and event logs copied from the first, for as long as the process lives."""
+    """Have migration scripts loaded once, event logs copied from the first, and a task's definitions made once."""
     _remember_scripts()
     _remember_tables()
+    component.task_definitions = functools.lru_cache(maxsize=50)(component.task_definitions)
 
 
 def _remember_scripts() -> None:

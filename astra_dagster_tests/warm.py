@@ -7,6 +7,7 @@ when the program is killed. What it starts with ``sys.executable`` is forked as 
 """
 
 import array
+import atexit
 import contextlib
 import ctypes
 import gc
@@ -199,6 +200,17 @@ def python() -> None:
             runpy.run_path(script, run_name="__main__")
 
 
+def leave(code: list[int]) -> None:
+    """End at once, with the exit code that is known: freeing what the server imported takes longer than most commands.
+
+    It is the first function that is registered for the end of the process, and so the last that is called.
+    """
+    if code:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code[0] & 0xFF)
+
+
 def main() -> NoReturn:
     """Serve, and in each child run its command."""
     from dagster._cli import main as dagster
@@ -206,6 +218,8 @@ def main() -> NoReturn:
     import astra_dagster
     from astra_dagster_tests import scripts
 
+    code: list[int] = []
+    atexit.register(leave, code)
     scripts.remember()
     ours = {module.name for module in pkgutil.walk_packages(astra_dagster.__path__, "astra_dagster.")}
     for name in (*IMPORTED, *sorted(ours - LEFT_OUT)):
@@ -218,7 +232,14 @@ def main() -> NoReturn:
     sys.modules["__main__"].__package__ = None  # of which click makes the program's name
     gc.freeze()
     serve(sys.argv[1], int(sys.argv[2]))
-    sys.exit({"astra-dagster": astra, "dagster": dagster, "python": python}[sys.argv[0]]())
+    try:
+        sys.exit({"astra-dagster": astra, "dagster": dagster, "python": python}[sys.argv[0]]())
+    except SystemExit as end:
+        code[:] = [end.code if isinstance(end.code, int) else int(end.code is not None)]
+        raise
+    except Exception:
+        code[:] = [1]
+        raise
 
 
 if __name__ == "__main__":

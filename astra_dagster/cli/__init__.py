@@ -3,6 +3,9 @@
 Exit codes: 0 all is well, 1 something failed or is missing (one line says what), 2 wrong usage.
 """
 
+import atexit
+import gc
+
 import click
 
 from astra_dagster import __version__
@@ -31,6 +34,7 @@ says what; 2 wrong usage. Each command has an example in its own --help."""
 @click.version_option(__version__, prog_name="astra-dagster")
 def main() -> None:
     """Analyse SDSS spectra: find files, run tasks on them, compute nothing twice."""
+    atexit.register(gc.freeze)  # or Python looks for garbage among all that was imported, for most of a second
 
 
 for command in (

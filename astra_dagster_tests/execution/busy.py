@@ -20,6 +20,10 @@ def work(chunk: list[tuple[Path, str]]) -> int:
         time.sleep(600)
     if what == "slow":
         time.sleep(0.5)
+    if what == "held":  # until the test says so
+        until = time.monotonic() + 60
+        while not (folder / "go").exists() and time.monotonic() < until:
+            time.sleep(0.02)
     if what == "deep":  # in C, without a look at signals, and no thread gets a turn
         collections.deque(itertools.repeat(0), maxlen=0)
     if what == "tidy":

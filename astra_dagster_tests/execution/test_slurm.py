@@ -38,29 +38,35 @@ def test_jobs_come_with_the_work_and_go_with_the_run(slurm: Slurm, tmp_path: Pat
         assert run.communicate()[0] == "1\n"
     assert len(set(slurm.jobs()) - before) == 1
     slurm.wait_for_jobs("running,pending", 0)
-    with start(slurm, tmp_path, "slurm:3", *["slow"] * 60) as run:
+    with start(slurm, tmp_path, "slurm:3", *["held"] * 12) as run:
+        wait_for_files(tmp_path, 3)
+        (tmp_path / "go").touch()
         assert run.communicate()[0] == "3\n"
     assert len(set(slurm.jobs()) - before) == 4
     slurm.wait_for_jobs("running,pending", 0)
 
 
 def test_a_job_that_is_cancelled_costs_a_second_try(slurm: Slurm, tmp_path: Path) -> None:
-    with start(slurm, tmp_path, "slurm:2", *["slow"] * 40) as run:
-        wait_for_files(tmp_path, 4)
+    with start(slurm, tmp_path, "slurm:2", *["held"] * 12) as run:
+        wait_for_files(tmp_path, 2)
         slurm.ask("scancel", slurm.wait_for_jobs("running", 2)[0])
-        assert int(run.communicate()[0]) >= 2
+        wait_for_files(tmp_path, 3)
+        slurm.wait_for_jobs("running", 2)
+        (tmp_path / "go").touch()
+        run.communicate()
     assert run.returncode == 0
-    assert len(list(tmp_path.iterdir())) >= 40
+    assert len(list(tmp_path.iterdir())) >= 13
 
 
 def test_a_node_that_goes_down_costs_a_second_try(slurm: Slurm, tmp_path: Path) -> None:
-    with start(slurm, tmp_path, "slurm:3", *["slow"] * 40) as run:  # more jobs than a node has memory for
-        wait_for_files(tmp_path, 4)
+    with start(slurm, tmp_path, "slurm:3", *["held"] * 12) as run:  # more jobs than a node has memory for
+        wait_for_files(tmp_path, 3)
         slurm.wait_for_jobs("running", 3)
         slurm.fail("n2")
+        (tmp_path / "go").touch()
         run.communicate()
     assert run.returncode == 0
-    assert len(list(tmp_path.iterdir())) >= 40
+    assert len(list(tmp_path.iterdir())) >= 13
 
 
 def test_a_run_on_slurm_makes_what_any_other_makes(slurm: Slurm, tmp_path: Path) -> None:
