@@ -21,6 +21,9 @@ Nothing is created here, and nothing is read at import.
 import functools
 import os
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -232,6 +235,19 @@ def _expanded(name: str, value: str) -> Path:
         raise ConfigurationError(f"{name} is in the home folder of nobody here", path=value) from error
 
 
+_HELD: ContextVar[Configuration | None] = ContextVar("_HELD", default=None)
+
+
+@contextmanager
+def held_config() -> Iterator[None]:
+    """Look at the configuration file once in this context, and not for each of very many partition keys."""
+    token = _HELD.set(config())
+    try:
+        yield
+    finally:
+        _HELD.reset(token)
+
+
 def config() -> Configuration:
     """What the configuration file says; all defaults if there is none.
 
@@ -240,6 +256,8 @@ def config() -> Configuration:
     ConfigurationError
         If ``ASTRA_CONFIG`` names no file, or the file is not valid TOML, or holds what nobody knows.
     """
+    if held := _HELD.get():
+        return held
     path = config_path()
     return DEFAULTS if path is None else _parsed(path, path.stat().st_mtime_ns)
 

@@ -154,6 +154,19 @@ def test_values_that_are_accepted(text: str, tmp_path: Path) -> None:
     checked(tmp_path / "astra.toml", tomllib.loads(text))
 
 
+def test_it_is_looked_at_once_while_it_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "astra.toml"
+    monkeypatch.setenv("ASTRA_CONFIG", str(path))
+    path.write_text('workers = "processes:2"\n')
+    with settings.held_config():
+        path.write_text('workers = "processes:33"\n')
+        assert settings.config().workers == "processes:2"
+    assert settings.config().workers == "processes:33"
+    path.unlink()
+    with pytest.raises(ConfigurationError), settings.held_config():
+        pass
+
+
 def test_a_table_of_a_watch_that_is_wrong_leaves_the_rest_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

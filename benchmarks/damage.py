@@ -239,7 +239,7 @@ def runs(chosen: Sequence[Sample], folder: Path, number: int, dice: random.Rando
 
 def work_on(data_id: DataID, name: str, path: Path) -> PartitionWork:
     """The work on a file that is not where its data ID would have it."""
-    return PartitionWork(data_id, (InputFiles(name, path.name, "v", (path,)),))
+    return PartitionWork(data_id, (InputFiles(name, path.name, "v", (str(path),)),))
 
 
 def _written(store: OutputStore, work: Sequence[PartitionWork]) -> list[bytes | AstraError]:

@@ -42,7 +42,7 @@ def work_of(data_id: DataID, sas: Path) -> PartitionWork:
     path = data_id.path(sas)
     status = path.stat()
     version = file_version(status.st_size, status.st_mtime_ns)
-    return PartitionWork(data_id, (InputFiles(data_id.product.name, data_id.relative_path, version, (path,)),))
+    return PartitionWork(data_id, (InputFiles(data_id.product.name, data_id.relative_path, version, (str(path),)),))
 
 
 def do(stores: Sequence[OutputStore], data_ids: Sequence[DataID], sas: Path) -> int:

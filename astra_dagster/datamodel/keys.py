@@ -19,6 +19,9 @@ ABSENT = "-"
 
 MAX_PART, MAX_KEY = 128, 512
 
+KNOWN = 10_000
+"""Most texts of a part that are remembered."""
+
 RENAMED = {
     "fiber": "fibre",
     "fiberid": "fibre",
@@ -192,6 +195,19 @@ class Key:
         InvalidKeyError
             If no file name of this product can hold the value.
         """
+        known = self._known.get(value) if type(value) is str else None
+        if known is None:
+            known = self._make_canonical(value)
+            if type(value) is str and len(self._known) < KNOWN:
+                self._known[value] = known
+        return known
+
+    @cached_property
+    def _known(self) -> dict[str, str]:
+        """Canonical texts of what was asked for first; among the parts of very many partition keys, few differ."""
+        return {}
+
+    def _make_canonical(self, value: str | int) -> str:
         text = str(value)
         if not text or len(text) > MAX_PART:
             size = f"{len(text)} characters" if text else "empty"

@@ -215,16 +215,16 @@ class Product(Searchable):
         """Make a data ID from values, once it is known that its path leads back to the same values."""
         values: dict[str, str] = {}
         missing = []
-        for sdss_name, part in found.keys.items():
-            if part.name in given:
-                try:
+        try:
+            for sdss_name, part in found.keys.items():
+                if part.name in given:
                     values[sdss_name] = part.canonical(given[part.name])
-                except InvalidKeyError as error:
-                    raise InvalidKeyError(error.message, key=shown, hint=error.hint) from None
-            elif not part.optional:
-                missing.append(part.name)
-        extra = set(given) - {part.name for part in found.keys.values()}
-        if missing or extra:
+                elif not part.optional:
+                    missing.append(part.name)
+        except InvalidKeyError as error:
+            raise InvalidKeyError(error.message, key=shown, hint=error.hint) from None
+        if missing or len(values) < len(given):
+            extra = set(given) - {part.name for part in found.keys.values()}
             needed = ", ".join(missing) and f"needs {', '.join(missing)}"
             surplus = ", ".join(sorted(extra)) and f"has no {', '.join(sorted(extra))}"
             raise InvalidKeyError(
@@ -246,7 +246,8 @@ class Product(Searchable):
 
     def _assemble(self, found: Template, values: Mapping[str, str], path: str) -> "DataID":
         # Few texts differ among very many files, and each is kept once.
-        parts = tuple(intern(values.get(found.sdss_names.get(name, ABSENT), ABSENT)) for name in self.parts)
+        names = found.sdss_names
+        parts = tuple([intern(values.get(names.get(name, ABSENT), ABSENT)) for name in self.parts])
         return DataID(self, found.release, parts, path, found.software)
 
 
@@ -286,8 +287,11 @@ class DataID:
 
         Software products lie beside the mirror, as sdss_access has it by default.
         """
-        top = Path(root).parent if self.software else Path(root)
-        return top / self.relative_path
+        return Path(self.location(root))
+
+    def location(self, root: str | PurePath) -> str:
+        """Return `path` as text, which takes a tenth of the time."""
+        return f"{Path(root).parent if self.software else root}/{self.relative_path}"
 
     def existing_path(self, root: str | PurePath) -> Path | None:
         """Return the path of the file on disk, or of a compressed variant of it; None if there is neither.

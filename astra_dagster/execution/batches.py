@@ -33,7 +33,7 @@ def check_sizes(inputs: Inputs) -> None:
 
 def find_group(work: PartitionWork, inputs: Inputs) -> str:
     """Return a text that is the same for partitions whose inputs can be computed together."""
-    kinds: list[Any] = [(str(file.files[0]), file.version) for file in work.common]
+    kinds: list[Any] = [(file.locations[0], file.version) for file in work.common]
     for item in inputs:
         if isinstance(item, SpectrumBatch):
             kinds.append((item.flux.shape[1], item.chips, item.unit))

@@ -252,7 +252,7 @@ def _input_of(work: PartitionWork) -> dict[str, dg.MetadataValue]:
     """The file or the files that an output was made from, here, and a single one on the Science Archive Server."""
     found: dict[str, dg.MetadataValue] = {"input": dg.MetadataValue.path(str(work.path))} if work.path else {}
     if work.common:
-        found["common files"] = dg.MetadataValue.json({str(one.files[0]): one.version for one in work.common})
+        found["common files"] = dg.MetadataValue.json({one.locations[0]: one.version for one in work.common})
     made_from = [f"{key}, version {version}" for given in work.given for key, version in given.members]
     if made_from:
         more = [f"and {len(made_from) - LISTED} more"] if len(made_from) > LISTED else []

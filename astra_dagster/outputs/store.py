@@ -44,8 +44,8 @@ class InputFiles:
         file that the task names, the path that it gives.
     version
         Data version; for many partitions a hash of their versions.
-    files
-        Paths of the files.
+    locations
+        Paths of the files, as text, which takes a tenth of the memory.
     keys, versions
         Partition keys and data versions of the files, if they are those of many partitions.
     expected
@@ -55,10 +55,15 @@ class InputFiles:
     name: str
     path: str
     version: str
-    files: tuple[Path, ...]
+    locations: tuple[str, ...]
     keys: tuple[str, ...] = ()
     versions: tuple[str, ...] = ()
     expected: int = 0
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Paths of the files."""
+        return tuple(map(Path, self.locations))
 
     @property
     def members(self) -> tuple[tuple[str, str], ...]:
@@ -181,7 +186,11 @@ class OutputStore:
 
     def path_of(self, key: str) -> Path:
         """Return the path of the output of a valid partition key."""
-        return Path(f"{self._folder}/{layout.place_of(self.task.family, key)}.{self.task.output}")
+        return Path(self.location_of(key))
+
+    def location_of(self, key: str) -> str:
+        """Return the path of the output of a valid partition key as text."""
+        return f"{self._folder}/{layout.place_of(self.task.family, key)}.{self.task.output}"
 
     def failure_path(self, data_id: PartitionID) -> Path:
         """Return the path of the note of a data ID's failure."""

@@ -75,7 +75,7 @@ def _look_at(path: Path, text: str) -> State:
         version = _content_version(path, status.st_size, status.st_mtime_ns)
     except UnreachableError as error:
         return Reason(ReasonKind.UNREACHABLE, cause=error)
-    return InputFiles(path.name, text, version, (path,))
+    return InputFiles(path.name, text, version, (str(path),))
 
 
 @functools.lru_cache(maxsize=256)

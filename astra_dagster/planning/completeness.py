@@ -54,7 +54,7 @@ def why_incomplete(
             return Reason(ReasonKind.MEMBERS_CHANGED, members)
         upstream = tuple(task.name for task in store.task.upstream)
         return Reason(ReasonKind.UPSTREAM_CHANGED if upstream else ReasonKind.INPUT_CHANGED, upstream)
-    status = status_of(store.path(work.data_id))
+    status = status_of(store.location_of(work.data_id.key))
     if status is None:
         return Reason(ReasonKind.OUTPUT_MISSING)
     if status.st_size != record.size:

@@ -3,6 +3,8 @@
 `archive.discovery` finds files that are not known yet.
 """
 
+import os
+import stat
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,13 +81,17 @@ def locate(
     known
         Keys of files that were recorded: if one is missing, its disk may be away.
     """
-    folders: dict[Path, bool] = {}  # whether each exists: most missing files are in missing folders
-    absences, links = Absences(root), Links(root)
+    folders: dict[str, bool] = {}  # whether each exists: most missing files are in missing folders
+    absences, links, top = Absences(root), Links(root), str(root)
     for data_id in data_ids:
         try:
-            folder = data_id.path(root).parent
+            usual = data_id.location(top)
+            folder = usual.rpartition("/")[0]
             if folder not in folders:
-                folders[folder] = links.is_folder(folder, data_id.key)
+                folders[folder] = links.is_folder(Path(folder), data_id.key)
+            if folders[folder] and (found := _status_of_file(usual)):
+                yield data_id, FoundFile(data_id, usual, found.st_size, found.st_mtime_ns)
+                continue
             path = data_id.existing_path(root) if folders[folder] else None
             status = links.file_status(path, data_id.key) if path is not None else None
             if path is not None and status is not None:
@@ -96,6 +102,15 @@ def locate(
             yield data_id, None
         except UnreachableError as error:
             yield data_id, error
+
+
+def _status_of_file(path: str) -> os.stat_result | None:
+    """Return the status of a file, as of most; None of anything else, as of a link, and if it cannot be told."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status if stat.S_ISREG(status.st_mode) else None
 
 
 def compare(file: FoundFile, record: SourceRecord | None, *, by_content: bool, again: bool = False) -> Input:

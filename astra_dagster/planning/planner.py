@@ -21,6 +21,7 @@ from astra_dagster.planning.inputs import Input, examine
 from astra_dagster.planning.ledger import Ledger, select_keys
 from astra_dagster.planning.plan import PartitionPlan, Plan
 from astra_dagster.planning.status import GONE, NEVER_CAME, Reason, ReasonKind, Status
+from astra_dagster.settings import held_config
 from astra_dagster.tasks.groups import Domain, Members, PartIndex, PartitionID, count_needed
 from astra_dagster.tasks.inputs.requirement import Requirement
 from astra_dagster.tasks.task import Task
@@ -108,7 +109,8 @@ class Planner:
         """
         memo = _memo(store, keys, overwrite)
         if memo not in self.plans:
-            self.plans[memo] = self._plan(store, keys, overwrite)
+            with held_config():
+                self.plans[memo] = self._plan(store, keys, overwrite)
         return self.plans[memo]
 
     def plan_all(self, wanted: Sequence[Wanted]) -> list[Plan]:
@@ -191,7 +193,7 @@ class Planner:
             elif found.file is None or found.version is None:
                 states[key] = GONE if found.gone else NEVER_CAME
             else:
-                states[key] = InputFiles(product.name, data_id.relative_path, found.version, (found.file.path,))
+                states[key] = InputFiles(product.name, data_id.relative_path, found.version, (found.file.location,))
         return states
 
     def _task(self, task: Task, keys: Sequence[str]) -> dict[str, State]:
@@ -201,7 +203,7 @@ class Planner:
         states: dict[str, State] = {}
         for key, one in plan.partitions.items():
             if one.status is Status.COMPLETE and one.work is not None:
-                states[key] = InputFiles(name, key, str(plan.records[key]), (store.path(one.work.data_id),))
+                states[key] = InputFiles(name, key, str(plan.records[key]), (store.location_of(key),))
             elif one.status is Status.TO_RECORD:
                 states[key] = Reason(ReasonKind.REQUIRED_UNRECORDED, (task.name,))
             elif one.reason is not None:
@@ -314,7 +316,7 @@ def _together(requirement: Requirement, members: Members, states: Mapping[str, S
         given[0][1].name,
         several,
         "all-" + hashlib.sha256("\n".join(versions).encode()).hexdigest()[:16],
-        tuple(one.files[0] for _, one in given),
+        tuple(one.locations[0] for _, one in given),
         tuple(key for key, _ in given),
         tuple(one.version for _, one in given),
         expected,

@@ -31,7 +31,7 @@ def newest(
     name = task.domain.name
     files = [file for release in releases or ("DR17",) for file in find_files(product(name), release, root)[0]]
     work = [
-        PartitionWork(file.data_id, (InputFiles(name, file.data_id.relative_path, file.version, (file.path,)),))
+        PartitionWork(file.data_id, (InputFiles(name, file.data_id.relative_path, file.version, (file.location,)),))
         for file in files
     ]
     done = [outcome for chunk in runner.run([(store, work)]) for outcome in chunk]

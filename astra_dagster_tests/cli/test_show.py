@@ -35,7 +35,7 @@ def folder(synthetic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         spectra = ap_visit_continuum(read_spectra(path, "apVisit"))
         results = {name: spectra.meta[name][0] for name in ("condition", "good_pixels")}
         store.write(
-            PartitionWork(data_id, (InputFiles("apVisit", data_id.relative_path, "1", (path,)),)), results, spectra
+            PartitionWork(data_id, (InputFiles("apVisit", data_id.relative_path, "1", (str(path),)),)), results, spectra
         )
     return tmp_path
 

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from astra_dagster import DataID, product
+from astra_dagster.datamodel import keys
 from astra_dagster.datamodel.keys import Key
 from astra_dagster.datamodel.tree import tree, tree_names
 from astra_dagster.errors import AstraError, InvalidKeyError
@@ -63,3 +64,15 @@ def test_coadds_of_an_observatory_have_keys(item: str, observatory: str) -> None
     data_id = product(item).data_id("DR20", coadd="allepoch", obs=observatory, mjd=59373, catalogid=4351657527)
     assert f"allepoch_{observatory}" in data_id.relative_path
     assert product(item).parse_path(data_id.relative_path, "DR20") == data_id
+
+
+def test_what_a_part_remembers_is_what_it_would_say_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys, "KNOWN", 3)
+    for _ in range(2):
+        part = Key("fiber", width=3)
+        for value, text in (("7", "007"), (7, "007"), ("007", "007"), ("12", "012"), ("300", "300"), (300, "300")) * 2:
+            assert part.canonical(value) == text
+        for wrong in ("0x7", "", 301, "301"):
+            for _ in range(2):
+                with pytest.raises(InvalidKeyError):
+                    part.canonical(wrong)

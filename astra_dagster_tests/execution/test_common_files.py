@@ -46,7 +46,7 @@ def over(path: Path, task: Task = scaled) -> Task:
 
 def with_common(work: list[PartitionWork], path: Path, version: str = "") -> list[PartitionWork]:
     return [
-        replace(one, common=(InputFiles(path.name, path.name, version or content_version(path), (path,)),))
+        replace(one, common=(InputFiles(path.name, path.name, version or content_version(path), (str(path),)),))
         for one in work
     ]
 
@@ -135,7 +135,7 @@ def plates(tmp_path: Path) -> list[PartitionWork]:
         path = tmp_path / f"sum-{mjd}.fits"
         table = fits.BinTableHDU.from_columns([fits.Column("a", "D", array=[mjd, 2.0])])
         fits.HDUList([fits.PrimaryHDU(), table]).writeto(path)
-        works.append(PartitionWork(data_id, (InputFiles("apPlateSum", data_id.relative_path, "1", (path,)),)))
+        works.append(PartitionWork(data_id, (InputFiles("apPlateSum", data_id.relative_path, "1", (str(path),)),)))
     return works
 
 

@@ -199,7 +199,7 @@ def test_each_file_of_a_group_is_compared(mirror: Path, tmp_path: Path) -> None:
         return {"files": [len(files)]}
 
     works = [item for item in find_work(ap_visit_snr, mirror, "DR17") if "/5226/" in item.data_id.key][:2]
-    paths, keys = zip(*((item.path, item.data_id.key) for item in works), strict=True)
+    paths, keys = zip(*((str(item.path), item.data_id.key) for item in works), strict=True)
     group = count.domain.parse_key("DR17/5226")
     store = OutputStore(tmp_path / "out", count, count.values())
     for given, right in ((keys, True), (keys[::-1], False)):

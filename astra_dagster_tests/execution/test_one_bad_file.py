@@ -48,7 +48,7 @@ def visits(root: Path, count: int) -> list[PartitionWork]:
 
 
 def work_of(data_id: Any, path: Path) -> PartitionWork:
-    return PartitionWork(data_id, (InputFiles("apVisit", data_id.relative_path, "1", (path,)),))
+    return PartitionWork(data_id, (InputFiles("apVisit", data_id.relative_path, "1", (str(path),)),))
 
 
 def run(store: OutputStore, works: list[PartitionWork], workers: Workers = runner.IN_PROCESS) -> dict[str, Outcome]:
@@ -202,7 +202,7 @@ from astra_dagster.tasks.columns import Column
 from astra_dagster.tasks.snr import ap_star_snr
 from astra_dagster.outputs.store import InputFiles, OutputStore, PartitionWork
 files, most = find_files(product("apStar"), "DR17", Path({str(tmp_path / "sas")!r}))[0], []
-chunk = [(0, PartitionWork(file.data_id, (InputFiles("apStar", "x", "1", (file.path,)),))) for file in files]
+chunk = [(0, PartitionWork(file.data_id, (InputFiles("apStar", "x", "1", (file.location,)),))) for file in files]
 def middle(spectra, parameters):
     wide = np.tile(spectra.flux, (1, 8))
     most.append(len(spectra))

@@ -84,7 +84,7 @@ def test_a_setup_receives_the_files_and_the_function_what_it_made_of_them(synthe
     (tmp_path / "b.txt").write_text("b")
     (first,) = made.upstream
     files = tuple(
-        InputFiles(path.name, path.name, content_version(path), (path,))
+        InputFiles(path.name, path.name, content_version(path), (str(path),))
         for path in (tmp_path / "model.npy", tmp_path / "b.txt")
     )
     work = [replace(one, common=files) for one in work_on(synthetic)[:2]]
@@ -174,7 +174,7 @@ def test_a_function_receives_the_data_ids_of_its_spectra(synthetic: Path, tmp_pa
     assert found["key"] == [one.data_id.key] * len(found["key"])
     field = spectrum_task(requires=grouped(ap_visit, by="field"), version="1", name="field")(made)
     group = field.domain.parse_key("DR17/120+12")
-    given = InputFiles("apVisit", "1 partitions", "1", (work[0].given[0].files[0],), (work[0].data_id.key,))
+    given = InputFiles("apVisit", "1 partitions", "1", work[0].given[0].locations, (work[0].data_id.key,))
     (found,) = results(make_store(tmp_path, field), [PartitionWork(group, (given,))])
     assert found["key"] == "DR17/120+12"
 

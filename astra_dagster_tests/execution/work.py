@@ -34,7 +34,7 @@ def find_work(task: Task, root: Path, *releases: str, name: str = "") -> list[Pa
 
 
 def work_of(data_id: DataID, path: Path, version: str) -> PartitionWork:
-    return PartitionWork(data_id, (InputFiles(data_id.product.name, data_id.relative_path, version, (path,)),))
+    return PartitionWork(data_id, (InputFiles(data_id.product.name, data_id.relative_path, version, (str(path),)),))
 
 
 def run(store: OutputStore, work: list[PartitionWork]) -> list[Outcome]:

@@ -126,7 +126,7 @@ def test_workers_know_the_reader(text: Path, tmp_path: Path, monkeypatch: pytest
         return {"flux": spectra.flux.sum(axis=1)}
 
     data_id = product("apField").data_id("DR17", telescope="apo25m", field="120+12")
-    work = PartitionWork(data_id, (InputFiles("apField", data_id.relative_path, "1", (text,)),))
+    work = PartitionWork(data_id, (InputFiles("apField", data_id.relative_path, "1", (str(text),)),))
     store = OutputStore(tmp_path / "out", total, total.values())
     (outcome,) = run_elsewhere(store, [work], monkeypatch, forget=readers._ADDED.clear)
     assert outcome.written is not None, outcome.error

@@ -166,7 +166,7 @@ def test_of_spectra_only_the_first_header_is_read(
 ) -> None:
     store = store_of(tmp_path, ap_star_continuum)
     work = [
-        PartitionWork(f.data_id, (InputFiles("apStar", f.data_id.relative_path, f.version, (f.path,)),))
+        PartitionWork(f.data_id, (InputFiles("apStar", f.data_id.relative_path, f.version, (f.location,)),))
         for f in find_files(product("apStar"), "DR17", synthetic)[0]
     ]
     outcomes = [outcome for some in runner.run([(store, work)]) for outcome in some]
