@@ -109,10 +109,10 @@ def run(
     for store, _ in jobs:
         store.prepare()
     stores = [store for store, _ in jobs]
-    by_file: dict[tuple[Path | None, str], list[Item]] = {}
+    by_file: dict[tuple[str | None, str], list[Item]] = {}
     for i, (_, work) in enumerate(jobs):
         for item in work:
-            by_file.setdefault((item.path, item.data_id.key), []).append((i, item))
+            by_file.setdefault((item.location, item.data_id.key), []).append((i, item))
     importing.look_beside(task.module for store in stores for task in store.task.chain)
     function = functools.partial(
         _run_pickled_chunk, importing.finder.folders, cloudpickle.dumps((stores, added_readers()))

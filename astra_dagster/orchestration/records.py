@@ -250,7 +250,7 @@ def _shorten(value: Any) -> Any:
 
 def _input_of(work: PartitionWork) -> dict[str, dg.MetadataValue]:
     """The file or the files that an output was made from, here, and a single one on the Science Archive Server."""
-    found: dict[str, dg.MetadataValue] = {"input": dg.MetadataValue.path(str(work.path))} if work.path else {}
+    found: dict[str, dg.MetadataValue] = {"input": dg.MetadataValue.path(work.location)} if work.location else {}
     if work.common:
         found["common files"] = dg.MetadataValue.json({one.locations[0]: one.version for one in work.common})
     made_from = [f"{key}, version {version}" for given in work.given for key, version in given.members]

@@ -105,7 +105,12 @@ class PartitionWork:
     @property
     def path(self) -> Path | None:
         """The first input file, if there is one."""
-        return self.given[0].files[0] if self.given[0].files else None
+        return None if self.location is None else Path(self.location)
+
+    @property
+    def location(self) -> str | None:
+        """Path of the first input file as text, if there is one."""
+        return next(iter(self.given[0].locations), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +199,10 @@ class OutputStore:
 
     def failure_path(self, data_id: PartitionID) -> Path:
         """Return the path of the note of a data ID's failure."""
-        path = self.path(data_id)
-        return path.with_name(layout.note_name(path.name))
+        return Path(self._failure_location(data_id.key))
+
+    def _failure_location(self, key: str) -> str:
+        return layout.note_name(self.location_of(key))
 
     def prepare(self) -> None:
         """Make the folder of these parameters, with ``parameters.json``.
@@ -259,7 +266,10 @@ class OutputStore:
 
     def find(self, work: PartitionWork) -> StoredOutput | None:
         """Find an existing output that was made from these inputs with this code and these parameters."""
-        path = self.path(work.data_id)
+        location = self.location_of(work.data_id.key)
+        if not os.path.lexists(location):  # as of most that are asked for
+            return None
+        path = Path(location)
         try:
             results, version, size = document.read_same(path, self.task.output, self.origin(work))
         except (OSError, ValueError, KeyError, TypeError, AstraError):
@@ -322,8 +332,11 @@ class OutputStore:
 
     def failure(self, work: PartitionWork) -> Failure | None:
         """Return the failure when these inputs were last tried with this code; None if there was none."""
+        location = self._failure_location(work.data_id.key)
+        if not os.path.lexists(location):  # as of most that are asked for
+            return None
         try:
-            note = read_failure_note(read_file(self.failure_path(work.data_id), SMALL))
+            note = read_failure_note(read_file(location, SMALL))
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return Failure(note.error, note.fault) if note.tried == self._attempt(work) else None

@@ -85,7 +85,7 @@ def materialise(
     """
     records.warn_if_slow(context)
     every: dict[str, TaskSummary] = {}
-    with Crew(workers) as crew:
+    with Crew(workers) as crew, settings.held_config():
         for level in _sort_into_levels(jobs):
             if planner is None:
                 planner = make_planner(context.instance, level[0].store.root, settings.sas_base_dir(), verify=verify)
