@@ -18,6 +18,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
     for layer in (
         "errors arrays at_hand",
         "files presence configuration",
+        "resources",
         "settings",
         "datamodel fits",
         "archive analysis",

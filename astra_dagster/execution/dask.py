@@ -10,13 +10,17 @@ from concurrent.futures import Executor, Future
 from types import ModuleType
 from typing import Any, ParamSpec, TypeVar
 
-from astra_dagster.errors import ConfigurationError, describe
+from astra_dagster.errors import ConfigurationError, DeclarationError, describe
 from astra_dagster.execution.pool import start_fork_server
+from astra_dagster.resources import NONE, Resources, read_walltime, walltime_text
 
 logger = logging.getLogger(__name__)
 
 PATIENCE = 30.0
 """Seconds to wait for the answer of a Dask scheduler."""
+
+GPU = "GPU"
+"""Name of the resource of Dask that says how many GPUs a worker has; Dask's documentation calls it so."""
 
 LONG = 60.0
 """Seconds after which a run says that none of its jobs works yet."""
@@ -44,8 +48,9 @@ class OnDask(Executor):
     the chunk fails when it is done again.
     """
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, needed: Resources = NONE) -> None:
         self._client = client
+        self._resources = {GPU: needed.gpus} if needed.gpus else None
 
     @property
     def workers(self) -> int:
@@ -57,7 +62,7 @@ class OnDask(Executor):
 
     def submit(self, function: Callable[P, R], /, *arguments: P.args, **named: P.kwargs) -> "Future[R]":
         """Have a function called on the cluster; the future has its result once that is fetched."""
-        made = self._client.submit(function, *arguments, pure=False, **named)
+        made = self._client.submit(function, *arguments, pure=False, resources=self._resources, **named)
         fetched = self._client.gather(made, asynchronous=True)
         return asyncio.run_coroutine_threadsafe(fetched, self._client.loop.asyncio_loop)
 
@@ -65,8 +70,8 @@ class OnDask(Executor):
 class OnSlurm(OnDask):
     """An executor in jobs of Slurm, of which as many workers are expected as there may be at most."""
 
-    def __init__(self, client: Any, most: int) -> None:
-        super().__init__(client)
+    def __init__(self, client: Any, most: int, needed: Resources = NONE) -> None:
+        super().__init__(client, needed)
         self._most = most
         self._since: float | None = time.monotonic()
 
@@ -82,13 +87,15 @@ class OnSlurm(OnDask):
 
 
 @contextlib.contextmanager
-def open_dask(address: str | None, number: int) -> Iterator[OnDask]:
+def open_dask(address: str | None, number: int, needed: Resources = NONE) -> Iterator[OnDask]:
     """Use the cluster whose scheduler has this address; if it is None, start one on this machine, with so many workers.
+
+    What needs GPUs is given to workers alone that say that they have as many, in Dask's own resource ``GPU``.
 
     Raises
     ------
     ConfigurationError
-        If Dask is not installed, or no scheduler answers.
+        If Dask is not installed, no scheduler answers, or no worker of the cluster has the GPUs that are needed.
     """
     dask, distributed = _import("dask"), _import("distributed")
     with contextlib.ExitStack() as stack:
@@ -98,18 +105,31 @@ def open_dask(address: str | None, number: int) -> Iterator[OnDask]:
             start_fork_server(["distributed"])
         cluster = address or stack.enter_context(
             distributed.LocalCluster(
-                n_workers=number, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL
+                n_workers=number,
+                threads_per_worker=1,
+                dashboard_address=":0",
+                silence_logs=logging.CRITICAL,
+                resources={GPU: needed.gpus},
             )
         )
-        yield OnDask(stack.enter_context(_connect(distributed, cluster)))
+        client = stack.enter_context(_connect(distributed, cluster))
+        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        if needed.gpus and workers and all(one["resources"].get(GPU, 0) < needed.gpus for one in workers):
+            raise ConfigurationError(
+                f"no worker of the Dask cluster has {needed.gpus} GPUs, as a task needs",
+                hint=f'start its workers with --resources "{GPU}={needed.gpus}"',
+            )
+        yield OnDask(client, needed)
 
 
 @contextlib.contextmanager
-def open_slurm(jobs: int) -> Iterator[OnSlurm]:
+def open_slurm(jobs: int, needed: Resources = NONE) -> Iterator[OnSlurm]:
     """Start a cluster whose workers are jobs of Slurm, as many as the work needs, and so many at most.
 
-    What a job has, and whose it is, Dask's own configuration says, in the section ``jobqueue.slurm``. A job that is
-    lost is submitted again. The jobs end with the context, and by themselves within a minute if this process is killed.
+    What a job has, and whose it is, Dask's own configuration says, in the section ``jobqueue.slurm``. A job has no more
+    workers than its memory has room for, and with GPUs one; if not even one has room, or the job would be too short, it
+    gets more. A job that is lost is submitted again. The jobs end with the context, and by themselves within a minute
+    if this process is killed.
 
     Raises
     ------
@@ -125,7 +145,7 @@ def open_slurm(jobs: int) -> Iterator[OnSlurm]:
         try:
             cluster = stack.enter_context(
                 jobqueue.SLURMCluster(
-                    processes=configured["processes"] or configured["cores"],  # one thread each
+                    **_describe_job(configured, needed, dask.utils.parse_bytes),
                     scheduler_options={"dashboard_address": ":0", **configured["scheduler-options"]},
                     silence_logs=logging.CRITICAL,
                 )
@@ -144,7 +164,25 @@ def open_slurm(jobs: int) -> Iterator[OnSlurm]:
             raise _make_slurm_error(tried.stderr.strip())
         logger.info("each job of Slurm is\n%s", script)
         adaptive = cluster.adapt(minimum_jobs=1, maximum_jobs=jobs, **ADAPT)
-        yield OnSlurm(stack.enter_context(_connect(distributed, cluster)), adaptive.maximum)
+        yield OnSlurm(stack.enter_context(_connect(distributed, cluster)), adaptive.maximum, needed)
+
+
+def _describe_job(
+    configured: Mapping[str, Any], needed: Resources, parse_bytes: Callable[[Any], int]
+) -> dict[str, Any]:
+    """Return what is said of each job besides what is configured, so that its workers have what they need."""
+    workers = int(configured["processes"] or configured["cores"])  # one thread each
+    memory = parse_bytes(configured["memory"])
+    workers = needed.fitting(workers, memory=memory, gpus=needed.gpus)
+    job: dict[str, Any] = {"processes": workers, "memory": max(memory, workers * needed.memory)}
+    if needed.walltime:
+        with contextlib.suppress(DeclarationError):  # Slurm reads other forms too, which are then replaced
+            needed = needed.join(Resources(walltime=read_walltime(configured["walltime"])))
+        job["walltime"] = walltime_text(needed.walltime)
+    if needed.gpus:
+        job["job_extra_directives"] = [*configured["job-extra-directives"], f"--gres=gpu:{needed.gpus}"]
+        job["worker_extra_args"] = [*configured["worker-extra-args"], "--resources", f"{GPU}={needed.gpus}"]
+    return job
 
 
 def _make_slurm_error(why: str) -> ConfigurationError:

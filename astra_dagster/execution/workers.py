@@ -19,6 +19,7 @@ from typing import Generic, Literal, ParamSpec, Self, TypeVar, get_args
 from astra_dagster.errors import ConfigurationError
 from astra_dagster.execution.dask import OnDask, make_cluster_error, open_dask, open_slurm
 from astra_dagster.execution.pool import Pool, open_pool
+from astra_dagster.resources import NONE, Resources, gpus_here, memory_here
 
 POLL = 0.25
 """Seconds between two calls of `stopped`."""
@@ -218,8 +219,9 @@ def _is_worker_lost(error: BaseException) -> bool:
 class Crew:
     """Workers that are started when they are first needed, and again when one dies; a context that ends them."""
 
-    def __init__(self, workers: Workers) -> None:
+    def __init__(self, workers: Workers, needed: Resources = NONE) -> None:
         self.workers = workers
+        self._needed = needed
         self._stack = contextlib.ExitStack()
         self._executor: Executor | None = None
 
@@ -238,7 +240,14 @@ class Crew:
     def number(self) -> int:
         """Number of workers: those that a cluster has now, at least 1, and of Slurm's those that are asked for."""
         executor = self._open()
-        return max(1, executor.workers) if isinstance(executor, OnDask) else self.workers.count
+        return max(1, executor.workers) if isinstance(executor, OnDask) else self._count
+
+    @property
+    def _count(self) -> int:
+        """Number of workers to start: as many as are asked for, or as there is room for."""
+        if self.workers.number is not None:
+            return self.workers.number
+        return self._needed.fitting(self.workers.count, memory=memory_here(), gpus=gpus_here())
 
     def ahead(self, number: int) -> int:
         """Return the number of chunks that may be under way with so many workers."""
@@ -271,15 +280,14 @@ class Crew:
 
     def _open(self) -> Executor:
         if self._executor is None:
-            self._executor = self._stack.enter_context(_open_executor(self.workers))
+            self._executor = self._stack.enter_context(self._start())
         return self._executor
 
-
-def _open_executor(workers: Workers) -> contextlib.AbstractContextManager[Executor]:
-    if workers.kind == "in-process":
-        return contextlib.nullcontext(InProcess())
-    if workers.kind == "processes":
-        return open_pool(workers.count)
-    if workers.kind == "slurm":
-        return open_slurm(workers.count)
-    return open_dask(workers.address, workers.count)
+    def _start(self) -> contextlib.AbstractContextManager[Executor]:
+        if self.workers.kind == "in-process":
+            return contextlib.nullcontext(InProcess())
+        if self.workers.kind == "processes":
+            return open_pool(self._count)
+        if self.workers.kind == "slurm":
+            return open_slurm(self._count, self._needed)
+        return open_dask(self.workers.address, self._count, self._needed)

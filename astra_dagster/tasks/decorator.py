@@ -8,6 +8,7 @@ from typing import Any
 
 from astra_dagster.datamodel.products import product
 from astra_dagster.errors import DeclarationError, nearest
+from astra_dagster.resources import Resources
 from astra_dagster.spectra.batch import SpectrumBatch
 from astra_dagster.tasks.calling import DATA_IDS, one_by_one, repeat_until
 from astra_dagster.tasks.columns import Column
@@ -35,6 +36,7 @@ def spectrum_task(
     setup: Callable[..., Any] | None = None,
     batch_size: int | None = None,
     files: Mapping[str, str] | None = None,
+    resources: Mapping[str, Any] | None = None,
 ) -> Callable[[Callable[..., Any]], Task]:
     """Make a task from a function; use as a decorator.
 
@@ -88,6 +90,9 @@ def spectrum_task(
     files
         Suffixes of files that the function makes besides, ``{"plot": "png"}``. It returns, as for a column, the
         contents of each as bytes, a figure of matplotlib, or None; the results then hold the names of the files.
+    resources
+        What a worker needs: ``memory``, as "8GB"; ``walltime`` of a job of Slurm, as "04:00:00"; a number of ``gpus``.
+        Fewer workers are started where there is not enough for all; see `astra_dagster.resources`.
 
     Returns
     -------
@@ -95,6 +100,7 @@ def spectrum_task(
         A decorator that turns the function into a `Task`.
     """
     required: tuple[Any, ...] = tuple(requires) if isinstance(requires, (tuple, list)) else (requires,)
+    needed = Resources.read(resources or {})
 
     def decorate(function: Callable[..., Any]) -> Task:
         made: Task | None = None
@@ -136,6 +142,7 @@ def spectrum_task(
                 setup=setup,
                 batch_size=batch_size,
                 files=files or {},
+                resources=needed,
                 takes_data_ids=DATA_IDS in inspect.signature(function).parameters,
             )
         assert made is not None  # noqa: S101 (there is at least one stage)

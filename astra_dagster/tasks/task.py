@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 from astra_dagster.at_hand import AtHand
 from astra_dagster.datamodel.products import Product
 from astra_dagster.errors import DeclarationError, ParameterError, nearest
+from astra_dagster.resources import NONE, Resources
 from astra_dagster.tasks.calling import call_task
 from astra_dagster.tasks.columns import MEMBERSHIP, Column
 from astra_dagster.tasks.groups import Domain, PartitionID
@@ -92,6 +93,8 @@ class Task(AtHand):
         Name of the module that defines the task.
     releases
         Releases that a run takes by default; all if empty.
+    resources
+        What a worker needs for it.
     """
 
     name: str
@@ -114,6 +117,7 @@ class Task(AtHand):
     takes_data_ids: bool = False
     options: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
+    resources: Resources = NONE
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,99}", self.name):

@@ -45,7 +45,8 @@ ReturnToService=2
 SlurmdTimeout=3
 KillWait=1
 SchedulerParameters=sched_interval=1,batch_sched_delay=0,requeue_delay=1
-NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=2 RealMemory=2000
+GresTypes=gpu
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=2 RealMemory=2000 Gres=gpu:1
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=2 RealMemory=2000
 PartitionName=main Nodes=ALL Default=YES State=UP
 """
@@ -111,6 +112,7 @@ def start_slurm() -> Iterator[Slurm]:
             one.close()
         conf = folder / "slurm.conf"
         conf.write_text(CONF.format(host=socket.gethostname(), folder=folder, user=getuser(), ports=ports))
+        (folder / "gres.conf").write_text("NodeName=n1 Name=gpu File=/dev/null\n")
         environment = {
             **os.environ,
             "PATH": f"{os.environ['PATH']}:/usr/sbin",

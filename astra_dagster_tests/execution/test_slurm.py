@@ -1,10 +1,13 @@
 """Workers in jobs of Slurm: as many as the work needs, and whatever becomes of a job or a node, all is done."""
 
+import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,8 @@ import pytest
 from astra_dagster.demo import write_mirror
 from astra_dagster.errors import ConfigurationError
 from astra_dagster.execution import dask
-from astra_dagster.execution.workers import Workers, spread
+from astra_dagster.execution.workers import Crew, Workers, spread
+from astra_dagster.resources import Resources
 from astra_dagster_tests.execution.cluster import DASK
 from astra_dagster_tests.execution.slurm import SLURM, Slurm, start_slurm
 from astra_dagster_tests.processes import wait_for_files
@@ -24,6 +28,20 @@ pytestmark = [DASK, SLURM]
 def slurm() -> Iterator[Slurm]:
     with start_slurm() as started:
         yield started
+
+
+@contextmanager
+def used_here(slurm: Slurm, monkeypatch: pytest.MonkeyPatch, folder: Path, **job: object) -> Iterator[None]:
+    """Have this process use the cluster, from a folder."""
+    import dask as dask_itself
+    import dask_jobqueue  # noqa: F401 (its configuration)
+
+    for name in ("SLURM_CONF", "PATH"):
+        monkeypatch.setenv(name, slurm.environment[name])
+    monkeypatch.chdir(folder)
+    job = {"cores": 1, "memory": "1GB", "interface": "lo", **job}
+    with dask_itself.config.set({f"jobqueue.slurm.{name}": value for name, value in job.items()}):
+        yield
 
 
 def start(slurm: Slurm, folder: Path, workers: str, *items: str) -> "subprocess.Popen[str]":
@@ -100,6 +118,24 @@ def test_jobs_end_when_the_run_is_killed(slurm: Slurm, tmp_path: Path) -> None:
     slurm.wait_for_jobs("running,pending", 0)
 
 
+def describe_own_job(_: object) -> str:
+    """What Slurm says of the job that this is called in."""
+    words = ["scontrol", "show", "job", os.environ["SLURM_JOB_ID"]]
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
+
+def test_a_job_has_what_the_task_needs(slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rest = iter([[1]])
+    needed = Resources(memory=900_000_000, walltime=5400, gpus=1)
+    with used_here(slurm, monkeypatch, tmp_path, memory="500MB"), Crew(Workers.parse("slurm:1"), needed) as crew:
+        ((_, told),) = spread(crew, describe_own_job, lambda _: next(rest, []))
+    assert isinstance(told, str)
+    assert "TimeLimit=01:30:00" in told
+    assert "TresPerNode=gres/gpu:1" in told or "TresPerNode=gres:gpu:1" in told
+    assert "NodeList=n1\n" in told
+    assert int(re.search(r"MinMemoryNode=(\d+)M", told)[1]) in range(858, 901)  # type: ignore[index]
+
+
 @pytest.mark.parametrize(("name", "value"), [("QUEUE", "nowhere"), ("CORES", "null"), ("MEMORY", "null")])
 def test_a_job_that_slurm_or_dask_refuses_says_why(slurm: Slurm, tmp_path: Path, name: str, value: str) -> None:
     code = "from astra_dagster.execution.workers import *; list(spread(Workers.parse('slurm:2'), len, lambda _: [1]))"
@@ -114,21 +150,14 @@ def test_a_job_that_slurm_or_dask_refuses_says_why(slurm: Slurm, tmp_path: Path,
 def test_a_run_whose_jobs_wait_says_so(
     slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    import dask as dask_itself
-    import dask_jobqueue  # noqa: F401 (its configuration)
-
-    for name in ("SLURM_CONF", "PATH"):
-        monkeypatch.setenv(name, slurm.environment[name])
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(dask, "LONG", 0.5)
-    job = {"cores": 1, "memory": "1GB", "interface": "lo", "job-extra-directives": ["--hold"]}
     until = time.monotonic() + 60
 
     def told() -> int:
         messages = [record.message for record in caplog.records if record.name == "astra_dagster.execution.dask"]
         return sum("no job of Slurm works yet" in message for message in messages)
 
-    with dask_itself.config.set({f"jobqueue.slurm.{name}": value for name, value in job.items()}):
+    with used_here(slurm, monkeypatch, tmp_path, **{"job-extra-directives": ["--hold"]}):
         rest = iter([[1]])
         made = spread(
             Workers.parse("slurm:1"), len, lambda _: next(rest, []), lambda: bool(told()) or time.monotonic() > until

@@ -1,5 +1,6 @@
 """What a run does: plan tasks, record outputs that exist, compute the others on the workers, and record them."""
 
+import functools
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -30,6 +31,7 @@ from astra_dagster.outputs.store import OutputStore, PartitionWork, StoredOutput
 from astra_dagster.planning.plan import Plan
 from astra_dagster.planning.planner import WINDOW, Planner, Wanted
 from astra_dagster.planning.status import Status
+from astra_dagster.resources import NONE, Resources
 
 RECORD = 500
 """Number of outputs that are recorded together."""
@@ -85,13 +87,18 @@ def materialise(
     """
     records.warn_if_slow(context)
     every: dict[str, TaskSummary] = {}
-    with Crew(workers) as crew, settings.held_config():
+    with Crew(workers, _join_resources(jobs)) as crew, settings.held_config():
         for level in _sort_into_levels(jobs):
             if planner is None:
                 planner = make_planner(context.instance, level[0].store.root, settings.sas_base_dir(), verify=verify)
             every.update(_materialise_level(context, level, crew, planner, record_all=record_all, fetching=fetching))
             planner = None  # the next level must see the outputs of this one
     return every
+
+
+def _join_resources(jobs: Sequence[Job]) -> Resources:
+    """Return what a worker needs that does the work of all these tasks."""
+    return functools.reduce(Resources.join, (job.store.task.resources for job in jobs), NONE)
 
 
 def _materialise_level(

@@ -12,9 +12,11 @@ from astra_dagster import product
 from astra_dagster.cli import main
 from astra_dagster.definitions import defs
 from astra_dagster.execution import runner
+from astra_dagster.execution.workers import Crew, Workers
 from astra_dagster.orchestration.partitions import registered
 from astra_dagster.orchestration.runs import materialise
 from astra_dagster.orchestration.runs.jobs import update_job_name, update_run_config
+from astra_dagster.resources import Resources
 from astra_dagster.spectra.readers import read_spectra
 from astra_dagster.tasks.registry import find_task
 
@@ -143,3 +145,21 @@ def test_progress_is_told(instance: dg.DagsterInstance, keys: list[str], monkeyp
     told = [entry.user_message for entry in instance.all_logs(result.run_id)]
     assert any("of 18, " in line and " a second, " in line and " s left" in line for line in told)
     assert "ap_visit_snr: 18 computed" in told
+
+
+def test_workers_have_what_any_task_of_the_run_needs(
+    instance: dg.DagsterInstance, keys: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Resources] = []
+
+    class NotedCrew(Crew):
+        def __init__(self, workers: Workers, needed: Resources) -> None:
+            given.append(needed)
+            super().__init__(workers, needed)
+
+    monkeypatch.setattr(materialise, "Crew", NotedCrew)
+    needs = ({"memory": "1GB", "gpus": 1}, {"memory": "2GB", "walltime": "01:00:00"})
+    for name, needed in zip(TASKS, needs, strict=True):
+        monkeypatch.setitem(find_task(name).__dict__, "resources", Resources.read(needed))
+    assert run_assets(instance, keys[:1]).success
+    assert given[:1] == [Resources(memory=2 * 10**9, walltime=3600, gpus=1)]
