@@ -22,6 +22,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 MARKS = {"fails", "no-test", "unchanged"}
@@ -185,6 +187,12 @@ def mistakes(steps: list[Step], results: list[tuple[int, str]]) -> list[str]:
         elif step.shown is not None and not as_shown(step.shown.text, real):
             found.append(f"line {step.shown.line}: shown is\n{step.shown.text}\nand comes\n{real}")
     return found
+
+
+def check(steps: list[Step], results: list[tuple[int, str]]) -> None:
+    """Fail with all mistakes in full, which an assertion would shorten."""
+    if found := mistakes(steps, results):
+        pytest.fail("\n".join(found), pytrace=False)
 
 
 def mutated(text: str) -> Iterator[str]:

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,19 @@ from astra_dagster.orchestration import component
 
 
 def remember() -> None:
-    """Have migration scripts loaded once, event logs copied from the first, and a task's definitions made once."""
+    """Have migration scripts loaded once, event logs copied from the first, and a task's definitions made once.
+
+    SQLite does not wait for the disk: no test takes away the power.
+    """
     _remember_scripts()
     _remember_tables()
+    sa.event.listen(sa.Engine, "connect", _wait_for_no_disk)
     component.task_definitions = functools.lru_cache(maxsize=50)(component.task_definitions)
+
+
+def _wait_for_no_disk(connection: object, _: object) -> None:
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous = OFF")
 
 
 def _remember_scripts() -> None:

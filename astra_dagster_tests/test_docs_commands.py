@@ -11,7 +11,7 @@ import pytest
 
 from astra_dagster.demo import write_mirror
 from astra_dagster_tests.archive.server import File, Server
-from astra_dagster_tests.documented import DOCS, as_shown, mistakes, mutated, pages, run, steps_of_page
+from astra_dagster_tests.documented import DOCS, as_shown, check, mutated, pages, run, steps_of_page
 from astra_dagster_tests.once import made_once
 
 FROM_NOTHING = {"index.md", "tutorial.md", "how-to/mirror.md"}
@@ -88,7 +88,7 @@ def test_every_command_does_what_the_page_says(
     steps = steps_of_page(page)
     own = Path(sys.executable).parent if page.name in ITS_OWN else programs
     results = run(steps, home, own, start, stand_ins)
-    assert "\n".join(mistakes(steps, results)) == ""
+    check(steps, results)
     for step, (_, real) in zip(steps, results, strict=True):
         if step.shown is not None:
             for wrong in mutated(step.shown.text):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from astra_dagster_tests.documented import DOCS, ROOT, as_shown, mistakes, mutated, run, steps_of_page
+from astra_dagster_tests.documented import DOCS, ROOT, as_shown, check, mutated, run, steps_of_page
 
 TUTORIAL = DOCS / "tutorial.md"
 
@@ -13,7 +13,7 @@ TUTORIAL = DOCS / "tutorial.md"
 def test_every_command_does_what_the_tutorial_says(programs: Path, tmp_path: Path) -> None:
     steps = steps_of_page(TUTORIAL)
     results = run(steps, tmp_path / "home", programs)
-    assert "\n".join(mistakes(steps, results)) == ""
+    check(steps, results)
     # And the comparison notices a wrong digit or word in any of the outputs.
     for step, (_, real) in zip(steps, results, strict=True):
         if step.shown is not None:
