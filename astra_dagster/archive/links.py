@@ -62,26 +62,16 @@ class Links:
             self.check(path, key)
         return there
 
-    def file_status(self, path: Path, key: str | None = None) -> os.stat_result | None:
-        """Return the status of a file, as `presence.status_of` does, after a check whether the file itself is a link.
+    def file_status(self, path: str | Path) -> os.stat_result | None:
+        """Return the status of a file that is no link, as most; None of anything else, and where that cannot be told.
 
-        The folder must have been checked. Of a file that is no link, the check costs nothing.
-
-        Raises
-        ------
-        LinkOutsideError, UnreachableError
-            As `existing_path` raises them.
+        If the folder was checked, such a file lies where reading is allowed, and costs no other look.
         """
         try:
             status = os.lstat(path)
         except OSError:
-            return presence.status_of(path)
-        if not stat.S_ISLNK(status.st_mode):
-            return status
-        found = presence.status_of(path)
-        if found is not None:
-            self.check(path, key)
-        return found
+            return None
+        return status if stat.S_ISREG(status.st_mode) else None
 
     def check(self, path: str | Path, key: str | None = None) -> None:
         """Check that a file or folder lies where the configuration allows reading.

@@ -29,12 +29,13 @@ EPILOG = """\b
 Exit codes: 0 all is well; 1 something failed or is missing, and one line
 says what; 2 wrong usage. Each command has an example in its own --help."""
 
+atexit.register(gc.freeze)  # or Python looks for garbage among all that was imported, for most of a second
+
 
 @click.group(cls=Group, context_settings={"help_option_names": ["--help", "-h"]}, epilog=EPILOG)
 @click.version_option(__version__, prog_name="astra-dagster")
 def main() -> None:
     """Analyse SDSS spectra: find files, run tasks on them, compute nothing twice."""
-    atexit.register(gc.freeze)  # or Python looks for garbage among all that was imported, for most of a second
 
 
 for command in (

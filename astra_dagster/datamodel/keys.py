@@ -195,11 +195,12 @@ class Key:
         InvalidKeyError
             If no file name of this product can hold the value.
         """
-        known = self._known.get(value) if type(value) is str else None
+        text = str(value)
+        known = self._known.get(text)
         if known is None:
             known = self._make_canonical(value)
-            if type(value) is str and len(self._known) < KNOWN:
-                self._known[value] = known
+            if len(self._known) < KNOWN:
+                self._known[text] = known
         return known
 
     @cached_property

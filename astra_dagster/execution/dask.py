@@ -113,13 +113,19 @@ def open_dask(address: str | None, number: int, needed: Resources = NONE) -> Ite
             )
         )
         client = stack.enter_context(_connect(distributed, cluster))
-        workers = client.scheduler_info(n_workers=-1)["workers"].values()
-        if needed.gpus and workers and all(one["resources"].get(GPU, 0) < needed.gpus for one in workers):
-            raise ConfigurationError(
-                f"no worker of the Dask cluster has {needed.gpus} GPUs, as a task needs",
-                hint=f'start its workers with --resources "{GPU}={needed.gpus}"',
-            )
+        if address and needed.gpus:
+            _refuse_without_gpus(client, needed.gpus)
         yield OnDask(client, needed)
+
+
+def _refuse_without_gpus(client: Any, gpus: int) -> None:
+    """Refuse a cluster that has workers, none of which has so many GPUs: the work would wait for ever."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    if workers and all(one["resources"].get(GPU, 0) < gpus for one in workers):
+        raise ConfigurationError(
+            f"no worker of the Dask cluster has {gpus} GPUs, as a task needs",
+            hint=f'start its workers with --resources "{GPU}={gpus}"',
+        )
 
 
 @contextlib.contextmanager

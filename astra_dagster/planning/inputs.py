@@ -3,8 +3,6 @@
 `archive.discovery` finds files that are not known yet.
 """
 
-import os
-import stat
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ from astra_dagster.archive.links import Links
 from astra_dagster.datamodel.products import DataID
 from astra_dagster.errors import UnreachableError
 from astra_dagster.planning.ledger import SourceRecord
+from astra_dagster.presence import status_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,32 +84,21 @@ def locate(
     absences, links, top = Absences(root), Links(root), str(root)
     for data_id in data_ids:
         try:
-            usual = data_id.location(top)
-            folder = usual.rpartition("/")[0]
+            location = data_id.location(top)
+            folder = location.rpartition("/")[0]
             if folder not in folders:
                 folders[folder] = links.is_folder(Path(folder), data_id.key)
-            if folders[folder] and (found := _status_of_file(usual)):
-                yield data_id, FoundFile(data_id, usual, found.st_size, found.st_mtime_ns)
-                continue
-            path = data_id.existing_path(root) if folders[folder] else None
-            status = links.file_status(path, data_id.key) if path is not None else None
-            if path is not None and status is not None:
-                yield data_id, FoundFile(data_id, str(path), status.st_size, status.st_mtime_ns)
+            status = links.file_status(location) if folders[folder] else None
+            if status is None and folders[folder] and (other := links.existing_path(data_id)):
+                location, status = str(other), status_of(other)  # of a link, or of a compressed file
+            if status is not None:
+                yield data_id, FoundFile(data_id, location, status.st_size, status.st_mtime_ns)
                 continue
             if data_id.key in known:
                 absences.refuse_outage(data_id)
             yield data_id, None
         except UnreachableError as error:
             yield data_id, error
-
-
-def _status_of_file(path: str) -> os.stat_result | None:
-    """Return the status of a file, as of most; None of anything else, as of a link, and if it cannot be told."""
-    try:
-        status = os.lstat(path)
-    except OSError:
-        return None
-    return status if stat.S_ISREG(status.st_mode) else None
 
 
 def compare(file: FoundFile, record: SourceRecord | None, *, by_content: bool, again: bool = False) -> Input:

@@ -1,4 +1,4 @@
-"""A Dask cluster that is there already, in processes of its own and in another folder, as on other machines."""
+"""Dask clusters that are there already: in this process, or in others and in another folder, as on other machines."""
 
 import importlib.util
 import os
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +26,15 @@ if __name__ == "__main__":
     print(cluster.scheduler_address, flush=True)
     signal.pause()
 """
+
+
+@contextmanager
+def cluster_here() -> Iterator[Any]:
+    """A cluster of one worker in this process."""
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as started:  # type: ignore[no-untyped-call]
+        yield started
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """What a task says that a worker needs, and that it gets it: room in memory, GPUs, and jobs that last."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from astra_dagster.resources import (
     read_walltime,
     walltime_text,
 )
-from astra_dagster_tests.execution.cluster import DASK
+from astra_dagster_tests.execution.cluster import DASK, cluster_here
+from astra_dagster_tests.execution.work import taking
 
 HOUR = 3600
 
@@ -94,9 +95,7 @@ def test_what_this_machine_has() -> None:
     assert gpus_here() == len([path for path in Path("/dev").glob("nvidia*") if path.name[6:].isdigit()])
 
 
-def chunks() -> Callable[[int], list[int]]:
-    rest = iter([[1]] * 12)
-    return lambda _: next(rest, [])
+CHUNKS = [[1]] * 12
 
 
 @pytest.mark.parametrize(
@@ -118,7 +117,7 @@ def test_no_more_processes_than_there_is_room_for(
     monkeypatch.setattr(workers, "gpus_here", lambda: 1)
     with Crew(Workers("processes", number), needed) as crew:
         assert crew.number == started
-        assert len(list(spread(crew, len, chunks()))) == 12
+        assert len(list(spread(crew, len, taking(CHUNKS)))) == 12
 
 
 CONFIGURED: dict[str, Any] = {
@@ -158,13 +157,12 @@ def test_a_job_with_gpus_has_one_worker_that_says_so() -> None:
 @pytest.fixture
 def cluster() -> Iterator[Any]:
     """A Dask cluster of two workers in this process, of which one has a GPU."""
-    from distributed import LocalCluster, SpecCluster, Worker
+    from distributed import Worker
 
-    with LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as started:  # type: ignore[no-untyped-call]
-        assert isinstance(started, SpecCluster)
+    with cluster_here() as started:
         spec = {"cls": Worker, "options": {"nthreads": 1, "resources": {GPU: 1}, "name": "with a GPU"}}
         started.worker_spec["with a GPU"] = spec
-        started.sync(started._correct_state)  # type: ignore[no-untyped-call]
+        started.sync(started._correct_state)
         yield started
 
 
@@ -178,13 +176,13 @@ def get_name(_: object) -> object:
 def test_a_cluster_gives_it_to_workers_that_have_it(cluster: Any) -> None:
     there = Workers("dask", None, cluster.scheduler_address)
     with Crew(there, Resources(gpus=1)) as crew:
-        assert {made for _, made in spread(crew, get_name, chunks())} == {"with a GPU"}
+        assert {made for _, made in spread(crew, get_name, taking(CHUNKS))} == {"with a GPU"}
     refused = r"no worker of the Dask cluster has 2 GPUs, as a task needs; start its workers with --resources \"GPU=2\""
     with Crew(there, Resources(gpus=2)) as crew, pytest.raises(ConfigurationError, match=refused):
-        list(spread(crew, get_name, chunks()))
+        list(spread(crew, get_name, taking(CHUNKS)))
 
 
 @DASK
 def test_one_on_this_machine_has_what_is_needed() -> None:
     with Crew(Workers("dask", 1), Resources(gpus=2, memory=10**15)) as crew:
-        assert [made for _, made in spread(crew, len, chunks())] == [1] * 12
+        assert [made for _, made in spread(crew, len, taking(CHUNKS))] == [1] * 12

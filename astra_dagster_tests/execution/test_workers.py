@@ -9,7 +9,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,9 @@ from astra_dagster.tasks import importing
 from astra_dagster.tasks.continuum import ap_visit_continuum
 from astra_dagster.tasks.snr import ap_visit_snr
 from astra_dagster.tasks.task import Task
-from astra_dagster_tests.execution.cluster import DASK
+from astra_dagster_tests.execution.cluster import DASK, cluster_here
 from astra_dagster_tests.execution.deadly import Times, deadly, first_or_last, lost_when_done
-from astra_dagster_tests.execution.work import work_of
+from astra_dagster_tests.execution.work import taking, work_of
 
 FILES = 40
 KINDS = ["in-process", "processes:2", pytest.param("dask:2", marks=DASK)]
@@ -55,11 +55,6 @@ def store_of(root: Path, task: Task, **values: Any) -> OutputStore:
 
 def outcomes_of(jobs: list[tuple[OutputStore, list[PartitionWork]]], who: str) -> list[Outcome]:
     return [outcome for some in runner.run(jobs, Workers.parse(who)) for outcome in some]
-
-
-def taking(chunks: Iterable[list[int]]) -> Callable[[int], list[int]]:
-    rest = iter(chunks)
-    return lambda _: next(rest, [])
 
 
 def contents(root: Path) -> dict[str, bytes]:
@@ -183,9 +178,7 @@ def test_what_was_done_and_is_lost_with_its_worker_is_done_again(tmp_path: Path)
 @pytest.fixture
 def cluster() -> Iterator[Any]:
     """A Dask cluster of one worker in this process."""
-    from distributed import LocalCluster
-
-    with LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as started:  # type: ignore[no-untyped-call]
+    with cluster_here() as started:
         yield started
 
 

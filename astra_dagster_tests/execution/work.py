@@ -2,7 +2,7 @@
 
 import contextlib
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,12 @@ from astra_dagster.outputs.store import InputFiles, OutputStore, PartitionWork
 from astra_dagster.tasks.snr import SNRParameters, ap_visit_snr
 from astra_dagster.tasks.task import Task
 from astra_dagster_tests.archive.found import find_files
+
+
+def taking(chunks: Iterable[list[int]]) -> Callable[[int], list[int]]:
+    """What hands out these chunks, one after another, and then none."""
+    rest = iter(chunks)
+    return lambda _: next(rest, [])
 
 
 def work_on(root: Path, release: str = "DR17") -> list[PartitionWork]:
